@@ -1,0 +1,163 @@
+"""A linear discriminator on the text's mean hidden state (paper, section 4.3).
+
+The loss is the cross-entropy of the wanted class. On disk a head is a folder: `head.safetensors` with `weight`
+(C, D) and `bias` (C,), and `card.json` with the labels and whatever is known of its origin.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn.functional import cross_entropy, linear
+
+from pplm.errors import InputError
+from pplm.interface import SteeringStep
+from pplm.resources import data_path, shipped_names
+
+_FOLDER = "discriminators"
+WEIGHTS_FILE, CARD_FILE = "head.safetensors", "card.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Discriminator:
+    """A linear head over C classes, and the class that the text is steered towards.
+
+    Attributes
+    ----------
+    weight, bias
+        (C, D) and (C,), float32.
+    labels
+        The C class names.
+    label
+        The wanted class; None for a head that only classifies.
+    name
+        For reports.
+    card
+        Everything `card.json` says.
+
+    """
+
+    weight: Tensor
+    bias: Tensor
+    labels: tuple[str, ...]
+    label: str | None = None
+    name: str = "discriminator"
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    steering_preset = "discriminator"
+
+    def __post_init__(self) -> None:
+        """Check that shapes, labels and values fit together."""
+        classes = len(self.labels)
+        if self.weight.dim() != 2 or self.weight.shape[0] != classes or self.bias.shape != (classes,):
+            raise InputError(
+                f"{self.name}: {classes} labels need weight ({classes}, D) and bias ({classes},); got "
+                f"{tuple(self.weight.shape)} and {tuple(self.bias.shape)}"
+            )
+        if classes < 2 or len(set(self.labels)) != classes:
+            raise InputError(f"{self.name}: labels must be at least two different names; got {list(self.labels)}")
+        if not (self.weight.isfinite().all() and self.bias.isfinite().all()):
+            raise InputError(f"{self.name}: weight or bias is not finite; train the head again")
+        if self.label is not None and self.label not in self.labels:
+            raise InputError(f"{self.name} has no label {self.label!r}; choose one of {', '.join(self.labels)}")
+
+    @classmethod
+    def from_weights(
+        cls,
+        weight: Tensor,
+        bias: Tensor,
+        labels: Sequence[str],
+        label: str | int | None = None,
+        *,
+        name: str = "discriminator",
+    ) -> Discriminator:
+        """Make a head from tensors.
+
+        Parameters
+        ----------
+        weight, bias
+            (C, D) and (C,).
+        labels
+            C class names.
+        label
+            The wanted class, by name or by number.
+
+        """
+        names = tuple(str(item) for item in labels)
+        if isinstance(label, int):
+            if not 0 <= label < len(names):
+                raise InputError(f"{name} has no class {label}; choose 0 to {len(names) - 1}")
+            label = names[label]
+        return cls(torch.as_tensor(weight).float(), torch.as_tensor(bias).float(), names, label, name)
+
+    @classmethod
+    def load(cls, name_or_path: str | Path, label: str | None = None) -> Discriminator:
+        """Load a head from its folder, or a shipped one by name.
+
+        Raises
+        ------
+        InputError
+            If there is no such head, its files are damaged, or it has no such label.
+
+        """
+        folder = _find(name_or_path)
+        try:
+            card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+            tensors = load_file(folder / WEIGHTS_FILE)
+            weight, bias, labels = tensors["weight"], tensors["bias"], card["labels"]
+        except OSError as error:
+            raise InputError(f"discriminator {folder} cannot be read: {error}") from error
+        except (ValueError, SafetensorError) as error:
+            raise InputError(f"discriminator {folder} is damaged ({error}); train or copy it again") from error
+        except (KeyError, TypeError) as error:
+            raise InputError(f"discriminator {folder} lacks {error}; train or copy it again") from error
+        return cls(weight.float(), bias.float(), tuple(labels), label, name=folder.name, card=card)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `head.safetensors` and `card.json` into a folder, which is made if need be."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}, folder / WEIGHTS_FILE)
+        card = {**self.card, "labels": list(self.labels)}
+        (folder / CARD_FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def towards(self, label: str) -> Discriminator:
+        """Return the same head wanting another class."""
+        return replace(self, label=label)
+
+    def class_logits(self, hidden_state: Tensor) -> Tensor:
+        """Return class logits (B, C) of mean hidden states (B, D)."""
+        if hidden_state.shape[-1] != self.weight.shape[1]:
+            raise InputError(
+                f"{self.name} was trained on hidden states of width {self.weight.shape[1]}, the model's are "
+                f"{hidden_state.shape[-1]} wide; train a head for this model"
+            )
+        weight, bias = self.weight.to(hidden_state.device), self.bias.to(hidden_state.device)
+        return linear(hidden_state.float(), weight, bias)
+
+    def loss(self, step: SteeringStep) -> Tensor:
+        """Return -log p(label | text so far and its expected future): (B,), in nats."""
+        if self.label is None:
+            raise InputError(f"{self.name} has no wanted class; choose one of {', '.join(self.labels)}")
+        logits = self.class_logits(step.mean_hidden_state)
+        wanted = torch.full(logits.shape[:1], self.labels.index(self.label), device=logits.device)
+        return cross_entropy(logits, wanted, reduction="none")
+
+
+def _find(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return path
+    shipped = data_path(_FOLDER, str(name_or_path))
+    if "/" not in str(name_or_path) and shipped.is_dir():
+        return shipped
+    known = ", ".join(shipped_names(_FOLDER)) or "none"
+    raise InputError(f"discriminator {str(name_or_path)!r} is neither a folder nor a shipped one ({known})")

@@ -1,0 +1,40 @@
+"""Plug and Play Language Models: steer a frozen language model while it generates.
+
+Shapes are written with one letter a dimension throughout:
+
+====  ===========================================  ====  ==========================================
+B     samples in a batch                           H     attention heads
+T     tokens of a text                             D     width (of a hidden state, or of a head)
+L     positions of a key/value history             V     vocabulary
+W     positions of the steered window              I     gradient iterations before one token
+N     new tokens                                   G     groups of tensors (GPT-2: layers)
+A     attribute models                             C     classes of a discriminator
+====  ===========================================  ====  ==========================================
+"""
+
+from pplm.config import PAPER_PRESETS, SteeringConfig
+from pplm.decoding import SteeredOutput, steered_decoding
+from pplm.errors import InputError
+from pplm.generation import Generation, generate
+from pplm.interface import AttributeModel, SteeringStep
+from pplm.models import freeze, load_model, steering_presets
+from pplm.steering import Steered, steer
+from pplm.trace import SteeringTrace
+
+__all__ = [
+    "PAPER_PRESETS",
+    "AttributeModel",
+    "Generation",
+    "InputError",
+    "Steered",
+    "SteeredOutput",
+    "SteeringConfig",
+    "SteeringStep",
+    "SteeringTrace",
+    "freeze",
+    "generate",
+    "load_model",
+    "steer",
+    "steered_decoding",
+    "steering_presets",
+]

@@ -1,0 +1,58 @@
+"""The `pplm` command: its sub-commands, and how their errors are shown."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+from transformers.utils import logging as transformers_logging
+
+from pplm.cli.generate import generate_command
+from pplm.errors import InputError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="pplm")
+def pplm() -> None:
+    """Steer a language model while it writes, without training it.
+
+    Start with: pplm generate "The issue focused on" --bag space
+    """
+
+
+pplm.add_command(generate_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 wrong input (one line on stderr), 130 interrupted."""
+    _log_to_stderr()
+    transformers_logging.disable_progress_bar()
+    try:
+        pplm.main(args=None if arguments is None else list(arguments), prog_name="pplm", standalone_mode=False)
+    except (InputError, click.ClickException) as error:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        click.echo(f"Error: {' '.join(message.split())}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _log_to_stderr() -> None:
+    handler = RichHandler(
+        console=Console(stderr=True, soft_wrap=True),
+        show_time=False,
+        show_path=False,
+        show_level=False,
+        markup=False,
+    )
+    for name in ("pplm", "attribute_models"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False

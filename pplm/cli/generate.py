@@ -1,0 +1,217 @@
+"""`pplm generate`: steered texts for one or more prompts, beside unsteered ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+from torch import Tensor
+from transformers import StoppingCriteria
+
+from pplm.cli.attributes import attribute_options, bag_words, load_attributes
+from pplm.cli.options import given_steering, model_options, steering_options
+from pplm.config import SteeringConfig
+from pplm.errors import InputError
+from pplm.generation import Generation, generate
+from pplm.interface import weigh_attributes
+from pplm.models import load_model, steering_presets
+
+_SAMPLING = ("top_k", "top_p", "temperature")
+
+
+@click.command("generate")
+@click.argument("prompts", nargs=-1, required=True, metavar="PROMPT...")
+@attribute_options
+@model_options
+@click.option("--num-samples", type=int, default=None, help="Steered samples a prompt.  [default: 3; 1 with --greedy]")
+@click.option(
+    "--unsteered-samples",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Unsteered samples a prompt, for comparison; sample i uses steered sample i's random numbers.",
+)
+@click.option("--no-unsteered", is_flag=True, help="Leave the unsteered samples out.")
+@click.option("--max-new-tokens", type=int, default=50, show_default=True, help="Length of the new text, in tokens.")
+@click.option("--seed", type=int, default=None, help="Same seed, same texts.  [default: a new one, shown on stderr]")
+@click.option("--greedy", is_flag=True, help="Always take the likeliest token; one sample a prompt.")
+@click.option("--top-k", type=int, default=None, help="Draw among the k likeliest tokens; 0 is all.  [default: 10]")
+@click.option("--top-p", type=float, default=None, help="Draw among the likeliest tokens that reach this mass (0-1].")
+@click.option("--temperature", type=float, default=None, help="Below 1 plays safe, above 1 takes risks.  [default: 1]")
+@click.option(
+    "--repetition-penalty",
+    type=float,
+    default=None,
+    help="Above 1 discourages tokens already used; 1.1 to 1.3 when the text repeats itself.",
+)
+@click.option("--no-bos", is_flag=True, help="Do not put the model's beginning-of-text token before the prompt.")
+@click.option(
+    "--max-batch-size",
+    type=int,
+    default=None,
+    help="Texts generated at once; lower it when memory runs out.  [default: all]",
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Also write every text, with its losses, as one JSON object a line.",
+)
+@steering_options
+def generate_command(
+    prompts: tuple[str, ...],
+    bags: tuple[str, ...],
+    discriminators: tuple[str, ...],
+    model_name: str,
+    device: str,
+    dtype: Any,
+    output: Path | None,
+    **options: Any,
+) -> None:
+    """Write texts that begin with PROMPT and lean towards an attribute.
+
+    Prints, for each prompt, an unsteered text and the steered ones. When the text repeats itself, lower
+    --step-size or --gm-scale, or add --repetition-penalty 1.2. When the topic does not show, raise --step-size
+    or --num-iterations.
+    """  # fmt: skip
+    given = given_steering(options)
+    SteeringConfig(**given)  # wrong values are told before a model is loaded
+    sampling = _sampling(options)
+    counts = _sample_counts(options)
+    _check_output(output)
+    model, tokenizer = load_model(model_name, device=device, dtype=dtype)
+    attributes = load_attributes(bags, discriminators, tokenizer)
+    steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model), **given)
+    seed = options["seed"]
+    if seed is None:
+        seed = int(torch.randint(2**31, ()))
+        click.echo(f"seed {seed}", err=True)
+    request = {
+        "seed": seed,
+        "bos": not options["no_bos"],
+        "max_batch_size": options["max_batch_size"],
+        **sampling,
+    }
+    runs = [([], counts[0]), (attributes, counts[1])] if attributes else [([], counts[1])]
+    texts: list[Generation] = []
+    with _progress(sum(options["max_new_tokens"] for _, number in runs if number)) as count_token:
+        for models, number in runs:
+            if number:
+                texts += generate(model, tokenizer, prompts, attributes=models, steering=steering,
+                                  num_samples=number, stopping_criteria=[count_token], **request)  # fmt: skip
+    _show(texts, len(prompts), bag_words(attributes))
+    if output is not None:
+        settings = {"steering": asdict(steering), "attributes": _describe(attributes), "model": model_name}
+        _write(output, texts, settings)
+
+
+def _sampling(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what goes to transformers' `generate`; wrong combinations are refused."""
+    if options["max_new_tokens"] < 1:
+        raise InputError(f"--max-new-tokens must be at least 1; got {options['max_new_tokens']}")
+    arguments = {"max_new_tokens": options["max_new_tokens"], "do_sample": not options["greedy"]}
+    given = {name: options[name] for name in _SAMPLING if options[name] is not None}
+    if options["greedy"]:
+        if given:
+            raise InputError(f"--greedy takes the likeliest token; leave out --{next(iter(given)).replace('_', '-')}")
+    else:
+        arguments |= {"top_k": 10, **given}
+        _check_sampling(arguments)
+    if options["repetition_penalty"] is not None:
+        if not options["repetition_penalty"] > 0:
+            raise InputError(f"--repetition-penalty must be above 0; got {options['repetition_penalty']}")
+        arguments["repetition_penalty"] = options["repetition_penalty"]
+    return arguments
+
+
+def _check_sampling(arguments: dict[str, Any]) -> None:
+    if arguments["top_k"] < 0:
+        raise InputError(f"--top-k must be at least 0; got {arguments['top_k']}")
+    if not 0 < arguments.get("top_p", 1.0) <= 1:
+        raise InputError(f"--top-p must be above 0 and at most 1; got {arguments['top_p']}")
+    if not 0 < arguments.get("temperature", 1.0) < float("inf"):
+        raise InputError(f"--temperature must be above 0; got {arguments['temperature']}; use --greedy for 0")
+
+
+def _sample_counts(options: dict[str, Any]) -> tuple[int, int]:
+    """Return (unsteered, steered) samples a prompt."""
+    unsteered, steered = options["unsteered_samples"], options["num_samples"]
+    if steered is None:
+        steered = 1 if options["greedy"] else 3
+    if steered < 1:
+        raise InputError(f"--num-samples must be at least 1; got {steered}")
+    if unsteered < 0:
+        raise InputError(f"--unsteered-samples must be at least 0; got {unsteered}")
+    if options["greedy"] and max(steered, unsteered) > 1:
+        raise InputError(f"--greedy gives one text a prompt; leave out --num-samples {max(steered, unsteered)}")
+    return (0 if options["no_unsteered"] else unsteered), steered
+
+
+def _check_output(path: Path | None) -> None:
+    if path is not None and not path.absolute().parent.is_dir():
+        raise InputError(f"--output {path}: the folder {path.parent} does not exist; make it first")
+
+
+class _CountToken(StoppingCriteria):
+    """Never stops anything; transformers calls it once a token, which moves the progress bar."""
+
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self._progress, self._task = progress, task
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # noqa: ARG002
+        self._progress.advance(self._task)
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+@contextmanager
+def _progress(tokens: int) -> Iterator[_CountToken]:
+    columns = (
+        TextColumn("steering"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("tokens"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield _CountToken(progress, progress.add_task("tokens", total=tokens))
+
+
+def _show(texts: Sequence[Generation], num_prompts: int, words: set[str]) -> None:
+    """Print prompt by prompt, bag words in colour where stdout is a terminal."""
+    console = Console(highlight=False, soft_wrap=True)
+    for index in range(num_prompts):
+        for text in (t for t in texts if t.prompt_index == index):
+            kind = f"steered {text.sample + 1}" if text.steered else f"unsteered {text.sample + 1}"
+            console.print(Text(f"[{kind}] ", style="bold cyan" if text.steered else "bold"), end="")
+            shown = Text(" ".join(text.text.split()))
+            shown.highlight_words([w for w in _words_of(text.text) if w.lower() in words], style="bold green")
+            console.print(shown)
+        console.print()
+
+
+def _words_of(text: str) -> list[str]:
+    return ["".join(filter(str.isalpha, part)) for part in text.split()]
+
+
+def _describe(attributes: Sequence[Any]) -> list[dict[str, Any]]:
+    return [
+        {"name": a.name, "weight": a.weight, "label": getattr(a.model, "label", None)}
+        for a in weigh_attributes(attributes)
+    ]
+
+
+def _write(path: Path, texts: Sequence[Generation], settings: dict[str, Any]) -> None:
+    """Write one JSON object a line; an unsteered text was made with no attribute."""
+    with path.open("w", encoding="utf-8") as file:
+        for text in texts:
+            own = settings if text.steered else {**settings, "attributes": []}
+            file.write(json.dumps({**asdict(text), **own}, ensure_ascii=False) + "\n")

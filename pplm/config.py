@@ -1,0 +1,171 @@
+"""The settings of steering, in one frozen object that validates itself.
+
+Symbols and default values follow the paper (Dathathri et al., "Plug and Play Language Models", ICLR 2020,
+sections 3.2 and 3.3) and its published README.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, Literal, get_args, get_type_hints
+
+from pplm.errors import InputError
+
+NormRule = Literal["running_max", "current"]
+"""What a gradient is divided by: the largest norm seen so far for this sample and layer, or its own norm."""
+
+PAPER_PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "bag_of_words": MappingProxyType(
+            {
+                "step_size": 0.03,
+                "num_iterations": 3,
+                "gamma": 1.5,
+                "kl_scale": 0.01,
+                "gm_scale": 0.99,
+                "window_length": 5,
+                "norm_rule": "running_max",
+            }
+        ),
+        "discriminator": MappingProxyType(
+            {
+                "step_size": 0.04,
+                "num_iterations": 10,
+                "gamma": 1.0,
+                "kl_scale": 0.01,
+                "gm_scale": 0.95,
+                "window_length": 0,
+                "norm_rule": "current",
+            }
+        ),
+    }
+)
+"""The paper's settings for GPT-2 345M, by the kind of attribute model."""
+
+
+def _setting(default: Any, help_text: str) -> Any:
+    """Return a dataclass field that carries its own explanation, which the command line shows."""
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteeringConfig:
+    """How far, how often and how carefully the history is moved before each token.
+
+    Defaults are the paper's for a bag of words; `for_attributes` picks a preset that fits.
+
+    Raises
+    ------
+    InputError
+        If a value is outside its range, not finite or of the wrong type.
+    """
+
+    step_size: float = _setting(
+        0.03,
+        "How far one step moves the history (>= 0; 0 leaves the text unsteered). Raise it when the topic does not "
+        "show, lower it when the text repeats itself.",
+    )
+    num_iterations: int = _setting(
+        3,
+        "Gradient steps before each token (>= 0; 0 leaves the text unsteered). More is stronger and slower.",
+    )
+    gamma: float = _setting(
+        1.5,
+        "Exponent of the gradient norm that a step is divided by (0 to 2). 0 takes the raw gradient, 1 makes every "
+        "layer's step equally long.",
+    )
+    kl_scale: float = _setting(
+        0.01,
+        "Weight of the KL divergence from the unsteered distribution in the loss (>= 0; 0 turns it off). Raise it "
+        "when the text falls apart.",
+    )
+    gm_scale: float = _setting(
+        0.99,
+        "Share of the steered distribution in the geometric mean that tokens are drawn from (0 to 1; 0 is the "
+        "unsteered text, 1 is steered alone). Lower it when the text repeats itself.",
+    )
+    window_length: int = _setting(
+        5, "How many of the most recent positions are moved (>= 0; 0 means all of the history)."
+    )
+    decay: bool = _setting(
+        False,
+        "Move older positions of the window less, in equal parts down to 1/window_length for the oldest. Only acts "
+        "once the history is longer than the window; no effect with window_length 0.",
+    )
+    horizon_length: int = _setting(
+        1, "Future positions a discriminator looks at (>= 1). Bags of words ignore it. Each one costs a pass."
+    )
+    grad_length: int = _setting(
+        10_000, "Only this many new tokens are steered, the rest follow from them (>= 0; 0 steers none)."
+    )
+    norm_rule: NormRule = _setting(
+        "running_max",
+        "Divide gradients by the largest norm so far in this text (running_max, the paper's for bags) or by their own "
+        "norm (current, the paper's for discriminators).",
+    )
+
+    def __post_init__(self) -> None:
+        """Check every field against its type and range."""
+        for name, kind in get_type_hints(type(self)).items():
+            _check_type(name, getattr(self, name), kind)
+        for name in ("step_size", "kl_scale", "num_iterations", "window_length", "grad_length"):
+            _check_range(name, getattr(self, name), 0)
+        _check_range("gamma", self.gamma, 0, 2)
+        _check_range("gm_scale", self.gm_scale, 0, 1)
+        _check_range("horizon_length", self.horizon_length, 1)
+
+    @property
+    def moves(self) -> bool:
+        """Whether these settings can change anything; if not, the loop is plain decoding."""
+        return self.step_size > 0 and self.num_iterations > 0 and self.grad_length > 0 and self.gm_scale > 0
+
+    @classmethod
+    def for_attributes(
+        cls,
+        attributes: Sequence[Any],
+        *,
+        presets: Mapping[str, Mapping[str, Any]] = PAPER_PRESETS,
+        **overrides: Any,
+    ) -> SteeringConfig:
+        """Return the preset for these attribute models, with single fields overridden.
+
+        Parameters
+        ----------
+        attributes
+            Attribute models, or (model, weight) pairs. A model says which preset it wants in `steering_preset`
+            ("bag_of_words" when it says nothing). A mixture takes the discriminator's, as in the paper.
+        presets
+            Settings by preset name: the paper's, or a model's own (`pplm.steering_presets(model)`).
+        **overrides
+            Fields of `SteeringConfig` to set by hand.
+
+        """
+        models = [item[0] if isinstance(item, tuple) else item for item in attributes]
+        wanted = {getattr(model, "steering_preset", "bag_of_words") for model in models}
+        name = "discriminator" if "discriminator" in wanted else "bag_of_words"
+        return cls(**{**PAPER_PRESETS[name], **presets.get(name, {}), **overrides})
+
+
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    choices = get_args(kind)
+    if choices:
+        if value not in choices:
+            raise InputError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+        return
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise InputError(f"{name} must be of type {kind.__name__}; got {value!r}")
+
+
+def _check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
+    if not math.isfinite(value) or not low <= value <= high:
+        wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+        raise InputError(f"{name} must be finite and {wanted}; got {value}")
+
+
+def setting_help(name: str) -> str:
+    """Return the explanation of one field of `SteeringConfig`."""
+    return next(f.metadata["help"] for f in fields(SteeringConfig) if f.name == name)

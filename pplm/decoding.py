@@ -1,0 +1,167 @@
+"""The decoding loop that plugs into `model.generate(custom_generate=...)`.
+
+It owns the order of a step and nothing else: steered logits, logits processors, choice, stopping, next pass.
+Logits processors, stopping criteria, lengths and caches are prepared by transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from transformers.generation import BaseStreamer, GenerateDecoderOnlyOutput
+
+from pplm.config import SteeringConfig
+from pplm.errors import InputError
+from pplm.interface import AttributeModel, WeightedAttribute, weigh_attributes
+from pplm.kv_cache import check_steerable
+from pplm.limits import check_decoding_mode, check_length
+from pplm.sampling import RandomStreams, SampleId, choose_tokens
+from pplm.steered_text import SteeredText
+from pplm.trace import SteeringTrace
+
+
+@dataclass
+class SteeredOutput(GenerateDecoderOnlyOutput):
+    """What `generate(..., return_dict_in_generate=True)` returns: transformers' own output and the trace.
+
+    `logits` are the fused logits, `scores` the same after the logits processors, and `past_key_values` is the
+    unsteered history of `sequences` but for their last token, as in transformers. `lengths` (B,) counts each
+    sample's new tokens up to the one that finished it.
+    """
+
+    # transformers builds its outputs from keywords and wants defaults; both are always there.
+    lengths: Tensor = None  # type: ignore[assignment]
+    steering: SteeringTrace = None  # type: ignore[assignment]
+
+
+def steered_decoding(
+    attributes: Sequence[AttributeModel | tuple[AttributeModel, float]],
+    steering: SteeringConfig | None = None,
+    *,
+    seed: int | None = None,
+    sample_ids: Sequence[SampleId] | None = None,
+    streamer: BaseStreamer | None = None,
+) -> SteeredDecoding:
+    """Return a decoding loop for `model.generate(..., custom_generate=...)`.
+
+    Parameters
+    ----------
+    attributes
+        Attribute models, or (model, weight) pairs; none at all gives plain decoding.
+    steering
+        Settings; None takes the paper's preset for these attributes.
+    seed
+        Gives every sample its own random stream. None draws from torch's global generator as transformers does.
+    sample_ids
+        (prompt index, sample index) of every row, which name its stream; by default rows are numbered as
+        `num_return_sequences` lays them out.
+    streamer
+        Hand a streamer over here, not to `generate`, which does not pass it on to a custom loop. The same holds
+        for an `assistant_model` given to `generate`: it does not reach this loop and has no effect.
+
+    """
+    weighted = weigh_attributes(attributes)
+    if steering is None:
+        steering = SteeringConfig.for_attributes([a.model for a in weighted])
+    return SteeredDecoding(weighted, steering, seed, sample_ids, streamer)
+
+
+@dataclass(frozen=True)
+class SteeredDecoding:
+    """A configured decoding loop; made by `steered_decoding`, called by transformers' `generate`."""
+
+    attributes: tuple[WeightedAttribute, ...]
+    steering: SteeringConfig
+    seed: int | None = None
+    sample_ids: Sequence[SampleId] | None = None
+    streamer: BaseStreamer | None = None
+
+    def __call__(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        logits_processor: LogitsProcessorList,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        **model_kwargs: Any,
+    ) -> SteeredOutput | Tensor:
+        """Decode until every sample is finished; what transformers' `generate` calls with all it has prepared.
+
+        Parameters
+        ----------
+        input_ids
+            (B, T) left-padded prompts, or, over a cache of the caller's own, whatever of them is new.
+
+        Returns
+        -------
+        SteeredOutput or Tensor
+            Token ids (B, T + new), inside a `SteeredOutput` with `return_dict_in_generate=True`.
+
+        """
+        check_decoding_mode(generation_config, model_kwargs)
+        check_length(model, input_ids.shape[1], generation_config.max_length, self.steering.horizon_length)
+        check_steerable(model_kwargs.get("past_key_values"))
+        streams = self._streams(input_ids.shape[0], generation_config)
+        # Tensors made in inference mode have no gradients, so a caller's inference mode is left here.
+        with torch.inference_mode(False), torch.no_grad():
+            text = SteeredText(self.attributes, self.steering, model, input_ids, generation_config, model_kwargs)
+            return self._decode(text, streams, logits_processor, stopping_criteria, generation_config)
+
+    def _decode(
+        self,
+        text: SteeredText,
+        streams: RandomStreams | None,
+        logits_processor: LogitsProcessorList,
+        stopping_criteria: StoppingCriteriaList,
+        config: GenerationConfig,
+    ) -> SteeredOutput | Tensor:
+        """Run the loop; the bookkeeping around the choice of a token follows transformers' `_sample`."""
+        has_eos = any(hasattr(criterion, "eos_token_id") for criterion in stopping_criteria)
+        unfinished = torch.ones_like(text.input_ids[:, 0])
+        lengths = torch.zeros_like(unfinished)
+        scores: tuple[Tensor, ...] | None = () if config.return_dict_in_generate and config.output_scores else None
+        logits: tuple[Tensor, ...] | None = () if config.return_dict_in_generate and config.output_logits else None
+        if self.streamer is not None:
+            self.streamer.put(text.input_ids.cpu())
+        while True:
+            fused = text.next_logits()
+            token_scores = logits_processor(text.input_ids, fused)
+            scores = None if scores is None else (*scores, token_scores)
+            logits = None if logits is None else (*logits, fused)
+            tokens = choose_tokens(token_scores, config.do_sample, streams)
+            if has_eos:
+                tokens = torch.where(unfinished.bool(), tokens, config._pad_token_tensor.to(tokens.device))
+            if self.streamer is not None:
+                self.streamer.put(tokens.cpu())
+            text.append(tokens)
+            lengths = lengths + unfinished
+            unfinished = unfinished & ~stopping_criteria(text.input_ids, scores)
+            if not unfinished.any():
+                break
+            text.read_last()
+        if self.streamer is not None:
+            self.streamer.end()
+        if not config.return_dict_in_generate:
+            return text.input_ids
+        return SteeredOutput(
+            sequences=text.input_ids,
+            scores=scores,
+            logits=logits,
+            past_key_values=text.model_kwargs["past_key_values"],
+            lengths=lengths,
+            steering=text.recorder.trace(),
+        )
+
+    def _streams(self, batch: int, config: GenerationConfig) -> RandomStreams | None:
+        if self.seed is None:
+            return None
+        copies = config.num_return_sequences or 1
+        sample_ids = self.sample_ids or [(row // copies, row % copies) for row in range(batch)]
+        if len(sample_ids) != batch:
+            raise InputError(f"sample_ids names {len(sample_ids)} samples; the batch has {batch} rows")
+        return RandomStreams(self.seed, sample_ids)

@@ -1,0 +1,52 @@
+"""Per-row KL divergence and geometric fusion of next-token distributions, in log space (paper, section 3.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def kl_divergence(logits: Tensor, reference_logits: Tensor) -> Tensor:
+    """KL(p || r) per row, p and r being the softmax of the two arguments.
+
+    Parameters
+    ----------
+    logits, reference_logits
+        (B, V). A token that p excludes (logit -inf) contributes nothing.
+
+    Returns
+    -------
+    Tensor
+        (B,), in nats.
+
+    """
+    log_p = logits.log_softmax(-1)
+    log_r = reference_logits.log_softmax(-1)
+    excluded = log_p.isneginf()
+    # The difference is masked before it is formed: -inf minus -inf would poison the gradient with NaN.
+    difference = log_p.masked_fill(excluded, 0.0) - log_r.masked_fill(excluded, 0.0)
+    return (log_p.exp() * difference).sum(-1)
+
+
+def fuse(unsteered_logits: Tensor, steered_logits: Tensor, gm_scale: float) -> Tensor:
+    """Logits of the geometric mean p_steered^gm_scale * p_unsteered^(1 - gm_scale), up to a constant per row.
+
+    The softmax of interpolated logits is exactly that mean, renormalised. Logits instead of log-probabilities
+    keep their usual meaning for processors that look at the sign, such as the repetition penalty. Where both
+    arguments are equal the result is bit-equal to them.
+
+    Parameters
+    ----------
+    unsteered_logits, steered_logits
+        (B, V).
+    gm_scale
+        0 gives the unsteered logits, 1 the steered ones.
+
+    Returns
+    -------
+    Tensor
+        (B, V).
+
+    """
+    fused = torch.lerp(unsteered_logits, steered_logits, gm_scale)
+    return torch.where(unsteered_logits == steered_logits, unsteered_logits, fused)

@@ -1,0 +1,137 @@
+"""Load and freeze a causal language model: the embedded one, a hub id, a folder or a GGUF file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from pplm.config import PAPER_PRESETS
+from pplm.errors import InputError
+from pplm.resources import data_path
+
+EMBEDDED_MODEL = "gpt2-mini"
+"""The small GPT-2 that is shipped with pplm and needs no download."""
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+PRESETS_FILE = "steering.json"
+"""A model folder may hold its own settings in this file: `{"bag_of_words": {"step_size": ...}, ...}`."""
+
+
+def load_model(
+    name_or_path: str | Path = EMBEDDED_MODEL,
+    *,
+    device: str = "auto",
+    dtype: Dtype = "float32",
+    trust_remote_code: bool = False,
+) -> tuple[Any, Any]:
+    """Load a causal language model and its tokenizer, in evaluation mode and with frozen weights.
+
+    Parameters
+    ----------
+    name_or_path
+        "gpt2-mini" (embedded), a hub id such as "openai-community/gpt2-medium", a folder in Hugging Face format,
+        or a `.gguf` file (needs the `gguf` extra; its weights are dequantised).
+    device
+        "auto" takes the first accelerator there is, else the CPU; otherwise a torch device such as "cuda:1".
+    dtype
+        Of the weights in memory.
+    trust_remote_code
+        Passed on to transformers; only for code you have read.
+
+    Returns
+    -------
+    (model, tokenizer)
+
+    Raises
+    ------
+    InputError
+        If the model cannot be found, read or reached, is an encoder-decoder, or the device does not exist.
+
+    """
+    source, arguments = _locate(str(name_or_path))
+    arguments["trust_remote_code"] = trust_remote_code
+    place = _device(device)
+    try:
+        config = AutoConfig.from_pretrained(source, **arguments)
+        if config.is_encoder_decoder:
+            raise InputError(
+                f"model {name_or_path} is an encoder-decoder; steering needs a decoder-only language model"
+            )
+        tokenizer = AutoTokenizer.from_pretrained(source, **arguments)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype), **arguments)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(_cannot_load(name_or_path, error)) from error
+    return freeze(model.to(place)), tokenizer
+
+
+def freeze(model: Any) -> Any:
+    """Put a model into evaluation mode with weights that take no gradient, and return it."""
+    return model.eval().requires_grad_(False)
+
+
+def steering_presets(model: Any) -> Mapping[str, Mapping[str, Any]]:
+    """Return the settings that lie beside a model's weights (`steering.json`), or the paper's.
+
+    Raises
+    ------
+    InputError
+        If the file is there but is not JSON.
+
+    """
+    path = Path(model.config.name_or_path) / PRESETS_FILE
+    if not path.is_file():
+        return PAPER_PRESETS
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); repair or remove it") from error
+
+
+def _locate(name: str) -> tuple[str, dict[str, Any]]:
+    """Return what transformers' `from_pretrained` takes: a source and keyword arguments."""
+    if name == EMBEDDED_MODEL and not Path(name).is_dir():
+        return str(data_path(EMBEDDED_MODEL)), {}
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise InputError(f"model file {name} does not exist")
+        return str(path.parent), {"gguf_file": path.name}
+    if path.is_dir():
+        return str(path), {}
+    if path.exists():
+        raise InputError(f"model {name} is a file; pass a folder in Hugging Face format, a .gguf file or a hub id")
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise InputError(f"model folder {name} does not exist")
+    return name, {}
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device {name!r} is not available here; use 'auto' or 'cpu'") from error
+    return device
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in dtypes:
+        raise InputError(f"dtype must be one of {', '.join(dtypes)}; got {name!r}")
+    return dtypes[name]
+
+
+def _cannot_load(name: str | Path, error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    reason = reason if len(reason) <= 200 else reason[:200] + "..."
+    hint = "check the spelling and the network, or pass a local folder or .gguf file"
+    return f"cannot load model {name!r}: it is no folder here and the hub gave: {reason}; {hint}"

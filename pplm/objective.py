@@ -1,0 +1,84 @@
+"""What GPT-2's history is steered towards: the attribute models' losses and the KL from the unsteered text.
+
+The core calls an objective with a moved window; `TextObjective` runs the language model over it and shows the
+outcome to the attribute models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pplm.distributions import kl_divergence
+from pplm.errors import InputError
+from pplm.forward import ModelInputs, expected_future, forward_last
+from pplm.interface import SteeringStep, WeightedAttribute
+from pplm.kv_cache import History, join_window
+from pplm.pooling import PooledHidden
+from pplm.steering import State
+
+
+@dataclass(frozen=True)
+class TextSoFar:
+    """The unsteered side of one new token.
+
+    Attributes
+    ----------
+    input_ids, attention_mask
+        (B, T); the mask is bool.
+    inputs
+        Model inputs of the last token.
+    logits
+        (B, V) float32, unsteered logits of the token to come.
+    history
+        Unsteered keys and values of all T positions.
+    pooled
+        Unsteered hidden states of the positions before the last; None where a caller's cache hides them.
+
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    inputs: ModelInputs
+    logits: Tensor
+    history: History
+    pooled: PooledHidden | None
+
+
+@dataclass
+class TextObjective:
+    """Maps a moved window to (attribute loss, KL), each (B,), and keeps every attribute's own loss."""
+
+    model: Any
+    attributes: Sequence[WeightedAttribute]
+    text: TextSoFar
+    older: History
+    horizon_length: int
+    attribute_losses: list[Tensor] = field(default_factory=list)
+    """One (A, B) tensor a call: the unweighted loss of each attribute model."""
+
+    def __call__(self, window: State) -> tuple[Tensor, Tensor]:
+        """Run the model over the older history and the moved window."""
+        last = forward_last(self.model, self.text.inputs, join_window(self.older, [list(g) for g in window]))
+
+        def pool() -> Tensor:
+            text = self.text
+            if text.pooled is None:
+                raise InputError(
+                    "past_key_values holds positions whose tokens are unknown, so the text has no mean hidden state; "
+                    "pass the whole text as input_ids (transformers feeds only what is new)"
+                )
+            future = expected_future(self.model, text.inputs, text.history, last.logits, self.horizon_length)
+            # The last token's own hidden state counts as a constant, as published: only the future is optimised.
+            recent = torch.cat([last.hidden_state.detach()[:, None], future], dim=1)
+            return (text.pooled + PooledHidden.of(recent, torch.ones_like(recent[..., 0]))).mean
+
+        step = SteeringStep(self.text.input_ids, self.text.attention_mask, last.logits, pool)
+        losses = torch.stack([attribute.loss(step) for attribute in self.attributes])
+        self.attribute_losses.append(losses.detach())
+        weights = losses.new_tensor([attribute.weight for attribute in self.attributes])
+        return (weights[:, None] * losses).sum(0), kl_divergence(last.logits, self.text.logits)

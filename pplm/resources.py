@@ -1,0 +1,29 @@
+"""Where the shipped files are: beside the packages in a checkout, inside the package in an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pplm.errors import InputError
+
+
+def data_path(*parts: str) -> Path:
+    """Return the path of something under `data/`, e.g. `data_path("bags_of_words", "space.txt")`.
+
+    Raises
+    ------
+    InputError
+        If neither a checkout's `data` folder nor an installed one is there.
+
+    """
+    package = Path(__file__).resolve().parent
+    for root in (package / "data", package.parent / "data"):
+        if root.is_dir():
+            return root.joinpath(*parts)
+    raise InputError(f"the data folder of pplm is missing beside {package}; reinstall pplm")
+
+
+def shipped_names(folder: str, suffix: str = "") -> list[str]:
+    """Return the sorted names (without suffix) of what is shipped under `data/<folder>`."""
+    found = data_path(folder)
+    return sorted(path.name.removesuffix(suffix) for path in found.glob(f"*{suffix}")) if found.is_dir() else []

@@ -1,0 +1,60 @@
+"""Choosing the next token, from torch's global generator or from one random stream a sample.
+
+A stream depends on (seed, prompt index, sample index) alone, so sample 3 of prompt 7 is the same text in a batch
+of any size and order, steered or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pplm.errors import InputError
+
+SampleId = tuple[int, int]
+"""(prompt index, sample index)."""
+
+
+class RandomStreams:
+    """One random stream a sample, drawing one uniform number a token."""
+
+    def __init__(self, seed: int, samples: Sequence[SampleId]) -> None:
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise InputError(f"seed must be a whole number of at least 0; got {seed!r}")
+        self._generators = [
+            torch.Generator().manual_seed(_stream_seed(seed, prompt, sample)) for prompt, sample in samples
+        ]
+
+    def sample(self, probabilities: Tensor) -> Tensor:
+        """Draw one token a row from (B, V) probabilities by inverting their cumulative sum: (B,).
+
+        One number a token (instead of one a vocabulary entry) keeps two runs on the same random number as long
+        as their distributions are close, so steered and unsteered texts differ by the steering alone.
+        """
+        uniform = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in self._generators])
+        cumulative = probabilities.double().cumsum(-1)
+        # Dividing by the last entry makes the end exactly 1 > uniform: no token of probability 0 can be drawn.
+        cumulative = cumulative / cumulative[:, -1:]
+        return torch.searchsorted(cumulative, uniform.to(cumulative.device), right=True).squeeze(1)
+
+
+def choose_tokens(scores: Tensor, do_sample: bool, streams: RandomStreams | None) -> Tensor:
+    """Choose one token a row from processed scores (B, V): (B,).
+
+    Without streams this draws from torch's global generator exactly as transformers does.
+    """
+    if not do_sample:
+        return scores.argmax(-1)
+    probabilities = scores.softmax(-1)
+    if streams is not None:
+        return streams.sample(probabilities)
+    return torch.multinomial(probabilities, num_samples=1).squeeze(1)
+
+
+def _stream_seed(seed: int, prompt: int, sample: int) -> int:
+    """Mix the three numbers so that neighbouring streams are independent."""
+    sequence = np.random.SeedSequence(entropy=seed, spawn_key=(prompt, sample))
+    return int(sequence.generate_state(1, np.uint64)[0])

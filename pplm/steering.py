@@ -1,0 +1,153 @@
+"""The core: normalised gradient steps on any list of tensors, given any objective (paper, section 3.2, eq. 3).
+
+It knows no text, no vocabulary and no cache: GPT-2 and the sine wave are two callers of `steer`. Every
+quantity is per sample, so one sample of a batch cannot influence another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pplm.config import SteeringConfig
+from pplm.errors import InputError
+
+State = Sequence[Sequence[Tensor]]
+"""G groups of tensors; the first dimension of every tensor is the sample (B). A group is normalised together."""
+
+Objective = Callable[[State], tuple[Tensor, Tensor]]
+"""Maps a state to its attribute loss (B,) and its divergence from the unsteered outcome (B,)."""
+
+NORM_EPSILON = 1e-15
+"""Added to a gradient norm before dividing, the published value; only matters where a gradient vanishes."""
+
+
+@dataclass(frozen=True)
+class Steered:
+    """What `steer` returns.
+
+    Attributes
+    ----------
+    state
+        The moved state, same groups, shapes and dtypes as the given one.
+    attribute_loss, divergence
+        (I, B): before each iteration's update.
+    gradient_norms
+        (I, G, B): Euclidean norm of each group's weighted gradient.
+    norms
+        (G, B): the norm state to pass in for the next token.
+
+    """
+
+    state: list[list[Tensor]]
+    attribute_loss: Tensor
+    divergence: Tensor
+    gradient_norms: Tensor
+    norms: Tensor
+
+
+def steer(
+    state: State,
+    objective: Objective,
+    config: SteeringConfig,
+    norms: Tensor | None = None,
+    *,
+    weights: Tensor | None = None,
+) -> Steered:
+    """Move a state downhill on `attribute loss + kl_scale * divergence`, starting from a zero perturbation.
+
+    One iteration is d <- d - step_size * g / norm^gamma for each group, g being the group's gradient times
+    `weights` and norm its Euclidean norm per sample, or the running maximum of it (`config.norm_rule`).
+    The given tensors are not changed and nothing but the perturbation receives a gradient.
+
+    Parameters
+    ----------
+    state
+        G groups of tensors (B, ...).
+    objective
+        Called once an iteration with the moved state.
+    config
+        Uses `step_size`, `num_iterations`, `gamma`, `kl_scale` and `norm_rule`.
+    norms
+        (G, B), as returned for the previous token; None at the start of a text.
+    weights
+        Factor on the gradients, broadcastable to every tensor of the state; None weighs all alike.
+
+    Raises
+    ------
+    InputError
+        If a loss is not (B,), or does not depend on the state.
+
+    """
+    batch = state[0][0].shape[0]
+    # The perturbation stays in float32 for half-precision states: steps are far smaller than their spacing.
+    deltas = [[torch.zeros_like(t, dtype=torch.promote_types(t.dtype, torch.float32)) for t in g] for g in state]
+    if norms is None:
+        norms = deltas[0][0].new_zeros(len(state), batch)
+    attribute_losses, divergences, gradient_norms = [], [], []
+    for _ in range(config.num_iterations):
+        deltas = [[d.detach().requires_grad_() for d in group] for group in deltas]
+        with torch.enable_grad():
+            attribute_loss, divergence = objective(_moved(state, deltas))
+            _check_losses(attribute_loss, divergence, batch)
+            # Summing over samples keeps every gradient its own, because samples are independent.
+            total = (attribute_loss + config.kl_scale * divergence).sum()
+        gradients = _gradients(total, deltas, weights)
+        current = torch.stack([_norm(group) for group in gradients])
+        norms = torch.maximum(norms, current) if config.norm_rule == "running_max" else current
+        # A sample whose gradient has vanished so far stays where it is, instead of dividing zero by zero.
+        scales = torch.where(norms > 0, config.step_size / (norms + NORM_EPSILON) ** config.gamma, 0.0)
+        deltas = [
+            [d.detach() - _per_sample(scale, g) * g for d, g in zip(delta_group, gradient_group, strict=True)]
+            for delta_group, gradient_group, scale in zip(deltas, gradients, scales, strict=True)
+        ]
+        attribute_losses.append(attribute_loss.detach())
+        divergences.append(divergence.detach())
+        gradient_norms.append(current)
+    empty = norms.new_empty(0, batch)
+    return Steered(
+        state=[[t.detach() for t in group] for group in _moved(state, deltas)],
+        attribute_loss=torch.stack(attribute_losses) if attribute_losses else empty,
+        divergence=torch.stack(divergences) if divergences else empty,
+        gradient_norms=torch.stack(gradient_norms) if gradient_norms else norms.new_empty(0, *norms.shape),
+        norms=norms,
+    )
+
+
+def _moved(state: State, deltas: State) -> list[list[Tensor]]:
+    return [
+        [(t + d).to(t.dtype) for t, d in zip(group, delta_group, strict=True)]
+        for group, delta_group in zip(state, deltas, strict=True)
+    ]
+
+
+def _gradients(total: Tensor, deltas: State, weights: Tensor | None) -> list[list[Tensor]]:
+    """Weighted gradients of the loss, zero for tensors it does not depend on."""
+    if not total.requires_grad:
+        raise InputError("the loss does not depend on the state; an attribute model must keep the autograd graph")
+    flat = [d for group in deltas for d in group]
+    found = iter(torch.autograd.grad(total, flat, allow_unused=True))
+    gradients = [[torch.zeros_like(d) if (g := next(found)) is None else g for d in group] for group in deltas]
+    if weights is None:
+        return gradients
+    return [[g * weights for g in group] for group in gradients]
+
+
+def _norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Euclidean norm of several tensors (B, ...) taken together, per sample: (B,)."""
+    parts = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
+    return torch.linalg.vector_norm(parts, dim=0)
+
+
+def _per_sample(scale: Tensor, like: Tensor) -> Tensor:
+    """Reshape (B,) to (B, 1, ...) with as many dimensions as `like`."""
+    return scale.view(-1, *[1] * (like.dim() - 1))
+
+
+def _check_losses(attribute_loss: Tensor, divergence: Tensor, batch: int) -> None:
+    for name, loss in (("attribute loss", attribute_loss), ("divergence", divergence)):
+        if loss.shape != (batch,):
+            raise InputError(f"the {name} must be one number a sample, shape ({batch},); got {tuple(loss.shape)}")
