@@ -1,104 +1,285 @@
-"""A bag of words: the more probability the next token puts on its words, the lower the loss.
+"""A bag of words and phrases: the more probability the text to come puts on them, the lower the loss.
 
-The loss is -log of the probability mass on the bag (paper, section 4.2, eq. 4).
+The loss is -log of the probability mass on the bag (paper, section 4.2, eq. 4). The paper's bags are single
+tokens; here an entry may be any sequence of tokens. At each step these next tokens are credited:
+
+- a single-token entry, with its weight;
+- the first piece of a longer entry, with its weight times the probability that the piece is completed into the
+  entry. " s" begins thousands of words, so it earns next to nothing for saucepan;
+- the next piece of an entry whose beginning the text already ends with, likewise; the last piece earns all.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attribute_models.word_list import read_word_list, tokenise_words
+from attribute_models.completion import completion_probabilities
+from attribute_models.entries import Entry, opener_ids, spell
+from attribute_models.seed_words import neighbours
+from attribute_models.word_list import read_word_list, write_word_list
 from pplm.errors import InputError
 from pplm.interface import SteeringStep
 
-logger = logging.getLogger(__name__)
+Prefix = tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BagOfWords:
-    """An attribute model made of single tokens.
+    """An attribute model made of token sequences.
 
     Attributes
     ----------
-    token_ids
-        The bag, sorted and distinct.
+    entries
+        The spellings of the bag's words.
     vocab_size
         Of the tokenizer it was made with.
     name
         For reports.
-    words, unmatched
-        The words behind the ids, and those that are not one token and therefore have no part in the loss.
+    unmatched
+        Words that the tokenizer cannot spell and that therefore have no part in the loss.
+    openers
+        Tokens after which spellings without a leading space count.
+    completions
+        For each spelling, the probability of the rest after its first 1, 2, ... tokens, as the language model to be
+        steered sees it; None until `for_model` fills it in. Until then beginnings earn nothing.
 
     """
 
-    token_ids: tuple[int, ...]
+    entries: tuple[Entry, ...]
     vocab_size: int
     name: str = "bag"
-    words: tuple[str, ...] = ()
     unmatched: tuple[str, ...] = ()
+    openers: tuple[int, ...] = ()
+    completions: tuple[tuple[float, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse an empty bag and ids outside the vocabulary."""
-        if not self.token_ids:
-            missing = f"; none of its {len(self.unmatched)} words is a single token" if self.unmatched else ""
+        if not self.entries:
+            missing = f"; the tokenizer can spell none of its {len(self.unmatched)} words" if self.unmatched else ""
             raise InputError(f"bag of words {self.name!r} is empty{missing}; add words that the tokenizer knows")
-        outside = [i for i in self.token_ids if not 0 <= i < self.vocab_size]
+        outside = [i for entry in self.entries for i in entry.token_ids if not 0 <= i < self.vocab_size]
         if outside:
             raise InputError(f"bag of words {self.name!r} has token id {outside[0]}, outside 0..{self.vocab_size - 1}")
 
     @classmethod
-    def load(cls, name_or_path: str | Path, tokenizer: Any) -> BagOfWords:
-        """Load a shipped bag by name, or a UTF-8 file with one word a line.
+    def load(cls, name_or_path: str | Path, tokenizer: Any, *, casing: bool = True) -> BagOfWords:
+        """Load a shipped bag by name, or a UTF-8 file with one word or phrase a line (`word<TAB>weight`, `#`).
 
         Raises
         ------
         InputError
-            If there is no such list, it cannot be read, or none of its words is a single token.
+            If there is no such list, it cannot be read, or the tokenizer can spell none of its words.
 
         """
-        return cls.from_words(read_word_list(name_or_path), tokenizer, name=Path(name_or_path).stem)
+        return cls.from_words(read_word_list(name_or_path), tokenizer, name=Path(name_or_path).stem, casing=casing)
 
     @classmethod
-    def from_words(cls, words: Iterable[str], tokenizer: Any, *, name: str = "bag") -> BagOfWords:
-        """Make a bag from words, each matched with a leading space; words of several tokens are logged and left out.
+    def from_words(
+        cls, words: Iterable[str] | Mapping[str, float], tokenizer: Any, *, name: str = "bag", casing: bool = True
+    ) -> BagOfWords:
+        """Make a bag from words and phrases, or from a mapping of them to weights.
+
+        Parameters
+        ----------
+        words
+            Matched where they stand as a word of their own: with a leading space, or without one after an opening
+            bracket, a new line and the like.
+        tokenizer
+            Of the model that is to be steered.
+        name
+            For reports.
+        casing
+            Also match `Space` for `space`.
 
         Raises
         ------
         InputError
-            If none of the words is a single token.
+            If the tokenizer can spell none of the words, or a word is listed empty.
 
         """
-        found = tokenise_words(words, tokenizer)
-        if found.unmatched and found.words:
-            logger.warning(
-                "bag of words %r: %d of %d words are not one token of this tokenizer and cannot be credited: %s",
-                name,
-                len(found.unmatched),
-                len(found.unmatched) + len(found.words),
-                ", ".join(found.unmatched),
-            )
-        ids = tuple(sorted(set(found.token_ids)))
-        return cls(ids, len(tokenizer), name, found.words, found.unmatched)
+        weights = dict(words) if isinstance(words, Mapping) else dict.fromkeys(words, 1.0)
+        if any(not word.strip() for word in weights):
+            raise InputError(f"bag of words {name!r} holds an empty word; remove it")
+        entries, unmatched = spell(weights, tokenizer, casing=casing)
+        return cls(entries, len(tokenizer), name, unmatched, opener_ids(tokenizer))
 
     @classmethod
     def from_token_ids(cls, token_ids: Sequence[int], vocab_size: int, *, name: str = "bag") -> BagOfWords:
-        """Make a bag from token ids alone."""
-        return cls(tuple(sorted({int(i) for i in token_ids})), vocab_size, name)
+        """Make a bag from single token ids, as the paper's are."""
+        ids = sorted({int(i) for i in token_ids})
+        return cls(tuple(Entry(str(i), (i,)) for i in ids), vocab_size, name)
 
-    def loss(self, step: SteeringStep) -> Tensor:
-        """Return -log of the probability mass on the bag: (B,), in nats."""
+    @classmethod
+    def from_seeds(cls, seeds: Sequence[str], model: Any, tokenizer: Any, *, size: int = 60) -> BagOfWords:
+        """Make a bag from a few seed words and their nearest neighbours in the model's own embeddings.
+
+        Neighbours are only as good as the embeddings: look at `words` and save the bag to edit it.
+
+        Raises
+        ------
+        InputError
+            If there are no seeds or `size` does not fit.
+
+        """
+        words = neighbours(seeds, model, tokenizer, size=size)
+        return cls.from_words(list(words), tokenizer, name="+".join(seeds))
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The bag's words with their weights, the largest being 1."""
+        return {entry.word: entry.weight for entry in self.entries}
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The bag's words, as listed."""
+        return tuple(self.weights)
+
+    @property
+    def long_words(self) -> tuple[str, ...]:
+        """The words that are no single token in any spelling."""
+        short = {entry.word for entry in self.entries if len(entry.token_ids) == 1}
+        return tuple(word for word in self.words if word not in short)
+
+    def save(self, path: str | Path) -> None:
+        """Write the words and weights as a list that `load` reads."""
+        write_word_list(path, self.weights)
+
+    def report(self) -> BagReport:
+        """Return what became of the listed words."""
+        return BagReport(
+            name=self.name,
+            words=len(self.words),
+            long_words=self.long_words,
+            unmatched=self.unmatched,
+            spellings=len(self.entries),
+            tokens=len(self._tables.columns),
+        )
+
+    def for_model(self, model: Any) -> BagOfWords:
+        """Return the bag with the completion probabilities of this language model."""
+        if self.completions is not None or all(len(entry.token_ids) == 1 for entry in self.entries):
+            return self
+        return replace(self, completions=completion_probabilities(model, [e.token_ids for e in self.entries]))
+
+    def log_mass(self, step: SteeringStep) -> Tensor:
+        """Return the log-probability that the next token is a credited one, credits included: (B,)."""
         size = step.logits.shape[-1]
-        if self.token_ids[-1] >= size:
+        if self.vocab_size > size:
             raise InputError(
                 f"bag of words {self.name!r} was made for a vocabulary of {self.vocab_size} tokens, the model has "
                 f"{size}; make it with the model's own tokenizer"
             )
-        ids = torch.tensor(self.token_ids, device=step.logits.device)
-        return -step.log_probs[:, ids].logsumexp(-1)
+        tables = self._tables
+        columns = torch.tensor(tables.columns, device=step.logits.device)
+        credit = tables.credit(step.input_ids, self.openers)
+        return (step.log_probs[:, columns] + credit.log()).logsumexp(-1)
+
+    def loss(self, step: SteeringStep) -> Tensor:
+        """Return -log of the probability mass on the bag: (B,), in nats."""
+        return -self.log_mass(step)
+
+    @cached_property
+    def _tables(self) -> _CreditTables:
+        return _CreditTables.of(self.entries, self.completions)
+
+
+@dataclass(frozen=True)
+class BagReport:
+    """What a tokenizer, and if asked a language model, makes of a bag.
+
+    Attributes
+    ----------
+    name
+        Of the bag.
+    words
+        How many words and phrases are in it.
+    long_words
+        Those that are no single token in any spelling, and are therefore matched piece by piece.
+    unmatched
+        Words that were listed and that the tokenizer cannot spell.
+    spellings, tokens
+        How many spellings the words have, and how many different tokens these use.
+    mass
+        Mean probability, in the unsteered model's own texts, that the next token is a credited one; None until
+        `with_mass` measures it.
+
+    """
+
+    name: str
+    words: int
+    long_words: tuple[str, ...]
+    unmatched: tuple[str, ...]
+    spellings: int
+    tokens: int
+    mass: float | None = None
+
+    def __str__(self) -> str:
+        """Return one line for people."""
+        text = f"bag {self.name}: {self.words} words"
+        if self.long_words:
+            text += f", {len(self.long_words)} of them of several tokens, matched piece by piece"
+        if self.unmatched:
+            text += f", {len(self.unmatched)} cannot be spelt and are left out: {', '.join(self.unmatched)}"
+        if self.mass is not None:
+            text += f"; unsteered mass {self.mass:.2%}"
+        return text
+
+
+@dataclass(frozen=True)
+class _CreditTables:
+    """Which tokens are credited after which beginnings; K tokens in all, one column each.
+
+    Attributes
+    ----------
+    columns
+        The K token ids.
+    anywhere, after_opener
+        K credits of beginnings: in any place, and in addition after an opener.
+    continuing
+        By the tokens that the text must end with: K credits.
+
+    """
+
+    columns: tuple[int, ...]
+    anywhere: tuple[float, ...]
+    after_opener: tuple[float, ...]
+    continuing: Mapping[Prefix, tuple[float, ...]]
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry], completions: Sequence[Sequence[float]] | None) -> _CreditTables:
+        columns = tuple(sorted({token for entry in entries for token in entry.token_ids}))
+        index = {token: column for column, token in enumerate(columns)}
+        rows: dict[tuple[Prefix, bool], list[float]] = defaultdict(lambda: [0.0] * len(columns))
+        for number, entry in enumerate(entries):
+            last = len(entry.token_ids) - 1
+            for position, token in enumerate(entry.token_ids):
+                rest = 1.0 if position == last else completions[number][position] if completions else 0.0
+                row = rows[entry.token_ids[:position], entry.after_opener and position == 0]
+                row[index[token]] = min(1.0, row[index[token]] + entry.weight * rest)
+        anywhere, after_opener = (tuple(rows[(), opened]) for opened in (False, True))
+        return cls(columns, anywhere, after_opener, {start: tuple(row) for (start, _), row in rows.items() if start})
+
+    def credit(self, input_ids: Tensor, openers: Sequence[int]) -> Tensor:
+        """Return the credits (B, K) of the next token after each text (B, T)."""
+
+        def tensor(values: Sequence[Any], dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.tensor(values, dtype=dtype, device=input_ids.device)
+
+        opened = torch.isin(input_ids[:, -1:], tensor(openers, torch.long))
+        credit = tensor(self.anywhere) + opened * tensor(self.after_opener)
+        by_length: dict[int, list[Prefix]] = defaultdict(list)
+        for prefix in self.continuing:
+            by_length[len(prefix)].append(prefix)
+        for length, prefixes in by_length.items():
+            if length <= input_ids.shape[1]:
+                matches = (input_ids[:, None, -length:] == tensor(prefixes, torch.long)).all(-1)
+                credit = credit + matches.float() @ tensor([self.continuing[prefix] for prefix in prefixes])
+        return credit.clamp(max=1.0)

@@ -1,11 +1,13 @@
-"""Read word lists, shipped or the user's own, and say what a tokenizer makes of them."""
+"""Read and write word lists, shipped or the user's own.
+
+A list is UTF-8 text: one word or phrase a line, optionally a tab and a weight, `#` for comments.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pplm.errors import InputError
 from pplm.resources import data_path, shipped_names
@@ -13,38 +15,19 @@ from pplm.resources import data_path, shipped_names
 _FOLDER = "bags_of_words"
 
 
-@dataclass(frozen=True)
-class TokenisedWords:
-    """What became of a list's words.
-
-    Attributes
-    ----------
-    token_ids
-        One id for every word that is a single token.
-    words
-        Those words.
-    unmatched
-        The words that are not one token.
-
-    """
-
-    token_ids: tuple[int, ...]
-    words: tuple[str, ...]
-    unmatched: tuple[str, ...]
-
-
-def read_word_list(name_or_path: str | Path) -> list[str]:
-    """Read a list of words, one a line, in its order and without duplicates.
+def read_word_list(name_or_path: str | Path) -> dict[str, float]:
+    """Read a list in its order: every word or phrase with its weight, 1 where none is given.
 
     Parameters
     ----------
     name_or_path
-        The name of a shipped list, such as "space", or the path of a UTF-8 text file.
+        The name of a shipped list, such as "space", or the path of a text file.
 
     Raises
     ------
     InputError
-        If there is no such list, or it cannot be read, is not UTF-8 or holds no word.
+        If there is no such list, or it cannot be read, is not UTF-8, holds no word, or holds a weight that is not
+        a positive number or a word with two different weights.
 
     """
     path = _find(name_or_path)
@@ -54,23 +37,39 @@ def read_word_list(name_or_path: str | Path) -> list[str]:
         raise InputError(f"word list {path} is not UTF-8 ({error}); save it as UTF-8 text") from error
     except OSError as error:
         raise InputError(f"word list {path} cannot be read: {error.strerror}") from error
-    words = list(dict.fromkeys(stripped for line in text.splitlines() if (stripped := line.strip())))
+    words: dict[str, float] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        content = line.split("#", 1)[0].strip()
+        if not content:
+            continue
+        word, _, weight_text = content.partition("\t")
+        weight = _weight(weight_text, f"word list {path}, line {number}")
+        if words.setdefault(word.strip(), weight) != weight:
+            raise InputError(f"word list {path}, line {number}: {word.strip()!r} already has another weight; keep one")
     if not words:
         raise InputError(f"word list {path} is empty; write one word a line")
     return words
 
 
-def tokenise_words(words: Iterable[str], tokenizer: Any) -> TokenisedWords:
-    """Match words as they stand inside a text, with a leading space, against single tokens."""
-    token_ids, matched, unmatched = [], [], []
-    for word in words:
-        ids = tokenizer.encode(f" {word}", add_special_tokens=False)
-        if len(ids) == 1:
-            token_ids.append(ids[0])
-            matched.append(word)
-        else:
-            unmatched.append(word)
-    return TokenisedWords(tuple(token_ids), tuple(matched), tuple(unmatched))
+def write_word_list(path: str | Path, words: Mapping[str, float]) -> None:
+    """Write a list that `read_word_list` reads; weights of 1 are left out."""
+    lines = [word if weight == 1 else f"{word}\t{weight:.6g}" for word, weight in words.items()]
+    try:
+        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"word list {path} cannot be written: {error.strerror}") from error
+
+
+def _weight(text: str, where: str) -> float:
+    if not text.strip():
+        return 1.0
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not (math.isfinite(weight) and weight > 0):
+        raise InputError(f"{where}: the weight {text.strip()!r} is not a number above 0; write word<TAB>weight")
+    return weight
 
 
 def _find(name_or_path: str | Path) -> Path:

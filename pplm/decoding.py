@@ -17,7 +17,7 @@ from transformers.generation import BaseStreamer, GenerateDecoderOnlyOutput
 
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
-from pplm.interface import AttributeModel, WeightedAttribute, weigh_attributes
+from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
 from pplm.kv_cache import check_steerable
 from pplm.limits import check_decoding_mode, check_length
 from pplm.sampling import RandomStreams, SampleId, choose_tokens
@@ -109,7 +109,8 @@ class SteeredDecoding:
         streams = self._streams(input_ids.shape[0], generation_config)
         # Tensors made in inference mode have no gradients, so a caller's inference mode is left here.
         with torch.inference_mode(False), torch.no_grad():
-            text = SteeredText(self.attributes, self.steering, model, input_ids, generation_config, model_kwargs)
+            attributes = bind_attributes(self.attributes, model)
+            text = SteeredText(attributes, self.steering, model, input_ids, generation_config, model_kwargs)
             return self._decode(text, streams, logits_processor, stopping_criteria, generation_config)
 
     def _decode(

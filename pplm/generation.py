@@ -15,7 +15,7 @@ from transformers.generation import BaseStreamer
 from pplm.config import SteeringConfig
 from pplm.decoding import SteeredOutput, steered_decoding
 from pplm.errors import InputError
-from pplm.interface import AttributeModel, weigh_attributes
+from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 from pplm.models import steering_presets
 from pplm.sampling import SampleId
 
@@ -114,7 +114,8 @@ def generate(
     """
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
     _check_request(prompts, num_samples, max_batch_size, generate_arguments)
-    attributes = [(a.model, a.weight) for a in weigh_attributes(attributes)]
+    bound = bind_attributes(weigh_attributes(attributes), model)
+    attributes = [(attribute.model, attribute.weight) for attribute in bound]
     if steering is None:
         steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model))
     encoded = [encode_prompt(model, tokenizer, prompt, bos=bos) for prompt in prompts]

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -58,8 +58,9 @@ class SteeringStep:
 class AttributeModel(Protocol):
     """Something that can say, differentiably, how much a text lacks an attribute.
 
-    Optional members: `name` (str, for reports) and `steering_preset` ("bag_of_words" or "discriminator", the
-    settings that `SteeringConfig.for_attributes` starts from).
+    Optional members: `name` (str, for reports); `steering_preset` ("bag_of_words" or "discriminator", the settings
+    that `SteeringConfig.for_attributes` starts from); `for_model(model)`, called once before decoding, which returns
+    the attribute model to use with this language model, or refuses it.
     """
 
     def loss(self, step: SteeringStep) -> Tensor:
@@ -112,3 +113,12 @@ def weigh_attributes(
         seen[name] += 1
         weighted.append(WeightedAttribute(name if seen[name] == 1 else f"{name}#{seen[name]}", model, float(weight)))
     return tuple(weighted)
+
+
+def bind_attributes(attributes: Sequence[WeightedAttribute], model: Any) -> tuple[WeightedAttribute, ...]:
+    """Let every attribute model adapt itself to the language model, or refuse it (`for_model`)."""
+    bound = []
+    for attribute in attributes:
+        adapt = getattr(attribute.model, "for_model", None)
+        bound.append(attribute if adapt is None else replace(attribute, model=adapt(model)))
+    return tuple(bound)

@@ -1,0 +1,36 @@
+"""How likely the beginning of a word is to be completed into the word, as the language model sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+_ROWS = 32
+"""Sequences per forward pass: keeps the logits of a large vocabulary small."""
+
+
+@torch.no_grad()
+def completion_probabilities(model: Any, sequences: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], ...]:
+    """Return, for each token sequence, the probability of the rest after its first 1, 2, ... n - 1 tokens.
+
+    The probabilities are the model's own, behind its beginning-of-text token alone: an average over whatever a
+    text may be about, which is what weighing a beginning needs.
+    """
+    start = model.config.get_text_config().bos_token_id
+    prefix = [] if start is None else [start]
+    results: list[tuple[float, ...]] = [() for _ in sequences]
+    long = [number for number, sequence in enumerate(sequences) if len(sequence) > 1]
+    for first in range(0, len(long), _ROWS):
+        batch = long[first : first + _ROWS]
+        width = max(len(sequences[number]) for number in batch)
+        # Padding on the right, behind what is read, cannot influence it.
+        rows = [[*prefix, *sequences[number], *[0] * (width - len(sequences[number]))] for number in batch]
+        ids = torch.tensor(rows, device=model.device)
+        log_probs = model(input_ids=ids).logits[:, len(prefix) : -1].float().log_softmax(-1)
+        steps = log_probs.gather(-1, ids[:, len(prefix) + 1 :, None]).squeeze(-1)  # (rows, width - 1)
+        for row, number in enumerate(batch):
+            own = steps[row, : len(sequences[number]) - 1]
+            results[number] = tuple(own.flip(0).cumsum(0).flip(0).exp().tolist())
+    return tuple(results)

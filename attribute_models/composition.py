@@ -1,0 +1,49 @@
+"""Attribute models made of others. Sums need no class: pass several models, or (model, weight) pairs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pplm.interface import AttributeModel, SteeringStep
+
+SMALLEST_LOSS = 1e-6
+"""The avoided attribute's own loss is held above this: at probability 1 the complement's loss would be infinite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Avoid:
+    """Steer away from an attribute whose loss is -log of a probability p, as those of bags and heads are.
+
+    The loss is -log(1 - p): for a bag the mass outside the bag, for a head the probability of all other classes.
+    """
+
+    attribute: AttributeModel
+
+    @property
+    def name(self) -> str:
+        """The avoided attribute's name, marked."""
+        return f"avoid {getattr(self.attribute, 'name', type(self.attribute).__name__)}"
+
+    @property
+    def steering_preset(self) -> str:
+        """The avoided attribute's preset."""
+        return getattr(self.attribute, "steering_preset", "bag_of_words")
+
+    def for_model(self, model: Any) -> Avoid:
+        """Adapt the avoided attribute to the language model."""
+        adapt = getattr(self.attribute, "for_model", None)
+        return self if adapt is None else replace(self, attribute=adapt(model))
+
+    def loss(self, step: SteeringStep) -> Tensor:
+        """Return -log(1 - p): (B,), in nats."""
+        own = self.attribute.loss(step).clamp(min=SMALLEST_LOSS)
+        # log(1 - exp(-x)), by the form that is exact for small x and the one that is exact for large x.
+        small = own < math.log(2)
+        exact_small = torch.log(-torch.expm1(-torch.where(small, own, 1.0)))
+        exact_large = torch.log1p(-torch.exp(-torch.where(small, 1.0, own)))
+        return -torch.where(small, exact_small, exact_large)

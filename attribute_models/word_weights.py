@@ -1,0 +1,90 @@
+"""Automatic weights: keep the frequent words of a bag from drowning the rare ones."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from attribute_models.completion import completion_probabilities
+from attribute_models.entries import spell
+from pplm.errors import InputError
+
+_SAMPLES, _LENGTH, _SEED = 16, 32, 0
+
+
+def weights_by_probability(words: Mapping[str, float], model: Any, tokenizer: Any) -> dict[str, float]:
+    """Weigh words by the inverse of the language model's own probability of them.
+
+    A word's probability is averaged over the next-token distributions of texts that the model itself writes. Words
+    likelier than the bag's median weigh median / probability, so that each contributes as much as the median word;
+    rarer words keep weight 1, because an unbounded inverse would let one stray word dominate instead.
+
+    Parameters
+    ----------
+    words
+        With weights of their own, which are multiplied in.
+    model, tokenizer
+        The language model that is to be steered.
+
+    """
+    average = _average_distribution(model)
+    entries, _ = spell(words, tokenizer, casing=True)
+    completions = completion_probabilities(model, [entry.token_ids for entry in entries])
+    probability = dict.fromkeys(words, 0.0)
+    for entry, rest in zip(entries, completions, strict=True):
+        probability[entry.word] += float(average[entry.token_ids[0]]) * (rest[0] if rest else 1.0)
+    middle = median(probability.values())
+    return {word: weight * min(1.0, middle / max(probability[word], 1e-12)) for word, weight in words.items()}
+
+
+def weights_by_rarity(words: Mapping[str, float], path: str | Path) -> dict[str, float]:
+    """Weigh words by inverse document frequency, every line of a UTF-8 text file being a document.
+
+    The weight is log((1 + lines) / (1 + lines with the word)), upper and lower case alike.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is not UTF-8 or holds no text, or every line holds every word.
+
+    """
+    try:
+        lines = [line.lower() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"text file {path} is not UTF-8 ({error}); save it as UTF-8 text") from error
+    except OSError as error:
+        raise InputError(f"text file {path} cannot be read: {error.strerror}") from error
+    weights = {}
+    for word, weight in words.items():
+        pattern = re.compile(rf"(?<!\w){re.escape(word.lower())}(?!\w)")
+        hits = sum(pattern.search(line) is not None for line in lines)
+        weights[word] = weight * math.log((1 + len(lines)) / (1 + hits))
+    if not any(weights.values()):
+        raise InputError(f"text file {path} tells no word of the bag from another; use a longer text")
+    smallest = min(weight for weight in weights.values() if weight > 0)
+    return {word: weight or smallest for word, weight in weights.items()}
+
+
+@torch.no_grad()
+def _average_distribution(model: Any) -> torch.Tensor:
+    """Return the mean next-token distribution (V,) over texts of the model's own making."""
+    start = model.config.get_text_config().bos_token_id or 0
+    prompt = torch.full((_SAMPLES, 1), start, device=model.device)
+    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+        torch.manual_seed(_SEED)  # restored afterwards: weights must not depend on, or disturb, the caller's seed
+        texts = model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=_LENGTH,
+            min_new_tokens=_LENGTH,
+            do_sample=True,
+            top_k=0,
+            pad_token_id=start,
+        )
+    return model(input_ids=texts).logits[:, :-1].float().softmax(-1).mean((0, 1)).cpu()
