@@ -23,6 +23,7 @@ from torch import Tensor
 
 from attribute_models.completion import completion_probabilities
 from attribute_models.entries import Entry, opener_ids, spell
+from attribute_models.own_texts import own_texts
 from attribute_models.seed_words import neighbours
 from attribute_models.word_list import read_word_list, write_word_list
 from pplm.errors import InputError
@@ -152,8 +153,14 @@ class BagOfWords:
         """Write the words and weights as a list that `load` reads."""
         write_word_list(path, self.weights)
 
-    def report(self) -> BagReport:
-        """Return what became of the listed words."""
+    def report(self, model: Any = None) -> BagReport:
+        """Return what became of the listed words and, given a language model, the bag's mass in its own texts."""
+        mass = None
+        if model is not None:
+            bag = self.for_model(model)
+            texts, log_probs = own_texts(model)
+            masses = [bag._log_mass(texts[:, : n + 1], log_probs[:, n]) for n in range(texts.shape[1])]
+            mass = float(torch.stack(masses).exp().mean())
         return BagReport(
             name=self.name,
             words=len(self.words),
@@ -161,6 +168,7 @@ class BagOfWords:
             unmatched=self.unmatched,
             spellings=len(self.entries),
             tokens=len(self._tables.columns),
+            mass=mass,
         )
 
     def for_model(self, model: Any) -> BagOfWords:
@@ -171,20 +179,22 @@ class BagOfWords:
 
     def log_mass(self, step: SteeringStep) -> Tensor:
         """Return the log-probability that the next token is a credited one, credits included: (B,)."""
-        size = step.logits.shape[-1]
+        return self._log_mass(step.input_ids, step.log_probs)
+
+    def loss(self, step: SteeringStep) -> Tensor:
+        """Return -log of the probability mass on the bag: (B,), in nats."""
+        return -self.log_mass(step)
+
+    def _log_mass(self, input_ids: Tensor, log_probs: Tensor) -> Tensor:
+        """Return the log of the mass on credited tokens (B,), from texts (B, T) and log-probabilities (B, V)."""
+        size = log_probs.shape[-1]
         if self.vocab_size > size:
             raise InputError(
                 f"bag of words {self.name!r} was made for a vocabulary of {self.vocab_size} tokens, the model has "
                 f"{size}; make it with the model's own tokenizer"
             )
-        tables = self._tables
-        columns = torch.tensor(tables.columns, device=step.logits.device)
-        credit = tables.credit(step.input_ids, self.openers)
-        return (step.log_probs[:, columns] + credit.log()).logsumexp(-1)
-
-    def loss(self, step: SteeringStep) -> Tensor:
-        """Return -log of the probability mass on the bag: (B,), in nats."""
-        return -self.log_mass(step)
+        columns = torch.tensor(self._tables.columns, device=log_probs.device)
+        return (log_probs[:, columns] + self._tables.credit(input_ids, self.openers).log()).logsumexp(-1)
 
     @cached_property
     def _tables(self) -> _CreditTables:
@@ -208,8 +218,8 @@ class BagReport:
     spellings, tokens
         How many spellings the words have, and how many different tokens these use.
     mass
-        Mean probability, in the unsteered model's own texts, that the next token is a credited one; None until
-        `with_mass` measures it.
+        Mean probability, in the unsteered model's own texts, that the next token is a credited one, its credit
+        included; None if no model was asked.
 
     """
 

@@ -8,10 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from pplm.errors import InputError
 
 _SHORTEST = 3
+_CHUNK = 128
+"""Candidates shown to the language model at once."""
 _ENDINGS = re.compile(r"(?:'s|ies|es|s|ied|ed|ing|ly|y|e)$")
 
 
@@ -19,10 +22,11 @@ _ENDINGS = re.compile(r"(?:'s|ies|es|s|ied|ed|ing|ly|y|e)$")
 def neighbours(seeds: Sequence[str], model: Any, tokenizer: Any, *, size: int) -> dict[str, float]:
     """Return the seeds and the words nearest to them, with their cosine similarity, nearest first.
 
-    Similarity is measured between input embeddings with the vocabulary's mean taken out; a seed of several tokens
-    stands for the mean of its pieces, and a word's similarity is that to its nearest seed. Candidates are the
-    vocabulary's tokens that are whole lower-case words; of words that differ by case or inflection alone the
-    nearest is kept.
+    Similarity is measured between input embeddings without their mean and their D / 100 strongest directions, which
+    tell frequent from rare words rather than meanings (Mu and Viswanath 2018). A seed of several tokens stands for
+    the mean of its pieces, and a word's similarity is that to its nearest seed. Candidates are the tokens that are
+    lower-case words; of words that differ by case or inflection alone the nearest is kept, and beginnings of longer
+    words, as the language model sees it, are left out.
 
     Raises
     ------
@@ -35,41 +39,55 @@ def neighbours(seeds: Sequence[str], model: Any, tokenizer: Any, *, size: int) -
         raise InputError(f"seeds must be words; got {seeds}")
     if size < len(seeds):
         raise InputError(f"size must be at least the number of seeds ({len(seeds)}); got {size}")
-    embeddings = model.get_input_embeddings().weight.float().cpu()
-    embeddings = torch.nn.functional.normalize(embeddings - embeddings.mean(0), dim=-1)
+    decoded = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    candidates = [token for token, text in enumerate(decoded) if _is_word(text)]
+    embeddings = _directions(model.get_input_embeddings().weight.float().cpu(), candidates)
     centres = torch.stack([_centre(seed, embeddings, tokenizer) for seed in seeds])
-    words = _whole_words(tokenizer)
-    similarity = (embeddings[list(words)] @ centres.T).max(1).values
+    similarity, order = (embeddings[candidates] @ centres.T).max(1).values.sort(descending=True)
     bag = dict.fromkeys(seeds, 1.0)
     stems = {_stem(seed) for seed in seeds}
-    for position in similarity.argsort(descending=True).tolist():
-        if len(bag) == size:
-            return bag
-        word = list(words.values())[position]
-        if _stem(word) not in stems:
-            stems.add(_stem(word))
-            bag[word] = round(float(similarity[position]), 4)
+    for start in range(0, len(order), _CHUNK):
+        ranks = range(start, min(start + _CHUNK, len(order)))
+        tokens = [candidates[int(order[rank])] for rank in ranks]
+        for rank, token, whole in zip(ranks, tokens, _whole_words(tokens, model, decoded), strict=True):
+            word = decoded[token].strip()
+            if len(bag) == size:
+                return bag
+            if whole and _stem(word) not in stems:
+                stems.add(_stem(word))
+                bag[word] = round(float(similarity[rank]), 4)
     if len(bag) < size:
         raise InputError(f"size {size} is more than the {len(bag)} different words of this vocabulary; lower it")
     return bag
+
+
+def _directions(embeddings: Tensor, candidates: Sequence[int]) -> Tensor:
+    """Return embeddings (V, D) as unit vectors, without their mean and their strongest directions."""
+    centred = embeddings - embeddings[candidates].mean(0)
+    strongest = torch.linalg.svd(centred[candidates], full_matrices=False).Vh[: round(embeddings.shape[1] / 100)]
+    return normalize(centred - (centred @ strongest.T) @ strongest, dim=-1)
 
 
 def _centre(seed: str, embeddings: Tensor, tokenizer: Any) -> Tensor:
     ids = tokenizer.encode(f" {seed}", add_special_tokens=False)
     if not ids:
         raise InputError(f"seed {seed!r} cannot be spelt by this tokenizer; use another word")
-    return torch.nn.functional.normalize(embeddings[ids].mean(0), dim=0)
+    return normalize(embeddings[ids].mean(0), dim=0)
 
 
-def _whole_words(tokenizer: Any) -> dict[int, str]:
-    """Return token id and word of every token that is a lower-case word behind a space."""
-    decoded = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
-    words = {}
-    for token, text in enumerate(decoded):
-        word = text.strip()
-        if text.startswith(" ") and len(word) >= _SHORTEST and word.isalpha() and word == word.lower():
-            words[token] = word
-    return words
+def _is_word(text: str) -> bool:
+    word = text.strip()
+    return text.startswith(" ") and len(word) >= _SHORTEST and word.isalpha() and word == word.lower()
+
+
+def _whole_words(tokens: Sequence[int], model: Any, decoded: Sequence[str]) -> list[bool]:
+    """Say of each token whether the model expects it to be a word of its own rather than to be continued."""
+    start = model.config.get_text_config().bos_token_id
+    rows = [[token] if start is None else [start, token] for token in tokens]
+    probs = model(input_ids=torch.tensor(rows, device=model.device)).logits[:, -1].float().softmax(-1).cpu()
+    continues = torch.zeros(probs.shape[1])
+    continues[: len(decoded)] = torch.tensor([float(text[:1].isalpha()) for text in decoded])
+    return ((probs @ continues) < 0.5).tolist()
 
 
 def _stem(word: str) -> str:

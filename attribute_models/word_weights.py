@@ -9,13 +9,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-
 from attribute_models.completion import completion_probabilities
 from attribute_models.entries import spell
+from attribute_models.own_texts import own_texts
 from pplm.errors import InputError
-
-_SAMPLES, _LENGTH, _SEED = 16, 32, 0
 
 
 def weights_by_probability(words: Mapping[str, float], model: Any, tokenizer: Any) -> dict[str, float]:
@@ -33,7 +30,7 @@ def weights_by_probability(words: Mapping[str, float], model: Any, tokenizer: An
         The language model that is to be steered.
 
     """
-    average = _average_distribution(model)
+    average = own_texts(model)[1].exp().mean((0, 1)).cpu()
     entries, _ = spell(words, tokenizer, casing=True)
     completions = completion_probabilities(model, [entry.token_ids for entry in entries])
     probability = dict.fromkeys(words, 0.0)
@@ -69,22 +66,3 @@ def weights_by_rarity(words: Mapping[str, float], path: str | Path) -> dict[str,
         raise InputError(f"text file {path} tells no word of the bag from another; use a longer text")
     smallest = min(weight for weight in weights.values() if weight > 0)
     return {word: weight or smallest for word, weight in weights.items()}
-
-
-@torch.no_grad()
-def _average_distribution(model: Any) -> torch.Tensor:
-    """Return the mean next-token distribution (V,) over texts of the model's own making."""
-    start = model.config.get_text_config().bos_token_id or 0
-    prompt = torch.full((_SAMPLES, 1), start, device=model.device)
-    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
-        torch.manual_seed(_SEED)  # restored afterwards: weights must not depend on, or disturb, the caller's seed
-        texts = model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            max_new_tokens=_LENGTH,
-            min_new_tokens=_LENGTH,
-            do_sample=True,
-            top_k=0,
-            pad_token_id=start,
-        )
-    return model(input_ids=texts).logits[:, :-1].float().softmax(-1).mean((0, 1)).cpu()

@@ -51,7 +51,17 @@ class TextSoFar:
 
 @dataclass
 class TextObjective:
-    """Maps a moved window to (attribute loss, KL), each (B,), and keeps every attribute's own loss."""
+    """Maps a moved window to (attribute loss, KL), each (B,), and keeps what the sum hides.
+
+    Attributes
+    ----------
+    attribute_losses
+        One (A, B) tensor a call: the unweighted loss of each attribute model.
+    gradient_cosines
+        (A, A, B): cosine between the attribute models' gradients on the window at the first call; below 0 two
+        attributes pull against each other. None with a single attribute model.
+
+    """
 
     model: Any
     attributes: Sequence[WeightedAttribute]
@@ -59,7 +69,7 @@ class TextObjective:
     older: History
     horizon_length: int
     attribute_losses: list[Tensor] = field(default_factory=list)
-    """One (A, B) tensor a call: the unweighted loss of each attribute model."""
+    gradient_cosines: Tensor | None = None
 
     def __call__(self, window: State) -> tuple[Tensor, Tensor]:
         """Run the model over the older history and the moved window."""
@@ -79,6 +89,19 @@ class TextObjective:
 
         step = SteeringStep(self.text.input_ids, self.text.attention_mask, last.logits, pool)
         losses = torch.stack([attribute.loss(step) for attribute in self.attributes])
+        if len(self.attributes) > 1 and not self.attribute_losses:
+            self.gradient_cosines = _gradient_cosines(losses, window)
         self.attribute_losses.append(losses.detach())
         weights = losses.new_tensor([attribute.weight for attribute in self.attributes])
         return (weights[:, None] * losses).sum(0), kl_divergence(last.logits, self.text.logits)
+
+
+def _gradient_cosines(losses: Tensor, window: State) -> Tensor:
+    """Return the cosines (A, A, B) between the gradients of losses (A, B) with respect to the whole window."""
+    tensors = [t for group in window for t in group]
+    rows = []
+    for loss in losses:
+        gradients = torch.autograd.grad(loss.sum(), tensors, retain_graph=True, materialize_grads=True)
+        rows.append(torch.cat([g.flatten(1).float() for g in gradients], dim=1))
+    directions = torch.nn.functional.normalize(torch.stack(rows), dim=-1)
+    return torch.einsum("abn,cbn->acb", directions, directions)

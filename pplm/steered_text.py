@@ -140,7 +140,7 @@ class SteeredText:
         weights = window_weights(lengths, self.steering.window_length, self.steering.decay)
         result = steer(window, objective, self.steering, self.norms, weights=weights)
         self.norms = result.norms
-        self.recorder.steered(result, objective.attribute_losses, lengths > 0)
+        self.recorder.steered(result, objective, lengths > 0)
         return forward_last(self.model, self._inputs, join_window(older, result.state))
 
     def _last_token_inputs(self) -> ModelInputs:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from pplm.objective import TextObjective
 from pplm.steering import Steered
 
 
@@ -29,6 +30,9 @@ class SteeringTrace:
         (N, I, B), not scaled by `kl_scale`.
     gradient_norms
         (N, I, G, B).
+    gradient_cosines
+        (N, A, A, B): cosines between the attribute models' gradients at each token's first iteration, below 0 where
+        two of them pull against each other; NaN with a single attribute model.
 
     """
 
@@ -37,6 +41,7 @@ class SteeringTrace:
     attribute_loss: Tensor
     kl: Tensor
     gradient_norms: Tensor
+    gradient_cosines: Tensor
 
 
 @dataclass
@@ -47,32 +52,31 @@ class TraceRecorder:
     num_iterations: int
     num_layers: int
     batch: int
-    _tokens: list[tuple[Tensor, Tensor, Tensor, Tensor]] = field(default_factory=list)
+    _tokens: list[tuple[Tensor, ...]] = field(default_factory=list)
 
-    def steered(self, result: Steered, attribute_losses: list[Tensor], has_history: Tensor) -> None:
+    def steered(self, result: Steered, objective: TextObjective, has_history: Tensor) -> None:
         """Record a steered token; rows without history (B,) did not take part."""
-        losses = torch.stack(attribute_losses)
-        entry = (losses, result.attribute_loss, result.divergence, result.gradient_norms)
-        a, b, c, d = (t.masked_fill(~has_history, torch.nan) for t in entry)
-        self._tokens.append((a, b, c, d))
+        losses, cosines = objective.attribute_losses, objective.gradient_cosines
+        like = result.divergence
+        entry = (
+            torch.stack(losses) if losses else self._missing(like, 0, len(self.names)),
+            result.attribute_loss,
+            result.divergence,
+            result.gradient_norms,
+            self._missing(like, len(self.names), len(self.names)) if cosines is None else cosines,
+        )
+        self._tokens.append(tuple(t.masked_fill(~has_history, torch.nan) for t in entry))
 
     def unsteered(self, like: Tensor) -> None:
         """Record a token that was not steered, on the device of `like`."""
-        iterations, batch = self.num_iterations, self.batch
-
-        def missing(*shape: int) -> Tensor:
-            return like.new_full(shape, torch.nan, dtype=torch.float32)
-
-        self._tokens.append(
-            (
-                missing(iterations, len(self.names), batch),
-                missing(iterations, batch),
-                missing(iterations, batch),
-                missing(iterations, self.num_layers, batch),
-            )
-        )
+        iterations, models = self.num_iterations, len(self.names)
+        shapes = ((iterations, models), (iterations,), (iterations,), (iterations, self.num_layers), (models, models))
+        self._tokens.append(tuple(self._missing(like, *shape) for shape in shapes))
 
     def trace(self) -> SteeringTrace:
         """Return the record so far."""
         columns = zip(*self._tokens, strict=True)
         return SteeringTrace(self.names, *(torch.stack(column).cpu() for column in columns))
+
+    def _missing(self, like: Tensor, *shape: int) -> Tensor:
+        return like.new_full((*shape, self.batch), torch.nan, dtype=torch.float32)

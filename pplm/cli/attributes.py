@@ -2,44 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import click
 
-from attribute_models import BagOfWords, Discriminator
+from attribute_models import (
+    Avoid,
+    BagOfWords,
+    Discriminator,
+    read_word_list,
+    weights_by_probability,
+    weights_by_rarity,
+)
 from pplm.cli.options import Command
 from pplm.errors import InputError
 from pplm.interface import AttributeModel
 
+Weighted = tuple[AttributeModel, float]
+
+
+@dataclass(frozen=True)
+class AttributeChoice:
+    """What the user asked for, as written."""
+
+    bags: tuple[str, ...]
+    avoid_bags: tuple[str, ...]
+    bag_from: tuple[str, ...]
+    bag_size: int
+    bag_weights: str
+    save_bag: Path | None
+    discriminators: tuple[str, ...]
+
 
 def attribute_options(command: Command) -> Command:
-    """Add --bag and --discriminator."""
+    """Add the options that name attribute models."""
     for option in (
-        click.option("--discriminator", "discriminators", multiple=True, metavar="PATH:LABEL",
+        click.option("--discriminator", "discriminators", multiple=True, metavar="PATH:LABEL[:WEIGHT]",
                      help="Steer towards a class of a trained head: its folder or name, a colon and the label. "
                      "Repeatable."),
-        click.option("--bag", "bags", multiple=True, metavar="NAME_OR_PATH",
+        click.option("--save-bag", type=click.Path(path_type=Path), default=None,
+                     help="Write the bag of --bag-from to this file, to be edited and used with --bag."),
+        click.option("--bag-weights", default="listed", show_default=True, metavar="listed|model|FILE",
+                     help="How much each word counts: as listed in the file, less where the model finds it frequent, "
+                     "or by its rarity among the lines of a text file."),
+        click.option("--bag-size", type=int, default=60, show_default=True, help="Words in a bag of --bag-from."),
+        click.option("--bag-from", multiple=True, metavar="WORD,WORD...",
+                     help="Steer towards a bag grown from seed words: their neighbours among the model's embeddings. "
+                     "The bag is shown on stderr. Repeatable."),
+        click.option("--avoid-bag", "avoid_bags", multiple=True, metavar="NAME_OR_PATH[:WEIGHT]",
+                     help="Steer away from a bag of words. Repeatable."),
+        click.option("--bag", "bags", multiple=True, metavar="NAME_OR_PATH[:WEIGHT]",
                      help="Steer towards a bag of words: a shipped list (space, legal, ...) or a text file with one "
-                     "word a line. Repeatable."),
+                     "word or phrase a line. With several attributes a weight says how much each counts. Repeatable."),
     ):  # fmt: skip
         command = option(command)
     return command
 
 
-def load_attributes(bags: Sequence[str], discriminators: Sequence[str], tokenizer: Any) -> list[AttributeModel]:
-    """Load what --bag and --discriminator name."""
-    return [BagOfWords.load(name, tokenizer) for name in bags] + [_discriminator(text) for text in discriminators]
+def take_choice(options: dict[str, Any]) -> AttributeChoice:
+    """Take the attribute options out of a command's options."""
+    return AttributeChoice(**{field.name: options.pop(field.name) for field in fields(AttributeChoice)})
 
 
-def bag_words(attributes: Sequence[AttributeModel]) -> set[str]:
-    """Return all words of the bags among the attribute models, lower-case."""
-    return {word.lower() for bag in attributes if isinstance(bag, BagOfWords) for word in bag.words}
+def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any) -> list[Weighted]:
+    """Load what the user named, and tell on stderr what became of each bag's words."""
+    attributes: list[Weighted] = []
+    bags: list[BagOfWords] = []
+    for texts, avoid in ((choice.bags, False), (choice.avoid_bags, True)):
+        for text in texts:
+            name, weight = _split_weight(text)
+            words = _weigh(read_word_list(name), choice.bag_weights, model, tokenizer)
+            bag = BagOfWords.from_words(words, tokenizer, name=Path(name).stem)
+            bags.append(bag)
+            attributes.append((Avoid(bag) if avoid else bag, weight))
+    if choice.save_bag is not None and len(choice.bag_from) != 1:
+        raise InputError(f"--save-bag {choice.save_bag} needs one --bag-from; got {len(choice.bag_from)}")
+    for seeds in choice.bag_from:
+        bag = BagOfWords.from_seeds(seeds.split(","), model, tokenizer, size=choice.bag_size)
+        click.echo(f"bag from {seeds}: {' '.join(bag.words)}", err=True)
+        if choice.save_bag is not None:
+            bag.save(choice.save_bag)
+        bags.append(bag)
+        attributes.append((bag, 1.0))
+    for bag in bags:
+        report = bag.report()
+        if report.long_words or report.unmatched:
+            click.echo(str(report), err=True)
+    return attributes + [_discriminator(text) for text in choice.discriminators]
 
 
-def _discriminator(text: str) -> Discriminator:
-    path, colon, label = text.rpartition(":")
-    if not colon or not path or not label:
-        labels = ", ".join(Discriminator.load(text).labels) if not colon else "..."
-        raise InputError(f"--discriminator {text!r} names no label; write PATH:LABEL (labels: {labels})")
-    return Discriminator.load(path, label)
+def bag_words(attributes: Sequence[Weighted]) -> set[str]:
+    """Return all words of the bags among the attribute models, lower-case, phrases word by word."""
+    bags = [model for model, _ in attributes if isinstance(model, BagOfWords)]
+    return {word for bag in bags for entry in bag.words for word in entry.lower().split()}
+
+
+def _weigh(words: Mapping[str, float], how: str, model: Any, tokenizer: Any) -> Mapping[str, float]:
+    if how == "listed":
+        return words
+    if how == "model":
+        return weights_by_probability(words, model, tokenizer)
+    return weights_by_rarity(words, how)
+
+
+def _split_weight(text: str) -> tuple[str, float]:
+    """Split NAME:WEIGHT; a name that ends in no colon and number weighs 1."""
+    name, colon, number = text.rpartition(":")
+    try:
+        weight = float(number) if colon else math.nan
+    except ValueError:
+        weight = math.nan
+    if math.isnan(weight):
+        return text, 1.0
+    if not (weight >= 0 and math.isfinite(weight)):
+        raise InputError(f"the weight in {text!r} must be a number of at least 0")
+    return name, weight
+
+
+def _discriminator(text: str) -> Weighted:
+    named, weight = _split_weight(text)
+    path, colon, label = named.rpartition(":")
+    if not path or not label:
+        labels = f" (labels: {', '.join(Discriminator.load(named).labels)})" if not colon else ""
+        raise InputError(f"--discriminator {text!r} names no label; write PATH:LABEL{labels}")
+    return Discriminator.load(path, label), weight

@@ -17,7 +17,7 @@ from rich.text import Text
 from torch import Tensor
 from transformers import StoppingCriteria
 
-from pplm.cli.attributes import attribute_options, bag_words, load_attributes
+from pplm.cli.attributes import attribute_options, bag_words, load_attributes, take_choice
 from pplm.cli.options import given_steering, model_options, steering_options
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
@@ -69,8 +69,6 @@ _SAMPLING = ("top_k", "top_p", "temperature")
 @steering_options
 def generate_command(
     prompts: tuple[str, ...],
-    bags: tuple[str, ...],
-    discriminators: tuple[str, ...],
     model_name: str,
     device: str,
     dtype: Any,
@@ -83,13 +81,14 @@ def generate_command(
     --step-size or --gm-scale, or add --repetition-penalty 1.2. When the topic does not show, raise --step-size
     or --num-iterations.
     """  # fmt: skip
+    choice = take_choice(options)
     given = given_steering(options)
     SteeringConfig(**given)  # wrong values are told before a model is loaded
     sampling = _sampling(options)
     counts = _sample_counts(options)
     _check_output(output)
     model, tokenizer = load_model(model_name, device=device, dtype=dtype)
-    attributes = load_attributes(bags, discriminators, tokenizer)
+    attributes = load_attributes(choice, model, tokenizer)
     steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model), **given)
     seed = options["seed"]
     if seed is None:
