@@ -193,12 +193,12 @@ class BagOfWords:
                 f"bag of words {self.name!r} was made for a vocabulary of {self.vocab_size} tokens, the model has "
                 f"{size}; make it with the model's own tokenizer"
             )
-        columns = torch.tensor(self._tables.columns, device=log_probs.device)
-        return (log_probs[:, columns] + self._tables.credit(input_ids, self.openers).log()).logsumexp(-1)
+        columns = self._tables.columns.to(log_probs.device)
+        return (log_probs[:, columns] + self._tables.credit(input_ids).log()).logsumexp(-1)
 
     @cached_property
     def _tables(self) -> _CreditTables:
-        return _CreditTables.of(self.entries, self.completions)
+        return _CreditTables.of(self.entries, self.openers, self.completions)
 
 
 @dataclass(frozen=True)
@@ -243,53 +243,66 @@ class BagReport:
         return text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _CreditTables:
     """Which tokens are credited after which beginnings; K tokens in all, one column each.
 
     Attributes
     ----------
     columns
-        The K token ids.
+        (K,) token ids.
     anywhere, after_opener
-        K credits of beginnings: in any place, and in addition after an opener.
+        (K,) credits of beginnings: in any place, and in addition after an opener.
+    openers
+        Token ids of openers.
     continuing
-        By the tokens that the text must end with: K credits.
+        By length n: beginnings (P, n) that the text may end with, and the credits (P, K) each of them gives.
 
     """
 
-    columns: tuple[int, ...]
-    anywhere: tuple[float, ...]
-    after_opener: tuple[float, ...]
-    continuing: Mapping[Prefix, tuple[float, ...]]
+    columns: Tensor
+    anywhere: Tensor
+    after_opener: Tensor
+    openers: Tensor
+    continuing: Mapping[int, tuple[Tensor, Tensor]]
 
     @classmethod
-    def of(cls, entries: Sequence[Entry], completions: Sequence[Sequence[float]] | None) -> _CreditTables:
-        columns = tuple(sorted({token for entry in entries for token in entry.token_ids}))
+    def of(
+        cls, entries: Sequence[Entry], openers: Sequence[int], completions: Sequence[Sequence[float]] | None
+    ) -> _CreditTables:
+        columns = sorted({token for entry in entries for token in entry.token_ids})
         index = {token: column for column, token in enumerate(columns)}
-        rows: dict[tuple[Prefix, bool], list[float]] = defaultdict(lambda: [0.0] * len(columns))
+        rows: dict[tuple[Prefix, bool], Tensor] = defaultdict(lambda: torch.zeros(len(columns)))
         for number, entry in enumerate(entries):
             last = len(entry.token_ids) - 1
             for position, token in enumerate(entry.token_ids):
                 rest = 1.0 if position == last else completions[number][position] if completions else 0.0
-                row = rows[entry.token_ids[:position], entry.after_opener and position == 0]
-                row[index[token]] = min(1.0, row[index[token]] + entry.weight * rest)
-        anywhere, after_opener = (tuple(rows[(), opened]) for opened in (False, True))
-        return cls(columns, anywhere, after_opener, {start: tuple(row) for (start, _), row in rows.items() if start})
-
-    def credit(self, input_ids: Tensor, openers: Sequence[int]) -> Tensor:
-        """Return the credits (B, K) of the next token after each text (B, T)."""
-
-        def tensor(values: Sequence[Any], dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.tensor(values, dtype=dtype, device=input_ids.device)
-
-        opened = torch.isin(input_ids[:, -1:], tensor(openers, torch.long))
-        credit = tensor(self.anywhere) + opened * tensor(self.after_opener)
+                rows[entry.token_ids[:position], entry.after_opener and position == 0][index[token]] += (
+                    entry.weight * rest
+                )
         by_length: dict[int, list[Prefix]] = defaultdict(list)
-        for prefix in self.continuing:
+        for prefix, _ in rows:
             by_length[len(prefix)].append(prefix)
-        for length, prefixes in by_length.items():
+        continuing = {
+            length: (torch.tensor(prefixes), torch.stack([rows[prefix, False] for prefix in prefixes]))
+            for length, prefixes in by_length.items()
+            if length
+        }
+        return cls(
+            torch.tensor(columns),
+            rows[(), False],
+            rows[(), True],
+            torch.tensor(openers, dtype=torch.long),
+            continuing,
+        )
+
+    def credit(self, input_ids: Tensor) -> Tensor:
+        """Return the credits (B, K), at most 1, of the next token after each text (B, T)."""
+        device = input_ids.device
+        opened = torch.isin(input_ids[:, -1:], self.openers.to(device))
+        credit = self.anywhere.to(device) + opened * self.after_opener.to(device)
+        for length, (prefixes, credits_after) in self.continuing.items():
             if length <= input_ids.shape[1]:
-                matches = (input_ids[:, None, -length:] == tensor(prefixes, torch.long)).all(-1)
-                credit = credit + matches.float() @ tensor([self.continuing[prefix] for prefix in prefixes])
+                matches = (input_ids[:, None, -length:] == prefixes.to(device)).all(-1)
+                credit = credit + matches.float() @ credits_after.to(device)
         return credit.clamp(max=1.0)

@@ -4,6 +4,6 @@ One module a command. Text goes to stdout, everything else to stderr; what the u
 code 2, never a traceback.
 """
 
-from pplm.cli.app import main
+from pplm.cli.app import main, run_command
 
-__all__ = ["main"]
+__all__ = ["main", "run_command"]

@@ -28,11 +28,16 @@ pplm.add_command(generate_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 wrong input (one line on stderr), 130 interrupted."""
+    """Run `pplm`; without arguments those of the process."""
+    run_command(pplm, arguments, name="pplm")
+
+
+def run_command(command: click.Command, arguments: Sequence[str] | None = None, *, name: str | None = None) -> None:
+    """Run a command and exit: 0 done, 2 wrong input (one line on stderr), 130 interrupted."""
     _log_to_stderr()
     transformers_logging.disable_progress_bar()
     try:
-        pplm.main(args=None if arguments is None else list(arguments), prog_name="pplm", standalone_mode=False)
+        command.main(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
     except (InputError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         click.echo(f"Error: {' '.join(message.split())}", err=True)
