@@ -1,0 +1,71 @@
+"""Do phrases and long words rise, do their junk first pieces not, and does avoidance avoid? The README's bag table.
+
+python scripts/bag_checks.py --bag kitchen --avoid the
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from attribute_models import Avoid, BagOfWords, read_word_list
+from pplm import Generation, SteeringConfig, generate, load_model, steering_presets
+from pplm.cli import run_command
+from pplm.cli.options import given_steering, model_options, steering_options
+from pplm.evaluation import dist_n, repeat_rate, word_share
+from pplm.resources import data_path
+
+
+@click.command()
+@click.option(
+    "--bag", "bag_name", default="kitchen", show_default=True, help="Its words of exactly two tokens are used."
+)
+@click.option("--avoid", "avoided", default="the", show_default=True, help="A frequent word to steer away from.")
+@click.option("--num-prompts", default=10, show_default=True)
+@click.option("--num-samples", default=5, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@model_options
+@steering_options
+def bag_checks(bag_name: str, avoided: str, num_prompts: int, num_samples: int, seed: int, **options: Any) -> None:
+    """Print a Markdown table: share of the words, of abandoned first pieces, and of the avoided word."""
+    given, model_name = given_steering(options), options.pop("model_name")
+    model, tokenizer = load_model(model_name, **options)
+    prompts = data_path("prompts", "topics.txt").read_text(encoding="utf-8").splitlines()[:num_prompts]
+    two = [word for word in read_word_list(bag_name) if len(tokenizer.encode(f" {word}")) == 2]
+    rising = BagOfWords.from_words(two, tokenizer, name=f"{bag_name}, two tokens")
+    avoiding = Avoid(BagOfWords.from_words([avoided], tokenizer, name=avoided))
+    steering = SteeringConfig.for_attributes([rising], presets=steering_presets(model), **given)
+
+    def texts(attributes: Sequence[Any]) -> list[Generation]:
+        return generate(model, tokenizer, prompts, attributes=attributes, steering=steering, num_samples=num_samples,
+                        seed=seed, max_new_tokens=50, do_sample=True, top_k=10)  # fmt: skip
+
+    plain, risen, avoided_texts = texts([]), texts([rising]), texts([avoiding])
+    pairs = {tuple(entry.token_ids) for entry in rising.entries if len(entry.token_ids) == 2}
+    click.echo(
+        f"{model_name}, {len(prompts)} prompts x {num_samples} samples, {steering}\n{len(two)} words: {' '.join(two)}\n"
+    )
+    click.echo("| | unsteered | steered | dist-3 | immediate repeats |\n| --- | --- | --- | --- | --- |")
+    for name, runs, measure in (
+        ("words of two tokens", (plain, risen), lambda t: word_share([g.completion for g in t], two)),
+        ("first pieces without the rest", (plain, risen), lambda t: _abandoned(t, pairs)),
+        (f"the avoided word {avoided!r}", (plain, avoided_texts), lambda t: word_share([g.completion for g in t], [avoided])),
+    ):  # fmt: skip
+        before, after = (measure(run) for run in runs)
+        completions = [text.completion for text in runs[1]]
+        click.echo(
+            f"| {name} | {before:.3%} | {after:.3%} | {dist_n(completions, 3):.3f} | {repeat_rate(completions):.2%} |"
+        )
+
+
+def _abandoned(texts: Sequence[Generation], pairs: set[tuple[int, ...]]) -> float:
+    """Return which share of tokens is the first of a pair (a word's beginning) without its second behind it."""
+    firsts = {pair[0] for pair in pairs}
+    steps = [pair for text in texts for pair in zip(text.token_ids, text.token_ids[1:], strict=False)]
+    return sum(a in firsts and (a, b) not in pairs for a, b in steps) / len(steps)
+
+
+if __name__ == "__main__":
+    run_command(bag_checks)
