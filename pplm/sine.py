@@ -9,36 +9,37 @@ each with its own weights, train and run at once. Letters: B waves, T samples in
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, Protocol, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
+from pplm.sine_network import GIVEN, NUM_SAMPLES, SAMPLE_RATE, WaveNetworks, check_wave, one_thread, sine_wave, train
 from pplm.steering import State, steer
 
-SAMPLE_RATE = 100
-"""Samples a second (the article's prose says 10, its notebook and its figures use 100)."""
-TRAINED_FREQUENCY = 2.0
-"""Hz; what the networks are trained on, and what the first samples are, whatever wave is wanted later."""
-NUM_SAMPLES = 1000
-"""Samples of a wave: 10 s."""
-GIVEN = 10
-"""Samples that are given before the network continues; also how many of its last samples it sees."""
-HIDDEN = 64
-SETTLED = 2 * SAMPLE_RATE
-"""Frequency and amplitude are measured from here on (2 s), past the given samples' influence."""
-ADAM_EPSILON = 1e-7
-"""Keras's default, which the published notebook used; PyTorch's is 1e-8."""
+__all__ = [
+    "DrawnWaves",
+    "Oscillator",
+    "Reference",
+    "SineConfig",
+    "SteeringProtocol",
+    "WaveAttribute",
+    "WaveNetworks",
+    "draw",
+    "sine_wave",
+    "train",
+]
 
 SteeringProtocol = Literal["published", "plug-and-play"]
 """`published` moves the last layer's weights after a sample is out; `plug-and-play` moves the hidden activation
 before, as the language side moves the history before it draws a token."""
+MAX_ROUNDS = 50
+"""More would halve the steps below what float64 can add to a number."""
 
 
 class WaveAttribute(Protocol):
@@ -110,35 +111,6 @@ class Oscillator:
         return recurrence**2 + self.energy_scale * energy_error**2
 
 
-@dataclass(frozen=True)
-class WaveNetworks:
-    """B networks Dense(10 -> 64, ReLU) -> Dense(64 -> 1, tanh), frozen; network b continues wave b.
-
-    Attributes
-    ----------
-    hidden_weight, hidden_bias
-        (B, 10, H) and (B, H).
-    output_weight, output_bias
-        (B, H) and (B,).
-
-    """
-
-    hidden_weight: Tensor
-    hidden_bias: Tensor
-    output_weight: Tensor
-    output_bias: Tensor
-
-    def hidden(self, past: Tensor) -> Tensor:
-        """Return the hidden activation (B, H) after `past` (B, t)."""
-        window = past[:, -GIVEN:]
-        return torch.relu(torch.einsum("bi,bih->bh", window, self.hidden_weight) + self.hidden_bias)
-
-    def output(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the next sample (B,) for a hidden activation (B, H), or for other output weights (B, H)."""
-        weight = self.output_weight if weight is None else weight
-        return torch.tanh((hidden * weight).sum(1) + self.output_bias)
-
-
 @dataclass(frozen=True, kw_only=True)
 class SineConfig:
     """How a wave is steered; `for_protocol` gives each protocol's settings.
@@ -151,7 +123,7 @@ class SineConfig:
         `step_size`, `num_iterations`, `gamma`, `kl_scale` and `norm_rule` act; the other fields are about text. The
         divergence that `kl_scale` weighs is the squared distance from the unsteered sample.
     rounds
-        Rounds of `num_iterations` steps before a sample (>= 1), each with steps half as long as in the round before.
+        Rounds of `num_iterations` steps a sample (1 to 50), each with steps half as long as in the round before.
         With gamma 1 a step is as long near a peak, where tanh has all but lost its gradient, as anywhere else; so
         it reaches, but also overshoots, and the halving is what makes it arrive.
 
@@ -165,8 +137,8 @@ class SineConfig:
         """Check every field that `SteeringConfig` does not."""
         if self.protocol not in get_args(SteeringProtocol):
             raise InputError(f"protocol must be one of {', '.join(get_args(SteeringProtocol))}; got {self.protocol!r}")
-        if self.rounds < 1:
-            raise InputError(f"rounds must be at least 1; got {self.rounds}")
+        if not isinstance(self.rounds, int) or not 1 <= self.rounds <= MAX_ROUNDS:
+            raise InputError(f"rounds must be a whole number between 1 and {MAX_ROUNDS}; got {self.rounds}")
 
     def round_settings(self) -> list[SteeringConfig]:
         """Return each round's settings: the step size halves from round to round."""
@@ -179,7 +151,7 @@ class SineConfig:
         published = protocol == "published"
         rounds = overrides.pop("rounds", 1 if published else 12)
         steering: dict[str, Any] = {"num_iterations": 1, "gamma": 1.0, "norm_rule": "current"}
-        steering |= {"step_size": 0.05, "kl_scale": 0.0} if published else {"step_size": 1.0, "kl_scale": 0.01}
+        steering |= {"step_size": 0.05, "kl_scale": 0.0} if published else {"step_size": 1.0, "kl_scale": 0.001}
         return cls(protocol=protocol, steering=SteeringConfig(**{**steering, **overrides}), rounds=rounds)
 
 
@@ -203,83 +175,7 @@ class DrawnWaves:
     divergence: Tensor
 
 
-def check_wave(frequency: float, amplitude: float = 1.0) -> None:
-    """Refuse a wave that cannot be sampled at this rate, or that the network cannot emit."""
-    if not 0 < frequency < SAMPLE_RATE / 2:
-        limit = f"{SAMPLE_RATE / 2:g} Hz, half the {SAMPLE_RATE} samples a second"
-        raise InputError(f"frequency must be above 0 and below {limit}; got {frequency:g}")
-    if not 0 < amplitude <= 1:
-        raise InputError(f"amplitude must be above 0 and at most 1, the largest that tanh emits; got {amplitude:g}")
-
-
-def sine_wave(frequency: float = TRAINED_FREQUENCY, amplitude: float = 1.0, num_samples: int = NUM_SAMPLES) -> Tensor:
-    """Return the wave (T,) that is wanted: the given samples at the trained 2 Hz, then this frequency and amplitude.
-
-    The phase does not jump where the frequency changes. At 2 Hz and amplitude 1 it is the plain sine.
-    """
-    check_wave(frequency, amplitude)
-    time = torch.arange(num_samples, dtype=torch.float64)
-    given, after = time.clamp(max=GIVEN - 1), (time - (GIVEN - 1)).clamp(min=0)
-    phase = 2 * math.pi * (TRAINED_FREQUENCY * given + frequency * after) / SAMPLE_RATE
-    return torch.where(time < GIVEN, 1.0, amplitude) * torch.sin(phase)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread; with matrices this small, threads only wait for each other, minutes in the worst case."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@_one_thread()
-def train(seeds: Iterable[int], *, epochs: int = 200) -> WaveNetworks:
-    """Train one network a seed on the 2 Hz wave, all as one batch; each is what it would be alone.
-
-    As published: 90 windows of 11 samples that do not overlap (10 in, 1 out), Adam, squared error, one window a step,
-    and Keras's defaults for what the notebook leaves open (Glorot uniform, biases 0, a new order each epoch).
-    Deviation: float64 instead of float32, so that 18,000 steps end alike on every machine.
-
-    Raises
-    ------
-    InputError
-        If there is no seed, a negative one, or `epochs` is below 1.
-
-    """
-    seeds = list(seeds)
-    if not seeds or min(seeds) < 0:
-        raise InputError(f"seeds must be one or more numbers of at least 0; got {seeds}")
-    if epochs < 1:
-        raise InputError(f"epochs must be at least 1; got {epochs}")
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    hidden_weight = torch.stack([_glorot(GIVEN, HIDDEN, generator) for generator in generators])
-    output_weight = torch.stack([_glorot(HIDDEN, 1, generator) for generator in generators]).squeeze(2)
-    biases = torch.zeros_like(output_weight), torch.zeros_like(output_weight[:, 0])
-    networks = WaveNetworks(hidden_weight, biases[0], output_weight, biases[1])
-    parameters = [getattr(networks, field.name).requires_grad_() for field in fields(networks)]
-    # Adam works number by number and the losses are summed, so no network's step depends on another's.
-    optimizer = torch.optim.Adam(parameters, lr=1e-3, eps=ADAM_EPSILON, foreach=False, fused=True)
-    num_windows = NUM_SAMPLES // (GIVEN + 1)
-    windows = sine_wave()[: num_windows * (GIVEN + 1)].view(num_windows, GIVEN + 1)
-    for _ in range(epochs):
-        order = torch.stack([torch.randperm(num_windows, generator=generator) for generator in generators])
-        for window in windows[order].unbind(1):
-            optimizer.zero_grad()
-            with torch.enable_grad():
-                sample = networks.output(networks.hidden(window[:, :GIVEN]))
-                ((sample - window[:, GIVEN]) ** 2).sum().backward()
-            optimizer.step()
-    return WaveNetworks(*(parameter.detach() for parameter in parameters))
-
-
-def _glorot(inputs: int, outputs: int, generator: torch.Generator) -> Tensor:
-    return nn.init.xavier_uniform_(torch.empty(inputs, outputs, dtype=torch.float64), generator=generator)
-
-
-@_one_thread()
+@one_thread()
 def draw(
     networks: WaveNetworks,
     attribute: WaveAttribute | None = None,
@@ -299,6 +195,11 @@ def draw(
         None takes the plug-and-play protocol's settings.
     num_samples
         Length of the waves, the ten given samples included.
+
+    Raises
+    ------
+    InputError
+        If `num_samples` is below 10, or steps are so long that a wave stops being a number.
 
     """
     if num_samples < GIVEN:
@@ -323,6 +224,8 @@ def draw(
                 losses.append(attribute.loss(sample, past)[:, None])
             divergences.append((sample - unsteered)[:, None] ** 2)
             past = torch.cat([past, sample[:, None]], dim=1)
+    if not torch.isfinite(past).all():
+        raise InputError(f"steering led to infinite numbers; lower step_size (now {config.steering.step_size:g})")
     attribute_loss = torch.cat(losses, dim=1) if attribute is not None else torch.zeros_like(past)
     return DrawnWaves(samples=past, attribute_loss=attribute_loss, divergence=torch.cat(divergences, dim=1))
 

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pplm.sine import SAMPLE_RATE, SETTLED, DrawnWaves, SineConfig, WaveAttribute, WaveNetworks, draw
+from pplm.sine import DrawnWaves, SineConfig, WaveAttribute, WaveNetworks, draw
+from pplm.sine_network import SAMPLE_RATE
+
+SETTLED = 2 * SAMPLE_RATE
+"""Frequency and amplitude are measured from here on (2 s), past the given samples' influence."""
 
 
 @dataclass(frozen=True)

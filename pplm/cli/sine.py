@@ -15,8 +15,9 @@ from rich.console import Console
 
 from pplm.config import NormRule
 from pplm.errors import InputError
-from pplm.sine import Oscillator, Reference, SineConfig, SteeringProtocol, WaveAttribute, check_wave, sine_wave, train
+from pplm.sine import Oscillator, Reference, SineConfig, SteeringProtocol, WaveAttribute, sine_wave, train
 from pplm.sine_experiment import SineRow, compare
+from pplm.sine_network import check_wave
 from pplm.sine_plot import check_plot, plot_comparison
 
 _OVERRIDES = ("step_size", "num_iterations", "gamma", "kl_scale", "norm_rule", "rounds")
@@ -66,7 +67,7 @@ _PATH = click.Path(dir_okay=False, path_type=Path)
     "--kl-scale",
     type=float,
     default=None,
-    help="Weight of the squared distance from the unsteered sample (>= 0).  [default: 0.01; published 0]",
+    help="Weight of the squared distance from the unsteered sample (>= 0).  [default: 0.001; published 0]",
 )
 @click.option("--energy-scale", type=float, default=None, help="The oscillator's pull on the amplitude.  [default: 3]")
 def sine_command(
