@@ -48,12 +48,12 @@ def plot_comparison(comparison: Comparison, path: Path, *, title: str) -> int:
             axes[name].plot(time[:end].numpy(), wave[:end].numpy(), **style)
         axes[name].set(xlim=(0, end / SAMPLE_RATE), ylim=(-1.15, 1.15), ylabel=name, yticks=[-1, 0, 1])
     axes["steered"].set_xlabel("time (s)")
-    axes["zoom"].set(xlabel="time (s)", ylabel="first 2 s")
+    axes["zoom"].set(xlabel="time (s)", ylabel="first 2 s", xticks=[0, 0.5, 1, 1.5, 2])
     _plot_errors(axes["error"], comparison, time, shown)
     figure.suptitle(f"{title}; waves of seed {comparison.rows[shown].seed}")
     figure.legend(*axes["zoom"].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     try:
-        figure.savefig(path, dpi=100)
+        figure.savefig(path, dpi=90)
     except OSError as error:
         raise InputError(f"the plot {path} cannot be written: {error.strerror or error}") from None
     return comparison.rows[shown].seed
@@ -66,7 +66,8 @@ def _plot_errors(axes: Any, comparison: Comparison, time: torch.Tensor, shown: i
         axes.plot(time.numpy(), errors.T.numpy(), color=style["color"], linewidth=0.6, alpha=0.35)
         axes.plot(time.numpy(), errors[shown].numpy(), color=style["color"], linewidth=2.2)
     axes.set(yscale="log", xlim=(0, len(time) / SAMPLE_RATE), xlabel="time (s)", ylabel="cumulated squared error")
-    axes.set_title("thin: the other seeds", fontsize="small", loc="right")
+    if len(comparison.rows) > 1:
+        axes.set_title("thin: the other seeds", fontsize="small", loc="right")
     axes.grid(visible=True, axis="y", alpha=0.3)
 
 
