@@ -12,6 +12,7 @@ from rich.logging import RichHandler
 from transformers.utils import logging as transformers_logging
 
 from pplm.cli.generate import generate_command
+from pplm.cli.sine import sine_command
 from pplm.errors import InputError
 
 
@@ -25,6 +26,7 @@ def pplm() -> None:
 
 
 pplm.add_command(generate_command)
+pplm.add_command(sine_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,136 @@
+"""`pplm sine`: its table, its JSON, its figure and its refusals; the published claims over 20 seeds (slow)."""
+
+import json
+import sys
+import time
+
+import pytest
+import torch
+
+from pplm.cli import main
+
+SHORT = ["sine", "--seeds", "3", "--epochs", "10", "--rounds", "6"]
+KEYS = {
+    "seed",
+    "unsteered_sse",
+    "steered_sse",
+    "unsteered_frequency",
+    "steered_frequency",
+    "unsteered_amplitude",
+    "steered_amplitude",
+}
+
+
+def run(arguments, tmp_path):
+    output = tmp_path / "rows.json"
+    main([*arguments, "--output", str(output)])
+    return json.loads(output.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+
+
+def test_one_command_prints_a_table_and_writes_rows_and_a_figure(tmp_path, capsys):
+    plot = tmp_path / "wave.png"
+    result = run([*SHORT, "--attribute", "oscillator", "--frequency", "2.5", "--plot", str(plot)], tmp_path)
+    assert [row["seed"] for row in result["rows"]] == [0, 1, 2]
+    assert all(set(row) == KEYS for row in result["rows"])
+    assert (result["attribute"], result["frequency"], result["protocol"]) == ("oscillator", 2.5, "plug-and-play")
+    assert (result["rounds"], result["kl_scale"], result["epochs"]) == (6, 0.001, 10)
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr()
+    for row in result["rows"]:
+        assert f"{row['steered_frequency']:.3f}" in printed.out
+    assert "of 3 seeds" in printed.out
+
+
+def test_the_summary_counts_the_seeds_that_got_better(tmp_path, capsys):
+    rows = run(["sine", "--seeds", "2", "--epochs", "10", "--rounds", "4"], tmp_path)["rows"]
+    assert all(row["steered_sse"] < row["unsteered_sse"] for row in rows)
+    assert "steered better than unsteered: 2 of 2 seeds" in capsys.readouterr().out
+
+
+def test_the_same_command_gives_the_same_rows(tmp_path):
+    arguments = ["sine", "--seeds", "1", "--epochs", "2", "--rounds", "1"]
+    assert run(arguments, tmp_path) == run(arguments, tmp_path)
+
+
+def test_published_settings_are_used_unless_overridden(tmp_path):
+    arguments = ["sine", "--seeds", "1", "--epochs", "1", "--protocol", "published"]
+    result = run([*arguments, "--gamma", "0.5"], tmp_path)
+    assert (result["step_size"], result["num_iterations"], result["rounds"]) == (0.05, 1, 1)
+    assert (result["kl_scale"], result["norm_rule"], result["gamma"]) == (0, "current", 0.5)
+
+
+def test_a_wave_without_a_frequency_is_null_in_the_rows(tmp_path, capsys):
+    # One wave's worth of training leaves a network that settles on a constant.
+    result = run(["sine", "--seeds", "1", "--epochs", "1", "--num-iterations", "0", "--rounds", "1"], tmp_path)
+    assert result["rows"][0]["unsteered_frequency"] is None
+    assert "none" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "0"], "--seeds must be at least 1; got 0"),
+        (["--epochs", "0"], "--epochs must be at least 1; got 0"),
+        (["--frequency", "0"], "frequency must be above 0"),
+        (["--frequency", "-2"], "got -2"),
+        (["--frequency", "nan"], "got nan"),
+        (["--frequency", "50"], "below 50 Hz"),
+        (["--amplitude", "1.2"], "amplitude must be above 0 and at most 1"),
+        (["--rounds", "0"], "rounds must be"),
+        (["--step-size", "-1"], "step_size"),
+        (["--energy-scale", "1"], "--attribute oscillator"),
+        (["--attribute", "oscillator", "--energy-scale", "-1"], "energy_scale"),
+        (["--plot", "/no/such/folder/wave.png"], "folder /no/such/folder does not exist"),
+        (["--plot", "wave.txt"], "end its name in .png"),
+        (["--output", "/no/such/folder/f.json"], "does not exist"),
+        (["--attribute", "phase"], "phase"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["sine", *arguments])
+    assert stopped.value.code == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert not printed.out
+
+
+def test_a_plot_without_matplotlib_says_what_to_install(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(SystemExit) as stopped:
+        main(["sine", "--plot", str(tmp_path / "wave.png")])
+    assert stopped.value.code == 2
+    assert 'pip install "pplm[plot]"' in capsys.readouterr().err
+
+
+def within(rows, key, wanted, limit):
+    return sum(row[key] is not None and abs(row[key] / wanted - 1) <= limit for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["published", "reference", "oscillator 2", "oscillator 2.5"])
+def test_the_claims_over_twenty_seeds_hold(case, tmp_path):
+    arguments = {
+        "published": ["--protocol", "published"],
+        "reference": ["--attribute", "reference"],
+        "oscillator 2": ["--attribute", "oscillator"],
+        "oscillator 2.5": ["--attribute", "oscillator", "--frequency", "2.5"],
+    }[case]
+    start = time.perf_counter()
+    rows = run(["sine", "--seeds", "20", *arguments], tmp_path)["rows"]
+    assert time.perf_counter() - start < 60
+    errors = torch.tensor([row["steered_sse"] for row in rows])
+    unsteered = torch.tensor([row["unsteered_sse"] for row in rows])
+    if case == "published":
+        assert unsteered.median() > 500
+        assert errors.median() < 50
+    elif case == "reference":
+        assert (errors < unsteered).all()
+        assert errors.median() <= 2
+        assert errors.max() <= 20
+    elif case == "oscillator 2":
+        assert within(rows, "steered_frequency", 2.0, 0.015) >= 18
+        assert within(rows, "steered_amplitude", 1.0, 0.05) >= 18
+    else:
+        assert within(rows, "steered_frequency", 2.5, 0.05) >= 15
