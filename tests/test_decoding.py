@@ -1,8 +1,10 @@
 """The steered loop inside `model.generate`: everything else that transformers offers keeps working."""
 
+import copy
 import io
 import sys
 import time
+from itertools import pairwise
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from transformers import (
     DynamicCache,
     GenerationConfig,
     GPT2Config,
+    GPT2LMHeadModel,
     MaxTimeCriteria,
     MistralConfig,
     MistralForCausalLM,
@@ -38,6 +41,7 @@ IDENTITIES = {
 def plain(model, prompts, new=6, **arguments):
     ids, mask = left_pad(prompts)
     defaults = {"attention_mask": mask, "max_new_tokens": new, "do_sample": False, "pad_token_id": 0}
+    defaults["eos_token_id"] = None
     return model.generate(ids, **{**defaults, "return_dict_in_generate": True, **arguments})
 
 
@@ -203,7 +207,7 @@ def test_a_loss_cut_off_from_the_graph_is_refused_with_the_model_s_name(gpt2, ba
             return step.log_probs[:, 3].detach()
 
     for attributes in ([Detached()], [bag, Detached()]):
-        with pytest.raises(InputError, match="'detached'.*autograd graph"):
+        with pytest.raises(InputError, match=r"'detached'.*autograd graph"):
             decode(gpt2, [PROMPT], attributes, SteeringConfig(kl_scale=kl_scale))
 
 
@@ -283,8 +287,8 @@ def test_no_pair_is_repeated_under_no_repeat_ngram(gpt2):
     strong = SteeringConfig(step_size=3.0, gamma=1.0, norm_rule="current")
     free = decode(gpt2, [PROMPT], [eager], strong, new=20).sequences[0].tolist()
     bound = decode(gpt2, [PROMPT], [eager], strong, new=20, no_repeat_ngram_size=2).sequences[0].tolist()
-    assert len(set(zip(free, free[1:], strict=False))) < len(free) - 1
-    assert len(set(zip(bound, bound[1:], strict=False))) == len(bound) - 1
+    assert len(set(pairwise(free))) < len(free) - 1
+    assert len(set(pairwise(bound))) == len(bound) - 1
 
 
 def test_bad_words_never_appear_however_much_they_are_wanted(gpt2):
@@ -441,7 +445,7 @@ def test_new_ids_alone_over_a_cache_give_the_same_text_for_a_bag(model, bag):
 
 
 def test_new_ids_alone_over_a_cache_hide_the_mean_that_a_discriminator_needs(model, head):
-    with pytest.raises(InputError, match="past_key_values.*mean hidden state; pass the whole text as input_ids"):
+    with pytest.raises(InputError, match=r"past_key_values.*mean hidden state; pass the whole text as input_ids"):
         only_new(model, [head])
     settled = SteeringConfig(step_size=0)
     assert only_new(model, [head], steering=settled).shape == (1, 8)
@@ -505,8 +509,6 @@ def test_a_head_made_in_inference_mode_steers(gpt2, head):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_models_are_steered(gpt2, bag, head, dtype):
-    import copy
-
     half = copy.deepcopy(gpt2).to(dtype)
     output = decode(half, PROMPTS, [bag, head])
     assert output.scores[0].dtype == torch.float32
@@ -547,7 +549,7 @@ class StopAfter(StoppingCriteria):
     def __init__(self, tokens):
         self.tokens, self.calls, self.scores = tokens, 0, []
 
-    def __call__(self, input_ids, scores, **kwargs):
+    def __call__(self, input_ids, scores, **_):
         self.calls += 1
         self.scores.append(scores)
         return torch.full((input_ids.shape[0],), self.calls >= self.tokens)
@@ -646,8 +648,6 @@ def test_nothing_is_written_to_stdout_or_stderr(gpt2, bag, head, monkeypatch):
 
 
 def test_a_config_of_gpt2_without_cache_in_its_own_settings_is_refused(tokenizer, bag):
-    from transformers import GPT2LMHeadModel
-
     config = GPT2Config(vocab_size=len(tokenizer), n_positions=32, n_embd=32, n_layer=1, n_head=2, use_cache=False)
     with pytest.raises(InputError, match="use_cache=False"):
         decode(pplm.freeze(GPT2LMHeadModel(config)), [PROMPT], [bag])
