@@ -140,7 +140,8 @@ class Discriminator:
                 f"{self.name} was trained on hidden states of width {self.weight.shape[1]}, the model's are "
                 f"{hidden_state.shape[-1]} wide; train a head for this model"
             )
-        weight, bias = self.weight.to(hidden_state.device), self.bias.to(hidden_state.device)
+        # Copies, because a head that was made in inference mode cannot take part in autograd itself.
+        weight, bias = self.weight.to(hidden_state.device, copy=True), self.bias.to(hidden_state.device, copy=True)
         return linear(hidden_state.float(), weight, bias)
 
     def loss(self, step: SteeringStep) -> Tensor:
