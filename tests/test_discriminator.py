@@ -125,7 +125,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 @pytest.mark.parametrize("missing", ["head.safetensors", "card.json"])
 def test_a_folder_that_lacks_a_file_is_refused(folder, missing):
     (folder / missing).unlink()
-    with pytest.raises(InputError, match=f"cannot be read: .*{missing}"):
+    with pytest.raises(InputError, match=rf"cannot be read: .*{missing}"):
         Discriminator.load(folder)
 
 
@@ -154,5 +154,5 @@ def test_a_file_that_was_cut_short_is_refused(folder):
 @pytest.mark.parametrize("card", [{}, [], {"labels": None}, {"labels": "bad"}, {"labels": [1, 2, 3]}, 7])
 def test_a_card_without_a_list_of_names_is_refused(folder, card):
     (folder / "card.json").write_text(json.dumps(card))
-    with pytest.raises(InputError, match="labels|lacks|damaged"):
+    with pytest.raises(InputError, match=r"labels|lacks|damaged"):
         Discriminator.load(folder)
