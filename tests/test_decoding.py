@@ -96,6 +96,18 @@ def test_past_grad_length_nothing_is_steered_but_the_moved_history_stays(gpt2, b
     assert (output.logits[2] - unsteered).abs().max() > 1e-2
 
 
+def test_the_running_norm_is_carried_from_token_to_token_and_started_anew_for_each_call(gpt2, bag):
+    carried = SteeringConfig(step_size=0.1, gamma=1.0, num_iterations=1, norm_rule="running_max")
+    own = SteeringConfig(step_size=0.1, gamma=1.0, num_iterations=1, norm_rule="current")
+    one, two, again = (decode(gpt2, [PROMPT], [bag], steering, new=8) for steering in (carried, own, carried))
+    assert torch.equal(one.logits[0], two.logits[0])
+    # From the second token on an earlier, larger norm shortens the step.
+    norms = one.steering.gradient_norms[:, 0, :, 0]
+    assert (norms[1:] < norms.cummax(0).values[1:]).any()
+    assert not all(torch.equal(a, b) for a, b in zip(one.logits, two.logits, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(one.logits, again.logits, strict=True))
+
+
 # --- steering acts --------------------------------------------------------------------------------------------
 
 

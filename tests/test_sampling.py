@@ -57,6 +57,13 @@ def test_a_token_of_probability_zero_is_never_drawn(weights, seed):
     assert (probabilities[0, chosen] > 0).all()
 
 
+@pytest.mark.parametrize(("number", "token"), [(0.0, 1), (0.25, 3), (1 - 2**-53, 3)])
+def test_the_ends_of_the_unit_interval_and_of_a_token_s_share_draw_a_possible_token(monkeypatch, number, token):
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor([number], dtype=torch.float64))
+    probabilities = torch.tensor([[0.0, 0.25, 0.0, 0.75, 0.0]])
+    assert RandomStreams(0, [(0, 0)]).sample(probabilities).tolist() == [token]
+
+
 def test_a_slightly_different_distribution_mostly_draws_the_same_token():
     one, other = torch.tensor([[0.5, 0.3, 0.2]]), torch.tensor([[0.51, 0.3, 0.19]])
     same = draws(RandomStreams(0, [(0, 0)]), one, 200) == draws(RandomStreams(0, [(0, 0)]), other, 200)
