@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy, linear
 
 from pplm.errors import InputError
 from pplm.interface import SteeringStep
-from pplm.resources import data_path, shipped_names
+from pplm.resources import data_path, local_path, shipped_names
 
 _FOLDER = "discriminators"
 WEIGHTS_FILE, CARD_FILE = "head.safetensors", "card.json"
@@ -119,6 +119,8 @@ class Discriminator:
             raise InputError(f"discriminator {folder} is damaged ({error}); train or copy it again") from error
         except (KeyError, TypeError) as error:
             raise InputError(f"discriminator {folder} lacks {error}; train or copy it again") from error
+        if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
+            raise InputError(f"discriminator {folder}: labels in {CARD_FILE} must be a list of names; got {labels!r}")
         return cls(weight.float(), bias.float(), tuple(labels), label, name=folder.name, card=card)
 
     def save(self, folder: str | Path) -> None:
@@ -140,7 +142,8 @@ class Discriminator:
                 f"{self.name} was trained on hidden states of width {self.weight.shape[1]}, the model's are "
                 f"{hidden_state.shape[-1]} wide; train a head for this model"
             )
-        weight, bias = self.weight.to(hidden_state.device), self.bias.to(hidden_state.device)
+        # Copies, because a head that was made in inference mode cannot take part in autograd itself.
+        weight, bias = self.weight.to(hidden_state.device, copy=True), self.bias.to(hidden_state.device, copy=True)
         return linear(hidden_state.float(), weight, bias)
 
     def loss(self, step: SteeringStep) -> Tensor:
@@ -153,11 +156,11 @@ class Discriminator:
 
 
 def _find(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
+    path = local_path(name_or_path)
+    if path is not None and path.is_dir():
         return path
-    shipped = data_path(_FOLDER, str(name_or_path))
-    if "/" not in str(name_or_path) and shipped.is_dir():
-        return shipped
-    known = ", ".join(shipped_names(_FOLDER)) or "none"
+    names = shipped_names(_FOLDER)
+    if str(name_or_path) in names:
+        return data_path(_FOLDER, str(name_or_path))
+    known = ", ".join(names) or "none"
     raise InputError(f"discriminator {str(name_or_path)!r} is neither a folder nor a shipped one ({known})")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pplm.errors import InputError
-from pplm.resources import data_path, shipped_names
+from pplm.resources import data_path, local_path, shipped_names
 
 _FOLDER = "bags_of_words"
 
@@ -74,13 +74,12 @@ def _weight(text: str, where: str) -> float:
 
 def _find(name_or_path: str | Path) -> Path:
     name = str(name_or_path)
-    shipped = data_path(_FOLDER, f"{name}.txt")
-    if "/" not in name and shipped.is_file():
-        return shipped
-    path = Path(name).expanduser()
+    names = shipped_names(_FOLDER, ".txt")
+    if name in names:
+        return data_path(_FOLDER, f"{name}.txt")
+    path = local_path(name)
+    if path is None:
+        raise InputError(f"bag of words {name!r} is neither a file nor a shipped list ({', '.join(names)})")
     if path.is_dir():
         raise InputError(f"word list {name} is a folder; name a text file with one word a line")
-    if not path.exists():
-        known = ", ".join(shipped_names(_FOLDER, ".txt"))
-        raise InputError(f"bag of words {name!r} is neither a file nor a shipped list ({known})")
     return path

@@ -7,6 +7,7 @@ sections 3.2 and 3.3) and its published README.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -161,7 +162,8 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
 
 
 def _check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
-    if not math.isfinite(value) or not low <= value <= high:
+    # Compared, not math.isfinite(value): that overflows for a whole number beyond a float's range.
+    if not low <= value <= high or value > sys.float_info.max:
         wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
         raise InputError(f"{name} must be finite and {wanted}; got {value}")
 

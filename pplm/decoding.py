@@ -104,8 +104,10 @@ class SteeredDecoding:
 
         """
         check_decoding_mode(generation_config, model_kwargs)
-        check_length(model, input_ids.shape[1], generation_config.max_length, self.steering.horizon_length)
         check_steerable(model_kwargs.get("past_key_values"))
+        length = _text_length(input_ids, generation_config, model_kwargs)
+        new_tokens = generation_config.max_length - input_ids.shape[1]
+        check_length(model, length, length + new_tokens, self.steering.horizon_length)
         streams = self._streams(input_ids.shape[0], generation_config)
         # Tensors made in inference mode have no gradients, so a caller's inference mode is left here.
         with torch.inference_mode(False), torch.no_grad():
@@ -166,3 +168,10 @@ class SteeredDecoding:
         if len(sample_ids) != batch:
             raise InputError(f"sample_ids names {len(sample_ids)} samples; the batch has {batch} rows")
         return RandomStreams(self.seed, sample_ids)
+
+
+def _text_length(input_ids: Tensor, config: GenerationConfig, model_kwargs: dict[str, Any]) -> int:
+    """Return the length of the prompt with what a caller's cache holds of it, told by the mask as transformers does."""
+    mask = model_kwargs.get("attention_mask")
+    masked = getattr(config, "_mask_length", None) if mask is None else mask.shape[1]
+    return max(masked or 0, input_ids.shape[1])

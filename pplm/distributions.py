@@ -48,5 +48,9 @@ def fuse(unsteered_logits: Tensor, steered_logits: Tensor, gm_scale: float) -> T
         (B, V).
 
     """
+    if gm_scale in (0, 1):
+        return (steered_logits if gm_scale else unsteered_logits).clone()
     fused = torch.lerp(unsteered_logits, steered_logits, gm_scale)
+    # What one of the two excludes has no share in a product; interpolating to -inf would give NaN.
+    fused = fused.masked_fill(unsteered_logits.isneginf() | steered_logits.isneginf(), -torch.inf)
     return torch.where(unsteered_logits == steered_logits, unsteered_logits, fused)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def generate(
 
     """
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-    _check_request(prompts, num_samples, max_batch_size, generate_arguments)
+    _check_request(model, prompts, num_samples, max_batch_size, generate_arguments)
     bound = bind_attributes(weigh_attributes(attributes), model)
     attributes = [(attribute.model, attribute.weight) for attribute in bound]
     if steering is None:
@@ -132,12 +133,8 @@ def generate(
             input_ids.to(model.device),
             attention_mask=attention_mask.to(model.device),
             custom_generate=steered_decoding(attributes, steering, seed=seed, sample_ids=batch, streamer=streamer),
-            **{
-                "pad_token_id": _pad_id(model, tokenizer),
-                **generate_arguments,
-                "stopping_criteria": stopping,
-                "return_dict_in_generate": True,
-            },
+            **_for_transformers(generate_arguments, _pad_id(model, tokenizer)),
+            stopping_criteria=stopping,
         )
         results += _generations(output, tokenizer, prompts, batch, encoded, seed, bool(attributes) and steering.moves)
     return results
@@ -166,21 +163,39 @@ def encode_prompt(model: Any, tokenizer: Any, prompt: str, *, bos: bool = True) 
 
 
 def _check_request(
-    prompts: Sequence[str], num_samples: int, max_batch_size: int | None, arguments: dict[str, Any]
+    model: Any, prompts: Sequence[str], num_samples: int, max_batch_size: int | None, arguments: dict[str, Any]
 ) -> None:
     if not prompts:
         raise InputError("prompts is empty; give at least one")
     for name, value in (("num_samples", num_samples), ("max_batch_size", max_batch_size)):
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1; got {value}")
-    if num_samples > 1 and not arguments.get("do_sample"):
+    if num_samples > 1 and not _in_effect("do_sample", model, arguments):
         raise InputError(
             f"num_samples={num_samples} greedy texts would all be the same; use do_sample=True or 1 sample"
         )
-    if "num_return_sequences" in arguments:
+    if _in_effect("num_return_sequences", model, arguments) not in (None, 1):
         raise InputError("num_return_sequences is called num_samples here")
     if arguments.get("assistant_model") is not None:
         raise InputError("assisted generation (assistant_model) cannot be steered; leave it out")
+
+
+def _in_effect(name: str, model: Any, arguments: dict[str, Any]) -> Any:
+    """Return a setting of transformers' `generate` from where it looks: arguments, given config, model's config."""
+    places = (getattr(arguments.get("generation_config"), name, None), getattr(model.generation_config, name, None))
+    return next((value for value in (arguments.get(name), *places) if value is not None), None)
+
+
+def _for_transformers(arguments: dict[str, Any], pad_id: int) -> dict[str, Any]:
+    """Add what we need to the caller's arguments; inside a copy of a given config, as transformers wants it."""
+    others = {name: value for name, value in arguments.items() if name != "stopping_criteria"}
+    config = copy.deepcopy(others.get("generation_config"))
+    if config is None:
+        return {"pad_token_id": pad_id, **others, "return_dict_in_generate": True}
+    config.return_dict_in_generate = True
+    if config.pad_token_id is None:
+        config.pad_token_id = pad_id
+    return {**others, "generation_config": config}
 
 
 def _pad_id(model: Any, tokenizer: Any) -> int:

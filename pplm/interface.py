@@ -85,6 +85,12 @@ class WeightedAttribute:
                 f"attribute model {self.name!r}: loss(step) must return one number a sample, shape {expected}; got "
                 f"{tuple(loss.shape)}"
             )
+        # The KL term has a gradient of its own, so a model that is cut off would go unnoticed.
+        if step.logits.requires_grad and not loss.requires_grad:
+            raise InputError(
+                f"attribute model {self.name!r}: loss(step) must keep the autograd graph to step.logits or "
+                "step.mean_hidden_state; leave out detach(), no_grad() and argmax()"
+            )
         return loss
 
 

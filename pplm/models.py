@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from pplm.config import PAPER_PRESETS
+from pplm.config import PAPER_PRESETS, SteeringConfig
 from pplm.errors import InputError
-from pplm.resources import data_path
+from pplm.resources import data_path, local_path
 
 EMBEDDED_MODEL = "gpt2-mini"
 """The small GPT-2 that is shipped with pplm and needs no download."""
@@ -64,7 +65,7 @@ def load_model(
             )
         tokenizer = AutoTokenizer.from_pretrained(source, **arguments)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype), **arguments)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(_cannot_load(name_or_path, error)) from error
@@ -82,32 +83,37 @@ def steering_presets(model: Any) -> Mapping[str, Mapping[str, Any]]:
     Raises
     ------
     InputError
-        If the file is there but is not JSON.
+        If the file is there but is not JSON, or names settings that there are not.
 
     """
     path = Path(model.config.name_or_path) / PRESETS_FILE
     if not path.is_file():
         return PAPER_PRESETS
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); repair or remove it") from error
+        presets = json.loads(path.read_text(encoding="utf-8"))
+        for settings in presets.values():
+            SteeringConfig(**settings)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is no table of settings in JSON ({error}); repair or remove it") from error
+    return presets
 
 
 def _locate(name: str) -> tuple[str, dict[str, Any]]:
     """Return what transformers' `from_pretrained` takes: a source and keyword arguments."""
     if name == EMBEDDED_MODEL and not Path(name).is_dir():
         return str(data_path(EMBEDDED_MODEL)), {}
-    path = Path(name).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
+    path = local_path(name)
+    if name.endswith(".gguf"):
+        if path is None or not path.is_file():
             raise InputError(f"model file {name} does not exist")
         return str(path.parent), {"gguf_file": path.name}
-    if path.is_dir():
+    if path is not None and path.is_dir():
         return str(path), {}
-    if path.exists():
+    if path is not None:
         raise InputError(f"model {name} is a file; pass a folder in Hugging Face format, a .gguf file or a hub id")
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+    if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise InputError(f"model folder {name} does not exist")
     return name, {}
 

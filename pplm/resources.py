@@ -27,3 +27,12 @@ def shipped_names(folder: str, suffix: str = "") -> list[str]:
     """Return the sorted names (without suffix) of what is shipped under `data/<folder>`."""
     found = data_path(folder)
     return sorted(path.name.removesuffix(suffix) for path in found.glob(f"*{suffix}")) if found.is_dir() else []
+
+
+def local_path(name: str | Path) -> Path | None:
+    """Return the user's path, `~` resolved, if something is there; None too for what cannot be a path."""
+    try:
+        path = Path(name).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long, no such home, a null character
+        return None

@@ -126,7 +126,7 @@ def _sampling(options: dict[str, Any]) -> dict[str, Any]:
         arguments |= {"top_k": 10, **given}
         _check_sampling(arguments)
     if options["repetition_penalty"] is not None:
-        if not options["repetition_penalty"] > 0:
+        if not 0 < options["repetition_penalty"] < float("inf"):
             raise InputError(f"--repetition-penalty must be above 0; got {options['repetition_penalty']}")
         arguments["repetition_penalty"] = options["repetition_penalty"]
     return arguments
@@ -180,7 +180,9 @@ def _progress(tokens: int) -> Iterator[_CountToken]:
         TextColumn("tokens"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    # Where nobody watches there is no bar, and no blank line that its end would leave.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield _CountToken(progress, progress.add_task("tokens", total=tokens))
 
 

@@ -1,0 +1,107 @@
+"""Tiny models with random weights, shared and read-only; nothing here needs the network."""
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+import pplm
+from attribute_models import BagOfWords, Discriminator
+
+# Tiny matrices gain nothing from a second thread, and lose a factor of 30 where cores are shared.
+torch.set_num_threads(1)
+
+WORDS = ("moon", "star", "sun", "sea", "cat")
+END = "<|end|>"
+
+
+def _tiny_tokenizer():
+    """Byte-level BPE: 256 bytes, a few words with a leading space, and an end-of-text token."""
+    vocab = {byte: number for number, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    merges = []
+    for word in WORDS:
+        whole = "Ġ"
+        for letter in word:
+            merges.append((whole, letter))
+            whole += letter
+            vocab.setdefault(whole, len(vocab))
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=list(dict.fromkeys(merges))))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, bos_token=END)
+    assert fast.eos_token_id == len(vocab)
+    return fast
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return _tiny_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def gpt2(tokenizer):
+    """A frozen GPT-2 of 2 layers and width 32; its end-of-text token is the vocabulary's last."""
+    torch.manual_seed(0)
+    end = tokenizer.eos_token_id
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=64,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        initializer_range=0.25,
+        bos_token_id=end,
+        eos_token_id=end,
+    )
+    return pplm.freeze(GPT2LMHeadModel(config))
+
+
+@pytest.fixture(scope="session")
+def llama():
+    """A frozen Llama of 2 layers and width 32, with grouped keys and values."""
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=90,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.15,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    return pplm.freeze(LlamaForCausalLM(config))
+
+
+@pytest.fixture(params=["gpt2", "llama"])
+def model(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def embedded():
+    """The shipped model and its tokenizer."""
+    return pplm.load_model(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def bag():
+    return BagOfWords.from_token_ids([11, 23, 42, 61, 77], 90, name="bag")
+
+
+@pytest.fixture(scope="session")
+def head():
+    """A discriminator of three classes on hidden states of width 32."""
+    generator = torch.Generator().manual_seed(3)
+    # Small enough to stay unsure: where its loss saturates, the normalised gradient is rounding noise.
+    weight = torch.randn(3, 32, generator=generator) * 0.3
+    return Discriminator.from_weights(weight, torch.zeros(3), ["a", "b", "c"], "b", name="head")

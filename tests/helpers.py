@@ -1,0 +1,45 @@
+"""What several test modules need to run a tiny model."""
+
+import torch
+
+import pplm
+
+STRONG = pplm.SteeringConfig(step_size=0.3, num_iterations=3, gamma=1.0, window_length=5, norm_rule="current")
+"""Settings that visibly move the tiny models."""
+
+
+def left_pad(prompts, pad=0, extra=0):
+    """Return ids and mask (B, T), `extra` padding positions more than needed."""
+    width = max(map(len, prompts)) + extra
+    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    return ids, mask
+
+
+def decode(model, prompts, attributes=(), steering=STRONG, *, extra=0, new=6, loop=None, **arguments):
+    """Run `model.generate` with the steered loop and return its output with scores and logits."""
+    ids, mask = left_pad(prompts, extra=extra)
+    defaults = {
+        "attention_mask": mask,
+        "max_new_tokens": new,
+        "do_sample": False,
+        "pad_token_id": 0,
+        "eos_token_id": None,
+        "return_dict_in_generate": True,
+        "output_scores": True,
+        "output_logits": True,
+    }
+    loop = loop or {}
+    return model.generate(
+        ids, custom_generate=pplm.steered_decoding(list(attributes), steering, **loop), **{**defaults, **arguments}
+    )
+
+
+def new_tokens(output, new=6):
+    """Return the new tokens of every row as lists."""
+    return output.sequences[:, -new:].tolist()
+
+
+def flat(state):
+    """Return the tensors of all groups in one list."""
+    return [tensor for group in state for tensor in group]

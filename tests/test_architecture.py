@@ -1,0 +1,89 @@
+"""Imports point one way; see CONTRIBUTING.md for the house."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import attribute_models
+import pplm
+
+ROOT = Path(pplm.__file__).resolve().parent.parent
+
+
+def modules(package):
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported(path):
+    """Return the full names of the modules that a file imports, also inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def of_pplm(path):
+    """Return the modules of pplm that a file imports, without the package's name."""
+    known = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in modules("pplm")}
+    return {name.removeprefix("pplm.") for name in imported(path) if name in known}
+
+
+def test_only_the_command_line_knows_the_attribute_models():
+    files = [path for path in modules("pplm") if "cli" not in path.relative_to(ROOT).parts]
+    assert len(files) > 10
+    for path in files:
+        assert not {name for name in imported(path) if name.split(".")[0] == "attribute_models"}, path
+
+
+def test_the_core_knows_only_its_settings_and_errors():
+    assert of_pplm(ROOT / "pplm/steering.py") == {"config", "errors"}
+    assert not {name for name in imported(ROOT / "pplm/steering.py") if name.startswith("transformers")}
+
+
+@pytest.mark.parametrize("module", ["config", "errors", "interface", "distributions", "pooling", "kv_cache"])
+def test_the_foundations_do_not_know_what_stands_on_them(module):
+    above = {"decoding", "generation", "models", "steered_text", "objective", "forward", "cli", "pplm"}
+    assert not of_pplm(ROOT / f"pplm/{module}.py") & above
+
+
+def test_decoding_knows_neither_generation_nor_files():
+    for module in ("decoding", "steered_text", "objective", "forward", "limits", "sampling", "trace"):
+        assert not of_pplm(ROOT / f"pplm/{module}.py") & {"generation", "models", "resources", "cli", "pplm"}
+
+
+def test_attribute_models_use_the_interface_and_not_the_machinery():
+    allowed = {"interface", "errors", "resources", "pooling", "models"}
+    found = set().union(*(of_pplm(path) for path in modules("attribute_models")))
+    assert "interface" in found
+    assert found <= allowed
+
+
+def test_packages_do_not_print_and_do_not_seed():
+    for path in [*modules("pplm"), *modules("attribute_models")]:
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+        names = {c.id if isinstance(c, ast.Name) else ast.unparse(c) for c in calls}
+        assert not names & {"print", "eval", "exec", "torch.manual_seed", "np.random.seed", "random.seed"}, path
+
+
+@pytest.mark.parametrize("package", [pplm, attribute_models])
+def test_exported_names_are_sorted_and_can_be_imported(package):
+    # Constants first, then classes, then functions: the order that the linter keeps.
+    def rank(name):
+        return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+    assert list(package.__all__) == sorted(package.__all__, key=rank)
+    assert len(set(package.__all__)) == len(package.__all__)
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+
+
+def test_the_names_that_users_are_promised_are_exported():
+    wanted = {"load_model", "generate", "Generation", "SteeringConfig", "steered_decoding", "steer", "InputError"}
+    assert wanted <= set(pplm.__all__)
+    assert {"BagOfWords", "Discriminator"} <= set(attribute_models.__all__)

@@ -1,0 +1,361 @@
+"""The command line, called in the same process; one real process at the end."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import torch
+from transformers import T5Config, T5ForConditionalGeneration
+
+import pplm
+from attribute_models import Discriminator
+from pplm.cli import main
+from pplm.resources import data_path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROMPT = "The issue focused on"
+
+
+@pytest.fixture(autouse=True)
+def one_model(monkeypatch, embedded):
+    """Read the embedded model once: every test here asks for it, and none may change it."""
+    import pplm.cli.generate as command
+
+    load = command.load_model
+
+    def load_once(name, **options):
+        usual = name == "gpt2-mini" and options == {"device": "auto", "dtype": "float32"}
+        return embedded if usual else load(name, **options)
+
+    monkeypatch.setattr(command, "load_model", load_once)
+
+
+@pytest.fixture
+def run(capsys):
+    """Call the command; return its exit code, stdout and stderr."""
+
+    def call(*arguments):
+        code = 0
+        try:
+            main(["generate", *map(str, arguments)])
+        except SystemExit as end:
+            code = end.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def lines(run, tmp_path):
+    """Run with --output and return the objects written."""
+
+    def call(*arguments):
+        path = tmp_path / "out.jsonl"
+        code, _, err = run(*arguments, "--max-new-tokens", 5, "--output", path)
+        assert code == 0, err
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    return call
+
+
+@pytest.fixture
+def bag(tmp_path):
+    """A list of which every word is one token, so that nothing is reported about it."""
+    (tmp_path / "sky.txt").write_text("moon\nstars\n")
+    return tmp_path / "sky.txt"
+
+
+@pytest.fixture
+def head(tmp_path):
+    weight = torch.randn(2, 320, generator=torch.Generator().manual_seed(0))
+    Discriminator.from_weights(weight, torch.zeros(2), ["bad", "good"]).save(tmp_path / "taste")
+    return tmp_path / "taste"
+
+
+# --- what it prints and writes ---------------------------------------------------------------------------------
+
+
+def test_one_unsteered_and_three_steered_texts_are_printed_for_each_prompt(run):
+    code, out, _ = run(PROMPT, "The lake", "--bag", "space", "--seed", 0, "--max-new-tokens", 5)
+    assert code == 0
+    heads = [line.split("]")[0] for line in out.splitlines() if line]
+    assert heads == ["[unsteered 1", "[steered 1", "[steered 2", "[steered 3"] * 2
+    assert out.count(PROMPT) == out.count("The lake") == 4
+    assert "\x1b" not in out
+
+
+def test_every_line_of_the_output_file_is_a_whole_record(lines):
+    records = lines(PROMPT, "The lake", "--bag", "space", "--bag", "legal", "--num-samples", 2, "--seed", 3)
+    assert len(records) == 2 * (1 + 2)
+    for record in records:
+        assert {"prompt", "completion", "text", "sample", "seed", "steered", "token_ids"} <= set(record)
+        assert {"attributes", "steering"} <= set(record)
+        assert record["text"] == record["prompt"] + record["completion"]
+        assert record["seed"] == 3
+        assert 1 <= len(record["token_ids"]) <= 5
+        assert set(record["steering"]) == {field.name for field in fields(pplm.SteeringConfig)}
+        names = [attribute["name"] for attribute in record["attributes"]]
+        assert names == (["space", "legal"] if record["steered"] else [])
+    for prompt in (PROMPT, "The lake"):
+        mine = [record for record in records if record["prompt"] == prompt]
+        assert sorted((r["steered"], r["sample"]) for r in mine) == [(False, 0), (True, 0), (True, 1)]
+
+
+def test_the_output_file_is_utf_8_as_it_stands(lines):
+    assert lines("Zoë ate a crêpe", "--bag", "kitchen", "--seed", 0)[0]["prompt"] == "Zoë ate a crêpe"
+
+
+def test_a_discriminator_is_named_by_folder_and_label(lines, head):
+    records = lines(PROMPT, "--discriminator", f"{head}:good", "--bag", "space", "--seed", 0, "--num-iterations", 1)
+    steered = [record for record in records if record["steered"]]
+    assert {(a["name"], a["label"]) for a in steered[0]["attributes"]} == {("space", None), ("taste", "good")}
+    assert steered[0]["steering"]["gamma"] == 1.0
+
+
+def test_no_unsteered_leaves_the_comparison_out(lines):
+    assert all(r["steered"] for r in lines(PROMPT, "--bag", "space", "--seed", 0, "--no-unsteered"))
+
+
+def test_greedy_writes_one_text_a_prompt(lines):
+    records = lines(PROMPT, "--bag", "space", "--greedy")
+    assert [record["steered"] for record in records] == [False, True]
+
+
+def test_a_seed_repeats_every_text_and_another_gives_others(lines):
+    arguments = (PROMPT, "--bag", "space", "--unsteered-samples", 2)
+    first, again, other = (
+        [record["text"] for record in lines(*arguments, "--seed", seed, "--max-batch-size", size)]
+        for seed, size in ((0, 5), (0, 1), (1, 5))
+    )
+    assert first == again
+    assert first != other
+
+
+def test_without_a_seed_the_one_that_was_taken_is_told_on_stderr(run, tmp_path):
+    _, out, err = run(PROMPT, "--bag", "space", "--max-new-tokens", 3, "--output", tmp_path / "a")
+    seed = json.loads((tmp_path / "a").read_text().splitlines()[0])["seed"]
+    assert f"seed {seed}" in err
+    assert "seed" not in out
+
+
+def test_unsteered_and_steered_samples_of_a_number_share_their_random_stream(lines):
+    records = lines(PROMPT, "--bag", "space", "--seed", 0, "--unsteered-samples", 3, "--step-size", 0)
+    unsteered, still = records[:3], records[3:]
+    assert [r["text"] for r in unsteered] == [r["text"] for r in still]
+    assert len({r["text"] for r in unsteered}) == 3
+
+
+def test_options_reach_the_decoding(lines):
+    likeliest = lines(PROMPT, "--bag", "space", "--greedy", "--no-unsteered")[0]["text"]
+    assert lines(PROMPT, "--bag", "space", "--top-k", 1, "--num-samples", 1, "--no-unsteered")[0]["text"] == likeliest
+    assert lines(PROMPT, "--bag", "space", "--top-p", 1e-6, "--num-samples", 1)[1]["text"] == likeliest
+    assert lines(PROMPT, "--bag", "space", "--temperature", 1e-4, "--num-samples", 1)[1]["text"] == likeliest
+    far = lines(PROMPT, "--bag", "space", "--greedy", "--repetition-penalty", 5.0, "--step-size", 0.5)[1]["text"]
+    assert far != likeliest
+    assert lines(PROMPT, "--bag", "space", "--greedy", "--no-bos")[0]["token_ids"]
+
+
+VALUES = {
+    "step_size": (0.07, []),
+    "num_iterations": (2, []),
+    "gamma": (1.25, []),
+    "kl_scale": (0.5, []),
+    "gm_scale": (0.8, []),
+    "window_length": (3, []),
+    "decay": (True, ["--decay"]),
+    "horizon_length": (2, []),
+    "grad_length": (4, []),
+    "norm_rule": ("current", []),
+}
+
+
+def test_every_steering_setting_is_an_option_under_its_own_name(lines):
+    assert set(VALUES) == {field.name for field in fields(pplm.SteeringConfig)}
+    arguments = []
+    for name, (value, flag) in VALUES.items():
+        arguments += flag or [f"--{name.replace('_', '-')}", value]
+    record = lines(PROMPT, "--bag", "space", "--greedy", "--no-unsteered", *arguments)[0]
+    assert record["steering"] == {name: value for name, (value, _) in VALUES.items()}
+
+
+def test_words_that_are_not_one_token_are_reported_on_stderr_with_their_number(run, tmp_path):
+    (tmp_path / "mine.txt").write_text("moon\nzxqwv\nstar\n")
+    code, out, err = run(PROMPT, "--bag", tmp_path / "mine.txt", "--greedy", "--max-new-tokens", 2)
+    assert code == 0
+    assert "1 of 3 words" in err
+    assert "zxqwv" in err
+    assert "zxqwv" not in out
+
+
+def test_help_explains_every_option(run):
+    assert run("-h") == run("--help")
+    code, out, err = run("--help")
+    assert (code, err) == (0, "")
+    for name in (
+        *VALUES,
+        "bag",
+        "discriminator",
+        "model",
+        "num_samples",
+        "seed",
+        "greedy",
+        "top_k",
+        "output",
+        "no_bos",
+    ):
+        assert f"--{name.replace('_', '-')}" in out
+    assert "repeats itself" in out
+
+
+# --- what the user can put right -------------------------------------------------------------------------------
+
+BAD = {
+    "unknown bag": (["--bag", "spcae"], "spcae"),
+    "unknown discriminator": (["--discriminator", "nothing:good"], "nothing"),
+    "discriminator without label": (["--discriminator", "nothing"], "nothing"),
+    "unknown model folder": (["--model", "./nothing"], "./nothing"),
+    "missing gguf": (["--model", "nothing.gguf"], "nothing.gguf"),
+    "unknown device": (["--device", "toaster"], "toaster"),
+    "unknown dtype": (["--dtype", "int8"], "int8"),
+    "unknown option": (["--no-such-option"], "--no-such-option"),
+    "text for a number": (["--step-size", "far"], "far"),
+    "fraction for a count": (["--num-iterations", "1.5"], "1.5"),
+    "negative step": (["--step-size", "-0.1"], "step_size"),
+    "infinite step": (["--step-size", "inf"], "step_size"),
+    "kl is not a number": (["--kl-scale", "nan"], "kl_scale"),
+    "gm above 1": (["--gm-scale", "1.5"], "gm_scale"),
+    "negative window": (["--window-length", "-1"], "window_length"),
+    "no horizon": (["--horizon-length", "0"], "horizon_length"),
+    "unknown norm rule": (["--norm-rule", "largest"], "norm-rule"),
+    "no samples": (["--num-samples", "0"], "num-samples"),
+    "negative unsteered": (["--unsteered-samples", "-1"], "unsteered-samples"),
+    "no new tokens": (["--max-new-tokens", "0"], "max-new-tokens"),
+    "greedy samples": (["--greedy", "--num-samples", "2"], "--greedy"),
+    "greedy and top-k": (["--greedy", "--top-k", "5"], "--top-k"),
+    "negative seed": (["--seed", "-1"], "seed"),
+    "negative top-k": (["--top-k", "-1"], "top-k"),
+    "top-p above 1": (["--top-p", "1.1"], "top-p"),
+    "top-p is not a number": (["--top-p", "nan"], "top-p"),
+    "temperature 0": (["--temperature", "0"], "temperature"),
+    "infinite temperature": (["--temperature", "inf"], "temperature"),
+    "penalty 0": (["--repetition-penalty", "0"], "repetition-penalty"),
+    "infinite penalty": (["--repetition-penalty", "inf"], "repetition-penalty"),
+    "penalty is not a number": (["--repetition-penalty", "nan"], "repetition-penalty"),
+    "no batch": (["--max-batch-size", "0"], "max.batch.size"),
+    "too many new tokens": (["--max-new-tokens", "600"], "600"),
+    "output folder": (["--output", "no/such/folder/out.jsonl"], "no/such/folder"),
+    "output is a folder": (["--output", "."], "output"),
+}
+
+
+def assert_one_line(result, needle):
+    code, out, err = result
+    assert code == 2
+    assert out == ""
+    assert len(err.splitlines()) == 1, err
+    assert err.startswith("Error: ")
+    assert "Traceback" not in err
+    assert re.search(needle, err), err
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_exit_code_2(run, bag, case):
+    arguments, needle = BAD[case]
+    bags = [] if any(a in arguments for a in ("--bag", "--discriminator")) else ["--bag", bag]
+    seed = [] if "--seed" in arguments else ["--seed", 0]
+    assert_one_line(run(PROMPT, *bags, *seed, *arguments), needle)
+
+
+@pytest.mark.parametrize("prompt", ["", "  ", "\n"])
+def test_an_empty_prompt_is_one_line_and_exit_code_2(run, bag, prompt):
+    assert_one_line(run(PROMPT, prompt, "--bag", bag, "--seed", 0), "prompt")
+
+
+def test_no_prompt_is_one_line_and_exit_code_2(run):
+    assert_one_line(run("--bag", "science"), "PROMPT")
+
+
+def test_a_prompt_longer_than_the_model_is_one_line_and_exit_code_2(run, bag):
+    assert_one_line(run("word " * 600, "--bag", bag, "--seed", 0), "positions")
+
+
+def test_bad_word_lists_are_one_line_and_exit_code_2(run, tmp_path):
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "odd.txt").write_text("zxqwv\nqqxxzz\n")
+    for name, needle in {"latin.txt": "UTF-8", "empty.txt": "empty", "odd.txt": "2 words", ".": "folder"}.items():
+        assert_one_line(run(PROMPT, "--bag", tmp_path / name), needle)
+
+
+def test_bad_discriminators_are_one_line_and_exit_code_2(run, tmp_path, head):
+    Discriminator.from_weights(torch.ones(2, 48), torch.zeros(2), ["bad", "good"]).save(tmp_path / "wide")
+    for name, needle in {f"{head}:great": "great", f"{head}": "label", f"{tmp_path / 'wide'}:good": "width 48"}.items():
+        assert_one_line(run(PROMPT, "--discriminator", name, "--seed", 0, "--no-unsteered"), needle)
+    (head / "head.safetensors").write_bytes(b"broken")
+    assert_one_line(run(PROMPT, "--discriminator", f"{head}:good"), "damaged")
+
+
+def test_an_encoder_decoder_is_one_line_and_exit_code_2(run, tmp_path):
+    config = T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    run("--help")  # takes away what saving the model has printed
+    assert_one_line(run(PROMPT, "--model", tmp_path, "--bag", "space"), "encoder-decoder")
+
+
+def test_a_hub_id_without_network_is_one_line_and_exit_code_2(run, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert_one_line(run(PROMPT, "--model", "openai-community/gpt2-medium", "--bag", "space"), "network")
+
+
+def test_an_unknown_command_is_one_line_and_exit_code_2(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["genarate"])
+    captured = capsys.readouterr()
+    assert_one_line((end.value.code, captured.out, captured.err), "genarate")
+
+
+def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
+    import pplm.cli.generate as command
+
+    def broken(*_, **__):
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(command, "generate", broken)
+    with pytest.raises(KeyError, match="a defect"):
+        main(["generate", PROMPT, "--bag", "space"])
+
+
+def test_the_embedded_weights_are_the_file_s_after_all_that(embedded, run):
+    run(PROMPT, "--bag", "space", "--max-new-tokens", 3)
+    fresh, _ = pplm.load_model(data_path("gpt2-mini"), device="cpu")
+    for (name, one), other in zip(embedded[0].named_parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(one, other), name
+        assert one.grad is None
+
+
+# --- a real process --------------------------------------------------------------------------------------------
+
+
+def test_the_script_of_a_checkout_is_the_same_command_with_text_on_stdout_alone(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    arguments = [PROMPT, "--bag", "space", "--seed", "0", "--num-samples", "1", "--max-new-tokens", "5"]
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, ROOT / "scripts" / "generate.py", *arguments, "--output", tmp_path / "out.jsonl"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line.split("]")[0] for line in done.stdout.splitlines() if line] == ["[unsteered 1", "[steered 1"]
+    assert "Warning" not in done.stderr
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2

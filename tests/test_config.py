@@ -1,0 +1,159 @@
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pplm
+from attribute_models import BagOfWords, Discriminator
+from pplm import InputError, SteeringConfig
+from pplm.config import setting_help
+
+FLOATS = ("step_size", "gamma", "kl_scale", "gm_scale")
+WHOLE = ("num_iterations", "window_length", "horizon_length", "grad_length")
+
+
+@pytest.mark.parametrize("name", FLOATS)
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, -math.inf])
+def test_numbers_that_are_negative_or_not_finite_are_refused_by_name(name, value):
+    with pytest.raises(InputError, match=rf"{name} must be finite .*; got {value}"):
+        SteeringConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_negative_counts_are_refused_by_name(name):
+    with pytest.raises(InputError, match=rf"{name} must be .* at least [01]; got -1"):
+        SteeringConfig(**{name: -1})
+
+
+@pytest.mark.parametrize("name", FLOATS + WHOLE)
+@pytest.mark.parametrize("value", ["0.5", None, True, [1]])
+def test_values_of_another_type_are_refused_even_true_for_one(name, value):
+    with pytest.raises(InputError, match=f"{name} must be of type"):
+        SteeringConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_fractions_are_refused_for_counts(name):
+    with pytest.raises(InputError, match=f"{name} must be of type int; got 1.5"):
+        SteeringConfig(**{name: 1.5})
+
+
+@pytest.mark.parametrize(("name", "value"), [("gm_scale", 1.01), ("gm_scale", 2), ("gamma", 2.1)])
+def test_values_above_their_range_are_refused(name, value):
+    with pytest.raises(InputError, match=rf"{name} must be finite and between 0 and [12]; got {value}"):
+        SteeringConfig(**{name: value})
+
+
+def test_a_number_too_large_for_a_float_is_refused_like_infinity():
+    with pytest.raises(InputError, match="step_size"):
+        SteeringConfig(step_size=10**400)
+
+
+def test_a_horizon_of_zero_is_refused():
+    with pytest.raises(InputError, match="horizon_length must be finite and at least 1; got 0"):
+        SteeringConfig(horizon_length=0)
+
+
+@pytest.mark.parametrize("value", [1, 0, "yes"])
+def test_decay_takes_true_or_false_only(value):
+    with pytest.raises(InputError, match="decay must be of type bool"):
+        SteeringConfig(decay=value)
+
+
+@pytest.mark.parametrize("value", ["max", "", None, 1])
+def test_an_unknown_norm_rule_is_refused_with_the_known_ones(value):
+    with pytest.raises(InputError, match="norm_rule must be one of running_max, current"):
+        SteeringConfig(norm_rule=value)
+
+
+def test_zero_and_whole_numbers_are_accepted_where_they_mean_something():
+    config = SteeringConfig(
+        step_size=0, num_iterations=0, gamma=0, kl_scale=0, gm_scale=1, window_length=0, grad_length=0
+    )
+    assert config.gm_scale == 1
+    assert config.gamma == 0
+
+
+@given(st.floats(), st.floats())
+def test_any_float_is_either_accepted_in_range_or_refused(step_size, gm_scale):
+    inside = 0 <= step_size < math.inf and 0 <= gm_scale <= 1
+    if inside:
+        assert SteeringConfig(step_size=step_size, gm_scale=gm_scale).step_size == step_size
+    else:
+        with pytest.raises(InputError):
+            SteeringConfig(step_size=step_size, gm_scale=gm_scale)
+
+
+def test_settings_cannot_be_changed_after_they_are_made():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SteeringConfig().step_size = 1.0
+
+
+@pytest.mark.parametrize("name", ["step_size", "num_iterations", "grad_length", "gm_scale"])
+def test_settings_of_which_one_is_zero_move_nothing(name):
+    assert SteeringConfig().moves
+    assert not SteeringConfig(**{name: 0}).moves
+
+
+@pytest.mark.parametrize("name", ["kl_scale", "window_length", "gamma"])
+def test_settings_whose_zero_means_off_still_move(name):
+    assert SteeringConfig(**{name: 0}).moves
+
+
+BAG = BagOfWords.from_token_ids([1, 2], 10)
+
+
+class OwnModel:
+    def loss(self, step):
+        return step.logits[:, 0]
+
+
+def head():
+    import torch
+
+    return Discriminator.from_weights(torch.eye(2), torch.zeros(2), ["a", "b"], "a")
+
+
+def test_a_bag_takes_the_paper_s_bag_settings():
+    config = SteeringConfig.for_attributes([BAG])
+    assert (config.step_size, config.num_iterations, config.gamma, config.window_length) == (0.03, 3, 1.5, 5)
+    assert (config.kl_scale, config.gm_scale, config.norm_rule) == (0.01, 0.99, "running_max")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_discriminator_and_any_mixture_with_one_take_the_discriminator_s_settings(order):
+    for attributes in ([head()], [BAG, head()][::order], [(BAG, 2.0), (head(), 0.5)][::order]):
+        config = SteeringConfig.for_attributes(attributes)
+        assert (config.step_size, config.num_iterations, config.gamma) == (0.04, 10, 1.0)
+        assert (config.kl_scale, config.gm_scale, config.norm_rule) == (0.01, 0.95, "current")
+
+
+def test_a_model_that_names_no_preset_takes_the_bag_s():
+    assert SteeringConfig.for_attributes([OwnModel()]) == SteeringConfig.for_attributes([BAG])
+
+
+def test_single_fields_override_the_preset_and_are_checked():
+    config = SteeringConfig.for_attributes([head()], step_size=0.2)
+    assert (config.step_size, config.num_iterations) == (0.2, 10)
+    with pytest.raises(InputError, match="step_size"):
+        SteeringConfig.for_attributes([head()], step_size=-1)
+
+
+def test_a_model_s_own_preset_replaces_only_what_it_names():
+    own = {"bag_of_words": {"step_size": 0.15}}
+    assert SteeringConfig.for_attributes([BAG], presets=own).step_size == 0.15
+    assert SteeringConfig.for_attributes([BAG], presets=own).gamma == 1.5
+    assert SteeringConfig.for_attributes([head()], presets=own).step_size == 0.04
+    assert SteeringConfig.for_attributes([BAG], presets=own, step_size=0.3).step_size == 0.3
+
+
+def test_the_paper_s_presets_cannot_be_changed():
+    with pytest.raises(TypeError):
+        pplm.PAPER_PRESETS["bag_of_words"]["step_size"] = 1.0
+
+
+def test_every_setting_explains_itself():
+    for field in dataclasses.fields(SteeringConfig):
+        assert len(setting_help(field.name)) > 20

@@ -1,0 +1,103 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pplm.distributions import fuse, kl_divergence
+
+SEEDS = st.integers(0, 10_000)
+
+
+def logits(seed, rows=3, vocab=11, scale=4.0):
+    return torch.randn(rows, vocab, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * scale
+
+
+@given(SEEDS, SEEDS)
+def test_the_divergence_is_that_of_torch_and_never_negative(one, other):
+    p, r = logits(one), logits(other)
+    found = kl_divergence(p, r)
+    wanted = torch.distributions.kl_divergence(
+        torch.distributions.Categorical(logits=p), torch.distributions.Categorical(logits=r)
+    )
+    torch.testing.assert_close(found, wanted)
+    assert (found >= -1e-12).all()
+
+
+@given(SEEDS)
+def test_the_divergence_from_itself_is_zero_even_up_to_a_constant(seed):
+    p = logits(seed)
+    assert kl_divergence(p, p).eq(0).all()
+    torch.testing.assert_close(kl_divergence(p, p + 3), torch.zeros(3, dtype=torch.float64))
+
+
+def test_the_divergence_grows_with_the_distance_and_is_per_row():
+    p, r = logits(1, rows=2), logits(2, rows=2)
+    together = kl_divergence(p, r)
+    assert together[0] != together[1]
+    torch.testing.assert_close(together[1:], kl_divergence(p[1:], r[1:]))
+    assert (kl_divergence(p, torch.lerp(p, r, 0.5)) < together).all()
+
+
+def test_tokens_that_the_first_excludes_count_nothing_and_give_finite_gradients():
+    p = torch.tensor([[0.0, 1.0, -torch.inf]], requires_grad=True)
+    for reference in (torch.tensor([[0.5, 0.0, -torch.inf]]), torch.tensor([[0.5, 0.0, 2.0]])):
+        divergence = kl_divergence(p, reference)
+        (gradient,) = torch.autograd.grad(divergence.sum(), p)
+        assert divergence.isfinite().all()
+        assert gradient.isfinite().all()
+    two = kl_divergence(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.5, 0.0]]))
+    torch.testing.assert_close(kl_divergence(p, torch.tensor([[0.5, 0.0, -torch.inf]])), two)
+
+
+def test_a_token_that_only_the_reference_excludes_makes_the_divergence_infinite():
+    assert kl_divergence(torch.zeros(1, 2), torch.tensor([[0.0, -torch.inf]])).isposinf().all()
+
+
+@given(SEEDS, SEEDS, st.floats(0, 1))
+def test_fusing_is_the_normalised_geometric_mean(one, other, scale):
+    u, s = logits(one), logits(other)
+    mean = s.softmax(-1) ** scale * u.softmax(-1) ** (1 - scale)
+    torch.testing.assert_close(fuse(u, s, scale).softmax(-1), mean / mean.sum(-1, keepdim=True))
+
+
+@given(SEEDS, SEEDS)
+def test_fusing_ends_at_the_two_arguments_exactly(one, other):
+    u, s = logits(one).float(), logits(other).float()
+    assert torch.equal(fuse(u, s, 0), u)
+    assert torch.equal(fuse(u, s, 1), s)
+
+
+@settings(max_examples=50)
+@given(SEEDS, st.floats(0, 1))
+def test_fusing_equal_logits_gives_them_back_bit_for_bit(seed, scale):
+    u = logits(seed).float()
+    u[0, 0] = -torch.inf
+    assert torch.equal(fuse(u, u.clone(), scale), u)
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.95])
+def test_a_token_that_both_exclude_stays_excluded(scale):
+    u, s = logits(1).float(), logits(2).float()
+    u[:, 4] = s[:, 4] = -torch.inf
+    fused = fuse(u, s, scale)
+    assert fused[:, 4].isneginf().all()
+    assert not fused.isnan().any()
+
+
+@pytest.mark.parametrize("excluded", ["steered", "unsteered"])
+@pytest.mark.parametrize("scale", [0.3, 0.5, 0.95])
+def test_a_token_that_one_of_them_excludes_is_excluded_from_a_true_mean(excluded, scale):
+    u, s = logits(1).float(), logits(2).float()
+    (u if excluded == "unsteered" else s)[:, 4] = -torch.inf
+    fused = fuse(u, s, scale)
+    assert fused[:, 4].isneginf().all()
+    assert fused[:, :4].isfinite().all()
+
+
+def test_the_arguments_are_not_changed():
+    u, s = logits(1), logits(2)
+    before = u.clone(), s.clone()
+    fuse(u, s, 0.5)
+    kl_divergence(u, s)
+    assert torch.equal(u, before[0])
+    assert torch.equal(s, before[1])

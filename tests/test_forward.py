@@ -1,0 +1,100 @@
+import pytest
+import torch
+from helpers import flat
+
+from pplm.forward import expected_future, forward_last
+from pplm.kv_cache import history_length, history_of
+
+IDS = torch.tensor([[5, 9, 33, 71], [8, 2, 64, 12]])
+
+
+def fed(model, ids, mask=None):
+    """Return the outputs of a whole text and the model inputs of its last token."""
+    mask = torch.ones_like(ids) if mask is None else mask
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    outputs = model(ids, attention_mask=mask, position_ids=positions, output_hidden_states=True, use_cache=True)
+    inputs = {"input_ids": ids[:, -1:], "attention_mask": mask, "position_ids": positions[:, -1:], "use_cache": True}
+    return outputs, inputs
+
+
+def before_last(outputs):
+    return [[t[:, :, :-1] for t in layer] for layer in history_of(outputs.past_key_values)]
+
+
+def certain(tokens, vocab_size):
+    """Logits that put all probability on one token a sample."""
+    return torch.full((len(tokens), vocab_size), -torch.inf).scatter(1, tokens[:, None], 0.0)
+
+
+@torch.no_grad()
+def test_feeding_the_last_token_over_the_history_equals_feeding_the_whole_text(model):
+    outputs, inputs = fed(model, IDS)
+    last = forward_last(model, inputs, before_last(outputs))
+    torch.testing.assert_close(last.logits, outputs.logits[:, -1])
+    torch.testing.assert_close(last.hidden_state, outputs.hidden_states[-1][:, -1])
+    assert history_length(last.history) == 4
+    for one, other in zip(flat(last.history), flat(history_of(outputs.past_key_values)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@torch.no_grad()
+def test_the_given_history_keeps_its_length(model):
+    outputs, inputs = fed(model, IDS)
+    history = before_last(outputs)
+    forward_last(model, inputs, history)
+    expected_future(model, inputs, history_of(outputs.past_key_values), outputs.logits[:, -1], 2)
+    assert history_length(history) == 3
+    assert outputs.past_key_values.get_seq_length() == 4
+
+
+@torch.no_grad()
+def test_the_body_s_hidden_state_is_the_last_one_that_the_whole_model_reports(model):
+    outputs = model(IDS, output_hidden_states=True)
+    assert torch.equal(model.base_model(IDS).last_hidden_state, outputs.hidden_states[-1])
+
+
+@torch.no_grad()
+def test_the_reported_hidden_state_is_what_enters_the_head(model):
+    outputs = model(IDS, output_hidden_states=True)
+    torch.testing.assert_close(model.lm_head(outputs.hidden_states[-1]), outputs.logits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("padding", [0, 2])
+def test_a_future_that_is_certain_equals_reading_its_token(model, padding):
+    ids = torch.cat([torch.zeros(2, padding, dtype=torch.long), IDS], 1)
+    mask = torch.cat([torch.zeros(2, padding, dtype=torch.long), torch.ones_like(IDS)], 1)
+    outputs, inputs = fed(model, ids, mask)
+    following = torch.tensor([44, 17])
+    future = expected_future(
+        model, inputs, history_of(outputs.past_key_values), certain(following, model.config.vocab_size), 1
+    )
+    whole = model(torch.cat([IDS, following[:, None]], 1), output_hidden_states=True)
+    torch.testing.assert_close(future, whole.hidden_states[-1][:, -1:], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_every_further_position_is_fed_the_expectation_of_the_one_before(model):
+    outputs, inputs = fed(model, IDS)
+    logits = outputs.logits[:, -1]
+    future = expected_future(model, inputs, history_of(outputs.past_key_values), logits, 3)
+    table = model.get_input_embeddings().weight
+    embeds = table[IDS]
+    for _ in range(3):
+        embeds = torch.cat([embeds, (logits.softmax(-1) @ table)[:, None]], 1)
+        whole = model(inputs_embeds=embeds, output_hidden_states=True)
+        logits = whole.logits[:, -1]
+    assert future.shape == (2, 3, 32)
+    # Rounding of three passes, each fed with the one before.
+    torch.testing.assert_close(future, whole.hidden_states[-1][:, -3:], atol=1e-4, rtol=1e-4)
+
+
+def test_the_gradient_flows_through_the_expected_embeddings(model):
+    with torch.no_grad():
+        outputs, inputs = fed(model, IDS)
+    logits = outputs.logits[:, -1].clone().requires_grad_()
+    future = expected_future(model, inputs, history_of(outputs.past_key_values), logits, 2)
+    for position in (0, 1):
+        (gradient,) = torch.autograd.grad(future[0, position].sum(), logits, retain_graph=True)
+        assert gradient[0].abs().sum() > 0
+        assert gradient[1].eq(0).all()

@@ -1,0 +1,167 @@
+import json
+import shutil
+import time
+
+import huggingface_hub.constants
+import pytest
+import torch
+from transformers import T5Config, T5ForConditionalGeneration
+
+import pplm
+from pplm import InputError
+from pplm.resources import data_path, shipped_names
+
+
+@pytest.fixture(scope="module")
+def folder(gpt2, tokenizer, tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    gpt2.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+def test_the_embedded_model_is_loaded_frozen_in_evaluation_mode(embedded):
+    model, tokenizer = embedded
+    assert not model.training
+    assert all(not p.requires_grad and p.grad is None for p in model.parameters())
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert 10e6 < model.num_parameters() < 13e6
+    assert len(tokenizer) == model.config.vocab_size
+
+
+def test_the_embedded_model_continues_english_text(embedded):
+    model, tokenizer = embedded
+    text = pplm.generate(model, tokenizer, "The lake is in the north of the", max_new_tokens=12)[0].completion
+    assert len([word for word in text.split() if word.isalpha()]) >= 4
+
+
+def test_the_embedded_model_comes_with_its_card():
+    assert data_path("gpt2-mini", "MODEL_CARD.md").is_file()
+    assert "gpt2-mini" in shipped_names("") or data_path("gpt2-mini").is_dir()
+
+
+def test_the_embedded_model_has_its_own_preset_beside_its_weights(embedded):
+    presets = pplm.steering_presets(embedded[0])
+    assert presets["bag_of_words"]["step_size"] >= 0.05
+    pplm.SteeringConfig.for_attributes([], presets=presets)
+
+
+def test_a_local_folder_is_loaded_with_its_own_weights(folder, gpt2):
+    for name in (folder, str(folder)):
+        model, tokenizer = pplm.load_model(name, device="cpu")
+        assert torch.equal(model.lm_head.weight, gpt2.lm_head.weight)
+        assert len(tokenizer) == model.config.vocab_size
+        assert not model.training
+
+
+def test_a_model_loaded_in_inference_mode_can_be_steered(folder, bag):
+    with torch.inference_mode():
+        model, tokenizer = pplm.load_model(folder, device="cpu")
+        out = pplm.generate(model, tokenizer, "The sea", attributes=[bag], max_new_tokens=2)[0]
+    assert all(token for token in out.kl)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_weights_are_loaded_in_the_wanted_number_format(folder, dtype):
+    model, _ = pplm.load_model(folder, device="cpu", dtype=dtype)
+    assert {p.dtype for p in model.parameters()} == {getattr(torch, dtype)}
+
+
+def test_an_unknown_number_format_is_refused_with_the_known_ones(folder):
+    with pytest.raises(InputError, match="dtype must be one of float32, bfloat16, float16; got 'int8'"):
+        pplm.load_model(folder, dtype="int8")
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "toaster", "", "cuda:x"])
+def test_a_device_that_is_not_there_is_refused(folder, device):
+    with pytest.raises(InputError, match=f"device '{device}' is not available"):
+        pplm.load_model(folder, device=device)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    for name in (str(tmp_path / "none"), "./none", "~/none/such", "a/b/c"):
+        with pytest.raises(InputError, match="does not exist"):
+            pplm.load_model(name)
+
+
+def test_a_home_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="nosuchuser"):
+        pplm.load_model("~nosuchuser/model")
+
+
+def test_a_file_that_is_no_gguf_is_refused(tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"x")
+    with pytest.raises(InputError, match="is a file; pass a folder"):
+        pplm.load_model(tmp_path / "model.bin")
+
+
+def test_a_gguf_file_that_is_not_there_or_is_damaged_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"none\.gguf does not exist"):
+        pplm.load_model(tmp_path / "none.gguf")
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF" + bytes(40))
+    with pytest.raises(InputError, match=r"bad\.gguf"):
+        pplm.load_model(tmp_path / "bad.gguf")
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(InputError, match="cannot load model"):
+        pplm.load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_folder_with_a_damaged_file_is_refused(folder, tmp_path, name):
+    shutil.copytree(folder, tmp_path / "tiny")
+    (tmp_path / "tiny" / name).write_bytes(b"\x10\x00\x00")
+    with pytest.raises(InputError, match="cannot load model"):
+        pplm.load_model(tmp_path / "tiny", device="cpu")
+
+
+def test_an_encoder_decoder_is_refused(tmp_path):
+    config = T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="is an encoder-decoder; steering needs a decoder-only"):
+        pplm.load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["openai-community/gpt2-medium", "no-such-model"])
+def test_a_hub_id_without_network_is_refused_at_once(offline, name):
+    began = time.time()
+    with pytest.raises(InputError, match=f"cannot load model '{name}'.*check the spelling and the network"):
+        pplm.load_model(name)
+    assert time.time() - began < 5
+
+
+def test_a_model_without_a_preset_file_takes_the_paper_s(gpt2):
+    assert pplm.steering_presets(gpt2) == pplm.PAPER_PRESETS
+
+
+def test_a_preset_file_beside_the_weights_is_read(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "tiny")
+    (tmp_path / "tiny" / "steering.json").write_text('{"bag_of_words": {"step_size": 0.5}}')
+    model, _ = pplm.load_model(tmp_path / "tiny", device="cpu")
+    presets = pplm.steering_presets(model)
+    assert pplm.SteeringConfig.for_attributes([], presets=presets).step_size == 0.5
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "\xff", [], 3, {"bag_of_words": 3}, {"bag_of_words": {"stepsize": 1}}, {"bag_of_words": {"gamma": 9}}],
+)
+def test_a_preset_file_that_is_no_table_of_settings_is_refused_by_path(gpt2, tmp_path, monkeypatch, content):
+    monkeypatch.setattr(gpt2.config, "name_or_path", str(tmp_path))
+    text = content if isinstance(content, str) else json.dumps(content)
+    (tmp_path / "steering.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=r"steering\.json"):
+        pplm.steering_presets(gpt2)
+
+
+def test_freezing_gives_back_the_model_itself():
+    layer = torch.nn.Linear(2, 2).train()
+    assert pplm.freeze(layer) is layer
+    assert not layer.training
+    assert not layer.weight.requires_grad
