@@ -51,7 +51,8 @@ def bag_checks(bag_name: str, avoided: str, num_prompts: int, num_samples: int, 
     for name, runs, measure in (
         ("words of two tokens", (plain, risen), lambda t: word_share([g.completion for g in t], two)),
         ("first pieces without the rest", (plain, risen), lambda t: _abandoned(t, pairs)),
-        (f"the avoided word {avoided!r}", (plain, avoided_texts), lambda t: word_share([g.completion for g in t], [avoided])),
+        (f"the avoided word {avoided!r}", (plain, avoided_texts),
+         lambda t: word_share([g.completion for g in t], [avoided])),
     ):  # fmt: skip
         before, after = (measure(run) for run in runs)
         completions = [text.completion for text in runs[1]]

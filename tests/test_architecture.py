@@ -64,11 +64,49 @@ def test_attribute_models_use_the_interface_and_not_the_machinery():
     assert found <= allowed
 
 
+SEEDING = {"torch.manual_seed", "np.random.seed", "random.seed"}
+
+
+def called(node):
+    """Return the names of all functions that are called in a syntax tree, and those of the seedings let through.
+
+    Seeding torch inside `with torch.random.fork_rng(...)` leaves no trace, so it is let through.
+    """
+    names, forked = [], []
+    for child in ast.iter_child_nodes(node):
+        inner, inner_forked = called(child)
+        names, forked = names + inner, forked + inner_forked
+    if isinstance(node, ast.Call):
+        names.append(ast.unparse(node.func))
+    if isinstance(node, ast.With) and any(
+        isinstance(item.context_expr, ast.Call) and ast.unparse(item.context_expr.func) == "torch.random.fork_rng"
+        for item in node.items
+    ):
+        forked += [name for name in names if name == "torch.manual_seed"]
+        names = [name for name in names if name != "torch.manual_seed"]
+    return names, forked
+
+
 def test_packages_do_not_print_and_do_not_seed():
+    forked = {}
     for path in [*modules("pplm"), *modules("attribute_models")]:
-        calls = [node.func for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
-        names = {c.id if isinstance(c, ast.Name) else ast.unparse(c) for c in calls}
-        assert not names & {"print", "eval", "exec", "torch.manual_seed", "np.random.seed", "random.seed"}, path
+        names, forked[path.stem] = called(ast.parse(path.read_text("utf-8")))
+        assert not set(names) & {"print", "eval", "exec", *SEEDING}, path
+    assert {name: seedings for name, seedings in forked.items() if seedings} == {"own_texts": ["torch.manual_seed"]}
+
+
+@pytest.mark.parametrize(
+    ("code", "seeds"),
+    [
+        ("torch.manual_seed(0)", True),
+        ("with torch.random.fork_rng():\n    torch.manual_seed(0)", False),
+        ("with torch.random.fork_rng(devices=[]):\n    pass\ntorch.manual_seed(0)", True),
+        ("with torch.no_grad():\n    torch.manual_seed(0)", True),
+        ("with torch.random.fork_rng():\n    np.random.seed(0)", True),
+    ],
+)
+def test_seeding_is_let_through_only_where_it_leaves_no_trace(code, seeds):
+    assert bool(set(called(ast.parse(code))[0]) & SEEDING) is seeds
 
 
 @pytest.mark.parametrize("package", [pplm, attribute_models])

@@ -1,11 +1,16 @@
-import logging
+"""Bags of words: what a token is credited with, and what is said and refused about a bag.
+
+The tiny tokenizer knows " moon", " star", " sun", " sea" and " cat" and spells everything else byte by byte.
+"""
+
+from dataclasses import replace
 
 import pytest
 import torch
-from transformers import AutoTokenizer
 
+import pplm
 from attribute_models import BagOfWords
-from attribute_models.word_list import read_word_list
+from attribute_models.entries import Entry
 from pplm import InputError
 from pplm.interface import SteeringStep
 from pplm.resources import data_path, shipped_names
@@ -26,14 +31,29 @@ LISTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def mini():
-    return AutoTokenizer.from_pretrained(data_path("gpt2-mini"))
+def step(logits, ids=None):
+    ids = torch.zeros(logits.shape[0], 1, dtype=torch.long) if ids is None else torch.as_tensor(ids)
+    return SteeringStep(ids, torch.ones_like(ids).bool(), logits, lambda: None)
 
 
-def step(logits):
-    ids = torch.zeros(logits.shape[0], 1, dtype=torch.long)
-    return SteeringStep(ids, ids.bool(), logits, lambda: None)
+def random_logits(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+def credit(bag, ids, token, size=None):
+    """Return what a bag credits a token with after a text: its mass where the token is certain."""
+    logits = torch.full((1, size or bag.vocab_size), -1000.0)
+    logits[0, token] = 1000.0
+    return bag.log_mass(step(logits, [ids])).exp().item()
+
+
+def rest(model, sequence, after):
+    """Return the probability of a sequence's tokens from `after` on, by one pass for each of them."""
+    probability = 1.0
+    for position in range(after, len(sequence)):
+        ids = torch.tensor([[model.config.bos_token_id, *sequence[:position]]])
+        probability *= model(ids).logits[0, -1].softmax(-1)[sequence[position]].item()
+    return probability
 
 
 def write(path, data):
@@ -41,65 +61,323 @@ def write(path, data):
     return path
 
 
+# --- shipped lists ---------------------------------------------------------------------------------------------
+
+
 def test_the_promised_lists_are_shipped():
     assert set(LISTS) <= set(shipped_names("bags_of_words", ".txt"))
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_a_shipped_list_is_lower_case_of_fair_size_and_mostly_single_tokens(mini, name):
+def test_a_shipped_list_is_lower_case_of_fair_size_and_mostly_single_tokens(embedded, name):
     lines = data_path("bags_of_words", f"{name}.txt").read_text(encoding="utf-8").splitlines()
     assert 60 <= len(lines) <= 200
     assert lines == [line.strip().lower() for line in lines]
     assert all(lines)
     assert len(set(lines)) == len(lines)
-    bag = BagOfWords.load(name, mini)
-    assert len(bag.token_ids) >= 40
-    assert set(bag.words) | set(bag.unmatched) == set(lines)
-    assert bag.name == name
+    tokenizer = embedded[1]
+    bag = BagOfWords.from_words(lines, tokenizer, name=name)
+    assert bag.words == tuple(lines)
+    assert bag.unmatched == ()
+    assert sum(len(ids) == 1 for ids in tokenizer([f" {word}" for word in lines]).input_ids) >= 40
+    assert len(lines) - len(bag.long_words) >= 40
 
 
-def test_words_are_matched_with_a_leading_space(mini):
-    bag = BagOfWords.load("space", mini)
-    assert sorted(mini.encode(f" {word}")[0] for word in bag.words) == list(bag.token_ids)
-    assert {mini.decode([token]) for token in bag.token_ids} == {f" {word}" for word in bag.words}
+def test_a_shipped_list_is_loaded_by_its_name(embedded):
+    bag = BagOfWords.load("space", embedded[1])
+    assert bag.name == "space"
+    assert "planet" in bag.words
+    assert embedded[1].encode(" planet") in [list(entry.token_ids) for entry in bag.entries]
 
 
-def test_words_that_are_not_one_token_are_logged_with_their_number_and_kept(tokenizer, caplog):
-    with caplog.at_level(logging.WARNING):
-        bag = BagOfWords.from_words(["moon", "zebra", "star", "quark"], tokenizer, name="mixed")
-    assert bag.unmatched == ("zebra", "quark")
-    assert bag.words == ("moon", "star")
-    assert len(caplog.records) == 1
-    assert "'mixed': 2 of 4 words" in caplog.text
-    assert "zebra, quark" in caplog.text
+# --- the loss --------------------------------------------------------------------------------------------------
 
 
-def test_a_bag_whose_words_all_match_logs_nothing(tokenizer, caplog):
-    BagOfWords.from_words(["moon", "star"], tokenizer)
-    assert caplog.text == ""
+def test_the_loss_is_minus_the_log_of_the_summed_probability():
+    logits = random_logits(3, 20)
+    bag = BagOfWords.from_token_ids([4, 7, 15], 20)
+    wanted = -logits.softmax(-1)[:, [4, 7, 15]].sum(-1).log()
+    torch.testing.assert_close(bag.loss(step(logits)), wanted)
 
 
-def test_a_list_is_read_one_word_a_line_with_blank_lines_space_and_doubles_taken_away(tmp_path):
-    path = write(tmp_path / "list.txt", "\ufeffmoon\r\n\r\n  star \nmoon\n\n")
-    assert read_word_list(path) == ["moon", "star"]
+def test_a_words_mass_is_that_of_all_its_single_token_spellings(embedded):
+    tokenizer = embedded[1]
+    bag = BagOfWords.from_words(["day"], tokenizer)
+    logits = random_logits(1, len(tokenizer))
+    probability = logits.softmax(-1)[0]
+    spaced = [tokenizer.convert_tokens_to_ids(token) for token in ("Ġday", "ĠDay")]
+    bare = [tokenizer.convert_tokens_to_ids(token) for token in ("day", "Day")]
+    assert {entry.token_ids for entry in bag.entries if len(entry.token_ids) == 1} >= {(i,) for i in spaced}
+    inside = bag.loss(step(logits, [tokenizer.encode("the")]))
+    assert inside.item() == pytest.approx(-probability[spaced].sum().log().item(), rel=1e-5)
+    known = [i for i in bare if (i,) in {entry.token_ids for entry in bag.entries}]
+    assert known
+    opened = bag.loss(step(logits, [tokenizer.encode("the (")]))
+    assert opened.item() == pytest.approx(-probability[spaced + known].sum().log().item(), rel=1e-5)
+
+
+def test_without_casing_only_the_listed_case_counts(tokenizer):
+    (capital,) = tokenizer.encode("M")
+    opened = tokenizer.encode("the (")
+    with_case, without = (
+        replace(bag, completions=tuple((0.5,) * (len(e.token_ids) - 1) for e in bag.entries))
+        for bag in (BagOfWords.from_words(["moon"], tokenizer, casing=casing) for casing in (True, False))
+    )
+    assert credit(with_case, opened, capital) == pytest.approx(0.5)
+    assert credit(without, opened, capital) == 0
+
+
+def test_a_token_named_twice_counts_once():
+    logits = random_logits(2, 20)
+    once, twice = BagOfWords.from_token_ids([4, 7], 20), BagOfWords.from_token_ids([7, 4, 4], 20)
+    assert torch.equal(once.loss(step(logits)), twice.loss(step(logits)))
+
+
+def test_the_loss_of_a_nearly_impossible_bag_is_large_and_finite():
+    logits = torch.zeros(1, 10)
+    logits[0, 3] = -500.0
+    logits.requires_grad_()
+    loss = BagOfWords.from_token_ids([3], 10).loss(step(logits))
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    assert loss.item() == pytest.approx(500 + torch.tensor(9.0).log().item())
+    assert gradient.isfinite().all()
+
+
+def test_a_phrase_that_the_model_hardly_ever_completes_has_a_finite_loss_and_gradient(gpt2, tokenizer):
+    bag = BagOfWords.from_words(["quixotic zebra jumps vexing foxes while wizards brew"], tokenizer).for_model(gpt2)
+    logits = random_logits(1, 272).requires_grad_()
+    loss = bag.loss(step(logits, [tokenizer.encode("the")]))
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    assert loss.isfinite().all()
+    assert gradient.isfinite().all()
+    assert pplm.generate(gpt2, tokenizer, "the", attributes=[bag], max_new_tokens=1, do_sample=False)[0].steered
+
+
+def test_rows_are_judged_each_by_its_own_text(gpt2, tokenizer):
+    bag = BagOfWords.from_words({"moon": 1.0, "zebra": 0.5, "sun sea": 1.0}, tokenizer).for_model(gpt2)
+    texts = ["the sun", "bb zebr", "xxxxx (", "a moon."]
+    ids = [tokenizer.encode(text)[-4:] for text in texts]
+    ids = [[0] * (4 - len(row)) + row for row in ids]
+    logits = random_logits(4, 272)
+    together = bag.loss(step(logits, ids))
+    singles = [bag.loss(step(logits[row : row + 1], ids[row : row + 1])) for row in range(4)]
+    torch.testing.assert_close(together, torch.cat(singles))
+    # The texts do matter: the same row of logits has another loss after each of them.
+    same = bag.loss(step(torch.zeros(4, 272), ids))
+    assert len({round(value, 4) for value in same.tolist()}) == 4
+
+
+def test_a_bag_can_be_looked_at_in_inference_mode_and_steered_with_afterwards(gpt2, tokenizer):
+    with torch.inference_mode():
+        bag = BagOfWords.from_token_ids([4, 5], 272)
+        bag.report(gpt2)
+    text = pplm.generate(gpt2, tokenizer, "the", attributes=[bag], max_new_tokens=1, do_sample=False)[0]
+    assert text.attribute_losses[0][-1] < text.attribute_losses[0][0]
+
+
+# --- credits ---------------------------------------------------------------------------------------------------
+
+
+def test_a_first_piece_is_credited_with_the_models_own_probability_of_the_rest(gpt2, tokenizer):
+    bag = BagOfWords.from_words(["ox", "zebra"], tokenizer, casing=False).for_model(gpt2)
+    space, *_ = tokenizer.encode(" ox")
+    spelt = [tokenizer.encode(text) for text in (" ox", " zebra")]
+    assert all(sequence[0] == space for sequence in spelt)
+    wanted = sum(rest(gpt2, sequence, after=1) for sequence in spelt)
+    assert credit(bag, tokenizer.encode("the"), space) == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("position", range(1, 4))
+def test_a_later_piece_is_credited_with_the_probability_of_what_is_still_missing(gpt2, tokenizer, position):
+    bag = BagOfWords.from_words(["moonray"], tokenizer, casing=False).for_model(gpt2)
+    sequence = tokenizer.encode(" moonray")
+    assert len(sequence) == 4
+    begun = tokenizer.encode("the") + sequence[:position]
+    wanted = rest(gpt2, sequence, after=position + 1)
+    assert credit(bag, begun, sequence[position]) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_piece_that_completes_a_word_is_credited_in_full_where_the_text_has_begun_it(tokenizer):
+    bag = BagOfWords.from_words(["zebra"], tokenizer)
+    (last,) = tokenizer.encode("a")
+    assert credit(bag, tokenizer.encode("the zebr"), last) == 1
+    assert credit(bag, tokenizer.encode("the Zebr"), last) == 1
+    assert credit(bag, tokenizer.encode("the (zebr"), last) == 1
+    assert credit(bag, tokenizer.encode("zebr"), last) == 1
+    for text in ("the zeb", "the zebrr", "the ebr", "the zebr ", "the zEbr", "r"):
+        assert credit(bag, tokenizer.encode(text), last) == 0, text
+
+
+def test_a_phrase_is_completed_by_its_last_word(tokenizer):
+    bag = BagOfWords.from_words(["sun sea"], tokenizer)
+    sun, sea = tokenizer.convert_tokens_to_ids(["Ġsun", "Ġsea"])
+    assert credit(bag, [5, sun], sea) == 1
+    assert credit(bag, [sun, 5], sea) == 0
+    assert credit(bag, [5, sea], sun) == 0
+
+
+def test_a_spelling_without_a_space_is_not_completed_inside_another_word(tokenizer):
+    bag = BagOfWords.from_words(["cats"], tokenizer, casing=False)
+    (last,) = tokenizer.encode("s")
+    assert credit(bag, tokenizer.encode("the (cat"), last) == 1
+    assert credit(bag, tokenizer.encode("cat"), last) == 1
+    assert credit(bag, tokenizer.encode("the cat"), last) == 1
+    assert credit(bag, tokenizer.encode("the bobcat"), last) == 0
+
+
+def test_a_spelling_without_a_space_begins_after_an_opener_alone(tokenizer):
+    bag = BagOfWords.from_token_ids([9], 272)
+    bag = replace(bag, entries=(Entry("x", (9,)), Entry("x", (30,), after_opener=True)), openers=(7,))
+    assert credit(bag, [5, 7], 30) == 1
+    assert credit(bag, [7, 5], 30) == 0
+    assert credit(bag, [5, 7], 9) == credit(bag, [7, 5], 9) == 1
+
+
+def test_a_first_piece_that_begins_many_words_earns_almost_nothing(embedded):
+    """ " s" as the beginning of saucepan; credited as if it were the word, it would earn 1."""
+    model, tokenizer = embedded
+    words = [word for word in ("saucepan", "spatula", "skillet") if len(tokenizer.encode(f" {word}")) > 1]
+    assert words
+    bag = BagOfWords.from_words(words, tokenizer).for_model(model)
+    first = {tokenizer.encode(f" {word}")[0] for word in words}
+    text = tokenizer.encode("She put it in the")
+    for token in first:
+        assert 0 < credit(bag, text, token) < 0.1
+    logits = model(torch.tensor([text])).logits[:, -1]
+    naive = BagOfWords.from_token_ids(sorted(first), len(tokenizer))
+    assert bag.log_mass(step(logits, [text])).exp() < 0.05 * naive.log_mass(step(logits, [text])).exp()
+
+
+def test_weights_scale_the_credit_of_every_piece(gpt2, tokenizer):
+    full, scaled = (
+        BagOfWords.from_words({"moonray": weight, "cat": weight, "sun": 4.0}, tokenizer, casing=False).for_model(gpt2)
+        for weight in (4.0, 1.0)
+    )
+    cat, sun = tokenizer.convert_tokens_to_ids(["Ġcat", "Ġsun"])
+    text = tokenizer.encode("the")
+    assert scaled.weights == {"moonray": 0.25, "cat": 0.25, "sun": 1.0}
+    assert credit(full, text, cat) == credit(scaled, text, sun) == 1
+    assert credit(scaled, text, cat) == pytest.approx(0.25)
+    pieces = tokenizer.encode(" moonray")
+    for position, piece in enumerate(pieces):
+        begun = text + pieces[:position]
+        assert credit(scaled, begun, piece) == pytest.approx(0.25 * credit(full, begun, piece), rel=1e-4)
+    assert credit(scaled, text + pieces[:-1], pieces[-1]) == pytest.approx(0.25)
+
+
+def test_a_token_is_never_credited_with_more_than_1(tokenizer):
+    entries = (Entry("a", (1,)), Entry("b", (1, 2)), Entry("c", (3, 2)), Entry("d", (5, 3, 2)), Entry("e", (1, 4)))
+    bag = BagOfWords(entries, 10, completions=((), (0.9,), (0.0,), (0.0, 0.0), (0.8,)))
+    assert credit(bag, [9], 1) == 1
+    assert credit(bag, [5, 3], 2) == 1
+    logits = random_logits(1, 10)
+    outside = logits.softmax(-1)[0, [0, 6, 7, 8, 9]].sum()
+    assert bag.log_mass(step(logits, [[5, 3]])).exp() <= 1 - outside
+
+
+def test_credits_of_several_words_that_begin_alike_add_up():
+    bag = BagOfWords((Entry("a", (1, 2)), Entry("b", (1, 3), 0.5)), 10, completions=((0.25,), (0.5,)))
+    assert credit(bag, [9], 1) == pytest.approx(0.25 + 0.5 * 0.5)
+
+
+def test_a_bag_that_knows_no_language_model_credits_completions_alone(tokenizer):
+    bag = BagOfWords.from_words(["moon", "zebra"], tokenizer, casing=False)
+    space, z = tokenizer.encode(" z")
+    assert bag.completions is None
+    assert credit(bag, [5], space) == 0
+    assert credit(bag, [5, space], z) == 0
+    assert credit(bag, tokenizer.encode("the zebr"), *tokenizer.encode("a")) == 1
+    assert credit(bag, [5], tokenizer.convert_tokens_to_ids("Ġmoon")) == 1
+
+
+def test_adapting_to_a_model_happens_once_and_only_where_it_is_needed(gpt2, tokenizer):
+    bag = BagOfWords.from_words(["zebra", "moon"], tokenizer)
+    bound = bag.for_model(gpt2)
+    assert bag.completions is None
+    assert bound.for_model(gpt2) is bound
+    assert [len(c) for c in bound.completions] == [len(e.token_ids) - 1 for e in bound.entries]
+    assert (bound.name, bound.entries, bound.openers) == (bag.name, bag.entries, bag.openers)
+    single = BagOfWords.from_token_ids([3], 272)
+    assert single.for_model(gpt2) is single
+
+
+def test_completions_do_not_depend_on_the_batch_they_are_read_in(gpt2, tokenizer):
+    words = [f"{a}{b}{'x' * (b % 3)}" for a in ("ab", "cd", "efg") for b in range(15)]
+    together = BagOfWords.from_words(words, tokenizer, casing=False).for_model(gpt2)
+    assert len(together.entries) > 64
+    for number in (0, 33, 65, len(together.entries) - 1):
+        sequence = together.entries[number].token_ids
+        wanted = [rest(gpt2, sequence, after) for after in range(1, len(sequence))]
+        assert together.completions[number] == pytest.approx(wanted, rel=1e-3)
+
+
+def test_decoding_adapts_a_bag_to_its_model(gpt2, tokenizer):
+    """The first loss that is reported is the bound bag's in the unsteered text."""
+    bag = BagOfWords.from_words(["zebra", "moon"], tokenizer)
+    output = pplm.generate(gpt2, tokenizer, "the", attributes=[bag], max_new_tokens=1, do_sample=False)[0]
+    ids = torch.tensor([[gpt2.config.bos_token_id, *tokenizer.encode("the")]])
+    wanted = bag.for_model(gpt2).loss(step(gpt2(ids).logits[:, -1], ids)).item()
+    assert output.attribute_losses[0][0] == pytest.approx(wanted, rel=1e-4)
+
+
+# --- reports ---------------------------------------------------------------------------------------------------
+
+
+def test_a_report_counts_words_spellings_and_tokens_and_names_the_long_ones(tokenizer):
+    report = BagOfWords.from_words(["moon", "zebra", "sun sea"], tokenizer, name="mixed", casing=False).report()
+    assert (report.name, report.words, report.spellings, report.mass) == ("mixed", 3, 6, None)
+    assert report.long_words == ("zebra", "sun sea")
+    letters = set("moon" + "zebra" + "sun") | {" "}
+    assert report.tokens == len(letters) + 3  # " moon", " sun", " sea"
+    assert str(report) == "bag mixed: 3 words, 2 of them of several tokens, matched piece by piece"
+
+
+def test_a_report_of_single_tokens_is_short():
+    report = BagOfWords.from_token_ids([3, 4], 10, name="two").report()
+    assert (report.words, report.long_words, report.spellings, report.tokens) == (2, (), 2, 2)
+    assert str(report) == "bag two: 2 words"
+
+
+def test_a_report_names_what_cannot_be_spelt():
+    report = BagOfWords((Entry("a", (1,)),), 10, unmatched=("b", "c")).report()
+    assert report.unmatched == ("b", "c")
+    assert str(report) == "bag bag: 1 words, 2 cannot be spelt and are left out: b, c"
+
+
+def test_the_reported_mass_is_the_mean_over_the_models_own_texts(gpt2):
+    from attribute_models.own_texts import own_texts
+
+    report = BagOfWords.from_token_ids([3, 4, 5], 272).report(gpt2)
+    wanted = own_texts(gpt2)[1].exp()[:, :, [3, 4, 5]].sum(-1).mean().item()
+    assert report.mass == pytest.approx(wanted, rel=1e-4)
+    assert str(report) == f"bag bag: 3 words; unsteered mass {wanted:.2%}"
+
+
+# --- what is refused -------------------------------------------------------------------------------------------
 
 
 def test_a_file_is_loaded_under_its_own_name(tmp_path, tokenizer):
-    bag = BagOfWords.load(write(tmp_path / "mine.txt", "moon\nsea\n"), tokenizer)
-    assert (bag.name, bag.words) == ("mine", ("moon", "sea"))
+    bag = BagOfWords.load(write(tmp_path / "mine.txt", "moon\nsea\t0.5\n"), tokenizer)
+    assert (bag.name, bag.weights) == ("mine", {"moon": 1.0, "sea": 0.5})
 
 
-@pytest.mark.parametrize("content", ["", "\n \n\t\n"])
-def test_an_empty_list_is_refused(tmp_path, tokenizer, content):
-    with pytest.raises(InputError, match="is empty; write one word a line"):
-        BagOfWords.load(write(tmp_path / "empty.txt", content), tokenizer)
-
-
-def test_a_list_of_which_no_word_is_a_token_is_refused_with_their_number(tmp_path, tokenizer):
-    with pytest.raises(InputError, match="none of its 2 words is a single token"):
-        BagOfWords.load(write(tmp_path / "odd.txt", "zebra\nquark"), tokenizer)
-    with pytest.raises(InputError, match="is empty"):
+def test_a_bag_of_nothing_is_refused(tokenizer):
+    with pytest.raises(InputError, match="'bag' is empty; add words"):
         BagOfWords.from_words([], tokenizer)
+    with pytest.raises(InputError, match="the tokenizer can spell none of its 2 words"):
+        BagOfWords((), 10, unmatched=("zebra", "quark"))
+
+
+@pytest.mark.parametrize("word", ["", " ", "\t"])
+def test_an_empty_word_is_refused(tokenizer, word):
+    with pytest.raises(InputError, match="'sky' holds an empty word; remove it"):
+        BagOfWords.from_words(["moon", word], tokenizer, name="sky")
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_not_above_0_is_refused(tokenizer, weight):
+    with pytest.raises(InputError, match=f"'sky': the weight of 'moon' must be a number above 0; got {weight}"):
+        BagOfWords.from_words({"moon": weight, "sun": 1.0}, tokenizer, name="sky")
 
 
 def test_a_list_that_is_not_utf_8_is_refused(tmp_path, tokenizer):
@@ -122,29 +400,6 @@ def test_an_unknown_name_is_refused_with_the_shipped_ones(tokenizer):
 def test_a_name_that_cannot_be_a_path_is_refused_as_any_unknown_one(tokenizer, name):
     with pytest.raises(InputError, match="is neither a file nor a shipped list"):
         BagOfWords.load(name, tokenizer)
-
-
-def test_the_loss_is_minus_the_log_of_the_summed_probability():
-    logits = torch.randn(3, 20, generator=torch.Generator().manual_seed(0)) * 3
-    bag = BagOfWords.from_token_ids([4, 7, 15], 20)
-    wanted = -logits.softmax(-1)[:, [4, 7, 15]].sum(-1).log()
-    torch.testing.assert_close(bag.loss(step(logits)), wanted)
-
-
-def test_a_token_named_twice_counts_once():
-    logits = torch.randn(2, 20, generator=torch.Generator().manual_seed(0))
-    once, twice = BagOfWords.from_token_ids([4, 7], 20), BagOfWords.from_token_ids([7, 4, 4], 20)
-    assert torch.equal(once.loss(step(logits)), twice.loss(step(logits)))
-
-
-def test_the_loss_of_a_nearly_impossible_bag_is_large_and_finite():
-    logits = torch.zeros(1, 10)
-    logits[0, 3] = -500.0
-    logits.requires_grad_()
-    loss = BagOfWords.from_token_ids([3], 10).loss(step(logits))
-    (gradient,) = torch.autograd.grad(loss.sum(), logits)
-    assert loss.item() == pytest.approx(500 + torch.tensor(9.0).log().item())
-    assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize("token", [-1, 10])

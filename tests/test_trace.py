@@ -1,5 +1,6 @@
 import torch
 
+from pplm.objective import TextObjective
 from pplm.steering import Steered
 from pplm.trace import TraceRecorder
 
@@ -14,10 +15,17 @@ def steered(iterations=2, groups=3, batch=2):
     )
 
 
+def objective(losses, cosines=None):
+    """Return an objective as it stands after a token's iterations; its model and text are not asked for."""
+    return TextObjective(None, (), None, [], 1, losses, cosines)
+
+
 def test_tokens_are_recorded_in_order_with_the_shapes_of_the_legend():
     recorder = TraceRecorder(("a", "b", "c", "d"), 2, 3, 2)
     recorder.unsteered(torch.zeros(2, 10))
-    recorder.steered(steered(), [torch.full((4, 2), 1.0), torch.full((4, 2), 2.0)], torch.tensor([True, True]))
+    losses = [torch.full((4, 2), 1.0), torch.full((4, 2), 2.0)]
+    cosines = torch.arange(32.0).view(4, 4, 2)
+    recorder.steered(steered(), objective(losses, cosines), torch.tensor([True, True]))
     trace = recorder.trace()
     assert trace.attribute_losses.shape == (2, 2, 4, 2)
     assert trace.attribute_loss.shape == trace.kl.shape == (2, 2, 2)
@@ -26,15 +34,31 @@ def test_tokens_are_recorded_in_order_with_the_shapes_of_the_legend():
     assert trace.kl[0].isnan().all()
     assert trace.kl[1].eq(0.5).all()
     assert trace.attribute_losses[1, :, 0, 0].tolist() == [1.0, 2.0]
+    assert trace.gradient_cosines.shape == (2, 4, 4, 2)
+    assert trace.gradient_cosines[0].isnan().all()
+    assert torch.equal(trace.gradient_cosines[1], cosines)
 
 
 def test_a_sample_without_history_is_recorded_as_not_steered():
-    recorder = TraceRecorder(("a",), 2, 3, 2)
-    recorder.steered(steered(), [torch.ones(1, 2)] * 2, torch.tensor([False, True]))
+    recorder = TraceRecorder(("a", "b"), 2, 3, 2)
+    recorder.steered(steered(), objective([torch.ones(2, 2)] * 2, torch.ones(2, 2, 2)), torch.tensor([False, True]))
     trace = recorder.trace()
-    for values in (trace.attribute_losses, trace.attribute_loss, trace.kl, trace.gradient_norms):
+    columns = (trace.attribute_losses, trace.attribute_loss, trace.kl, trace.gradient_norms, trace.gradient_cosines)
+    for values in columns:
         assert values[..., 0].isnan().all()
         assert values[..., 1].isfinite().all()
+
+
+def test_a_single_attribute_model_has_no_cosines_and_no_attribute_model_an_empty_record():
+    recorder = TraceRecorder(("a",), 2, 3, 2)
+    recorder.steered(steered(), objective([torch.ones(1, 2)] * 2), torch.tensor([True, True]))
+    assert recorder.trace().gradient_cosines.shape == (1, 1, 1, 2)
+    assert recorder.trace().gradient_cosines.isnan().all()
+    recorder = TraceRecorder((), 0, 3, 2)
+    recorder.steered(steered(iterations=0), objective([]), torch.tensor([True, True]))
+    trace = recorder.trace()
+    assert trace.attribute_losses.shape == (1, 0, 0, 2)
+    assert trace.gradient_cosines.shape == (1, 0, 0, 2)
 
 
 def test_half_precision_logits_leave_a_float32_record():
