@@ -162,9 +162,9 @@ def test_rows_are_judged_each_by_its_own_text(gpt2, tokenizer):
     together = bag.loss(step(logits, ids))
     singles = [bag.loss(step(logits[row : row + 1], ids[row : row + 1])) for row in range(4)]
     torch.testing.assert_close(together, torch.cat(singles))
-    # The texts do matter: the same row of logits has another loss after each of them.
-    same = bag.loss(step(torch.zeros(4, 272), ids))
-    assert len({round(value, 4) for value in same.tolist()}) == 4
+    # The texts do matter: " moon" always counts, and what completes "sun sea" or, for half, "zebra" where they begin.
+    same = bag.log_mass(step(torch.zeros(4, 272), ids)).exp()
+    assert (272 * same).tolist() == pytest.approx([2.0, 1.5, 1.0, 1.0], rel=1e-3)
 
 
 def test_a_bag_can_be_looked_at_in_inference_mode_and_steered_with_afterwards(gpt2, tokenizer):
