@@ -11,6 +11,7 @@ tokens; here an entry may be any sequence of tokens. At each step these next tok
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -103,12 +104,18 @@ class BagOfWords:
         Raises
         ------
         InputError
-            If the tokenizer can spell none of the words, or a word is listed empty.
+            If the tokenizer can spell none of the words, a word is listed empty, or a weight is not above 0.
 
         """
-        weights = dict(words) if isinstance(words, Mapping) else dict.fromkeys(words, 1.0)
-        if any(not word.strip() for word in weights):
+        listed = words if isinstance(words, Mapping) else dict.fromkeys(words, 1.0)
+        weights = {" ".join(word.split()): weight for word, weight in listed.items()}
+        if "" in weights:
             raise InputError(f"bag of words {name!r} holds an empty word; remove it")
+        for word, weight in weights.items():
+            if not (math.isfinite(weight) and weight > 0):
+                raise InputError(
+                    f"bag of words {name!r}: the weight of {word!r} must be a number above 0; got {weight}"
+                )
         entries, unmatched = spell(weights, tokenizer, casing=casing)
         return cls(entries, len(tokenizer), name, unmatched, opener_ids(tokenizer))
 
@@ -131,7 +138,7 @@ class BagOfWords:
 
         """
         words = neighbours(seeds, model, tokenizer, size=size)
-        return cls.from_words(list(words), tokenizer, name="+".join(seeds))
+        return cls.from_words(list(words), tokenizer, name="+".join(seed.strip() for seed in seeds))
 
     @property
     def weights(self) -> dict[str, float]:
@@ -198,7 +205,9 @@ class BagOfWords:
 
     @cached_property
     def _tables(self) -> _CreditTables:
-        return _CreditTables.of(self.entries, self.openers, self.completions)
+        # Kept for later, when gradients may be wanted that tensors of a caller's inference mode cannot have.
+        with torch.inference_mode(False):
+            return _CreditTables.of(self.entries, self.openers, self.completions)
 
 
 @dataclass(frozen=True)
@@ -256,7 +265,8 @@ class _CreditTables:
     openers
         Token ids of openers.
     continuing
-        By length n: beginnings (P, n) that the text may end with, and the credits (P, K) each of them gives.
+        By length n and whether they only count after an opener: beginnings (P, n) that the text may end with, and the
+        credits (P, K) each of them gives.
 
     """
 
@@ -264,7 +274,7 @@ class _CreditTables:
     anywhere: Tensor
     after_opener: Tensor
     openers: Tensor
-    continuing: Mapping[int, tuple[Tensor, Tensor]]
+    continuing: Mapping[tuple[int, bool], tuple[Tensor, Tensor]]
 
     @classmethod
     def of(
@@ -277,15 +287,13 @@ class _CreditTables:
             last = len(entry.token_ids) - 1
             for position, token in enumerate(entry.token_ids):
                 rest = 1.0 if position == last else completions[number][position] if completions else 0.0
-                rows[entry.token_ids[:position], entry.after_opener and position == 0][index[token]] += (
-                    entry.weight * rest
-                )
-        by_length: dict[int, list[Prefix]] = defaultdict(list)
-        for prefix, _ in rows:
-            by_length[len(prefix)].append(prefix)
+                rows[entry.token_ids[:position], entry.after_opener][index[token]] += entry.weight * rest
+        by_length: dict[tuple[int, bool], list[Prefix]] = defaultdict(list)
+        for prefix, after_opener in rows:
+            by_length[len(prefix), after_opener].append(prefix)
         continuing = {
-            length: (torch.tensor(prefixes), torch.stack([rows[prefix, False] for prefix in prefixes]))
-            for length, prefixes in by_length.items()
+            (length, opens): (torch.tensor(prefixes), torch.stack([rows[prefix, opens] for prefix in prefixes]))
+            for (length, opens), prefixes in by_length.items()
             if length
         }
         return cls(
@@ -299,10 +307,14 @@ class _CreditTables:
     def credit(self, input_ids: Tensor) -> Tensor:
         """Return the credits (B, K), at most 1, of the next token after each text (B, T)."""
         device = input_ids.device
-        opened = torch.isin(input_ids[:, -1:], self.openers.to(device))
-        credit = self.anywhere.to(device) + opened * self.after_opener.to(device)
-        for length, (prefixes, credits_after) in self.continuing.items():
-            if length <= input_ids.shape[1]:
-                matches = (input_ids[:, None, -length:] == prefixes.to(device)).all(-1)
-                credit = credit + matches.float() @ credits_after.to(device)
+        width = input_ids.shape[1]
+        opened = torch.isin(input_ids, self.openers.to(device))  # (B, T)
+        credit = self.anywhere.to(device) + opened[:, -1:] * self.after_opener.to(device)
+        for (length, after_opener), (prefixes, credits_after) in self.continuing.items():
+            if length > width:
+                continue
+            matches = (input_ids[:, None, -length:] == prefixes.to(device)).all(-1)
+            if after_opener and length < width:  # the start of a text opens a word as well
+                matches &= opened[:, -length - 1, None]
+            credit = credit + matches.float() @ credits_after.to(device)
         return credit.clamp(max=1.0)

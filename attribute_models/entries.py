@@ -47,18 +47,17 @@ def spell(words: Mapping[str, float], tokenizer: Any, *, casing: bool) -> tuple[
     """
     largest = max(words.values(), default=1.0)
     entries: dict[tuple[tuple[int, ...], bool], Entry] = {}
-    unmatched = []
-    for word, weight in words.items():
-        found = False
-        for variant in _cases(word) if casing else [word]:
-            for after_opener in (False, True):
-                ids = _encode(variant, tokenizer, leading_space=not after_opener)
-                if ids:
-                    found = True
-                    entries.setdefault((ids, after_opener), Entry(word, ids, weight / largest, after_opener))
-        if not found:
-            unmatched.append(word)
-    return tuple(entries.values()), tuple(unmatched)
+    found: set[str] = set()
+    variants = [(word, word) for word in words]  # first, so that "may" does not take what "May" is listed for
+    if casing:
+        variants += [(word, variant) for word in words for variant in _cases(word)[1:]]
+    for word, variant in variants:
+        for after_opener in (False, True):
+            ids = _encode(variant, tokenizer, leading_space=not after_opener)
+            if ids:
+                found.add(word)
+                entries.setdefault((ids, after_opener), Entry(word, ids, words[word] / largest, after_opener))
+    return tuple(entries.values()), tuple(word for word in words if word not in found)
 
 
 def opener_ids(tokenizer: Any) -> tuple[int, ...]:

@@ -14,6 +14,9 @@ from attribute_models.entries import spell
 from attribute_models.own_texts import own_texts
 from pplm.errors import InputError
 
+_SMALLEST = 1e-30
+"""Words less probable than this, or that cannot be spelt, count as rare as this."""
+
 
 def weights_by_probability(words: Mapping[str, float], model: Any, tokenizer: Any) -> dict[str, float]:
     """Weigh words by the inverse of the language model's own probability of them.
@@ -36,8 +39,8 @@ def weights_by_probability(words: Mapping[str, float], model: Any, tokenizer: An
     probability = dict.fromkeys(words, 0.0)
     for entry, rest in zip(entries, completions, strict=True):
         probability[entry.word] += float(average[entry.token_ids[0]]) * (rest[0] if rest else 1.0)
-    middle = median(probability.values())
-    return {word: weight * min(1.0, middle / max(probability[word], 1e-12)) for word, weight in words.items()}
+    middle = max(median(probability.values()), _SMALLEST)
+    return {word: weight * min(1.0, middle / max(probability[word], _SMALLEST)) for word, weight in words.items()}
 
 
 def weights_by_rarity(words: Mapping[str, float], path: str | Path) -> dict[str, float]:
