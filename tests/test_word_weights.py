@@ -7,7 +7,7 @@ from attribute_models import BagOfWords, weights_by_probability, weights_by_rari
 from attribute_models.own_texts import own_texts
 from pplm import InputError
 
-LINES = "The moon and the sun.\nMoonlight, no sun!\nA Black Hole swallows a sun\nsunny sun seas\n"
+LINES = "The moon and the sun.\nMoonlight, no sun!\nA Black Hole swallows a sun\nsunny sun seas, Chelsea\n"
 
 
 def test_a_frequent_word_weighs_less_than_a_rare_one(embedded):
@@ -51,7 +51,7 @@ def test_rarity_is_the_log_of_lines_by_lines_with_the_word(tmp_path):
     words = dict.fromkeys(["sea", "moon", "black hole", "SUN", "hole swallows a"], 1.0)
     assert weights_by_rarity(words, tmp_path / "lines.txt") == pytest.approx(
         {
-            "sea": math.log(5 / 1),  # "seas" is another word
+            "sea": math.log(5 / 1),  # "seas" and "Chelsea" are other words
             "moon": math.log(5 / 2),  # and so is "Moonlight"
             "black hole": math.log(5 / 2),
             "SUN": math.log(5 / 2),  # in every line: log(5 / 5) is 0, so it takes the smallest of the others
