@@ -130,7 +130,7 @@ def test_steering_raises_the_share_of_bag_tokens(gpt2, bag):
 
     def share(steering):
         tokens = decode(gpt2, prompts, [bag], steering, **arguments).sequences[:, 3:]
-        return torch.isin(tokens, torch.tensor(bag.token_ids)).float().mean()
+        return torch.isin(tokens, torch.tensor([entry.token_ids[0] for entry in bag.entries])).float().mean()
 
     strong = SteeringConfig(step_size=1.0, num_iterations=5, gamma=1.0, norm_rule="current")
     assert share(strong) > 3 * share(SteeringConfig(step_size=0)) + 0.1
