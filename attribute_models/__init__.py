@@ -1,6 +1,23 @@
 """Attribute models for pplm: what a text is steered towards."""
 
 from attribute_models.bag_of_words import BagOfWords
+from attribute_models.classification import classify_texts
 from attribute_models.discriminator import Discriminator
+from attribute_models.features import FeatureOptions, Features, extract_features
+from attribute_models.labelled_data import LabelledData, read_labelled
+from attribute_models.training import TrainedDiscriminator, TrainingConfig, TrainingReport, train_discriminator
 
-__all__ = ["BagOfWords", "Discriminator"]
+__all__ = [
+    "BagOfWords",
+    "Discriminator",
+    "FeatureOptions",
+    "Features",
+    "LabelledData",
+    "TrainedDiscriminator",
+    "TrainingConfig",
+    "TrainingReport",
+    "classify_texts",
+    "extract_features",
+    "read_labelled",
+    "train_discriminator",
+]

@@ -17,7 +17,7 @@ from transformers.generation import BaseStreamer, GenerateDecoderOnlyOutput
 
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
-from pplm.interface import AttributeModel, WeightedAttribute, weigh_attributes
+from pplm.interface import AttributeModel, WeightedAttribute, check_attributes, weigh_attributes
 from pplm.kv_cache import check_steerable
 from pplm.limits import check_decoding_mode, check_length
 from pplm.sampling import RandomStreams, SampleId, choose_tokens
@@ -106,6 +106,7 @@ class SteeredDecoding:
         check_decoding_mode(generation_config, model_kwargs)
         check_length(model, input_ids.shape[1], generation_config.max_length, self.steering.horizon_length)
         check_steerable(model_kwargs.get("past_key_values"))
+        check_attributes(self.attributes, model)
         streams = self._streams(input_ids.shape[0], generation_config)
         # Tensors made in inference mode have no gradients, so a caller's inference mode is left here.
         with torch.inference_mode(False), torch.no_grad():

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -58,8 +58,10 @@ class SteeringStep:
 class AttributeModel(Protocol):
     """Something that can say, differentiably, how much a text lacks an attribute.
 
-    Optional members: `name` (str, for reports) and `steering_preset` ("bag_of_words" or "discriminator", the
-    settings that `SteeringConfig.for_attributes` starts from).
+    Optional members: `name` (str, for reports), `steering_preset` ("bag_of_words" or "discriminator", the settings
+    that `SteeringConfig.for_attributes` starts from) and `check_model(model)`, which is called once before a batch
+    is decoded and raises `InputError` if the attribute model was made for another language model. Something that
+    wraps another attribute model passes the call on.
     """
 
     def loss(self, step: SteeringStep) -> Tensor:
@@ -85,6 +87,21 @@ class WeightedAttribute:
                 f"{tuple(loss.shape)}"
             )
         return loss
+
+
+def check_attributes(attributes: Sequence[WeightedAttribute], model: Any) -> None:
+    """Let every attribute model that can tell refuse a language model it was not made for.
+
+    Raises
+    ------
+    InputError
+        From an attribute model's `check_model`.
+
+    """
+    for attribute in attributes:
+        check = getattr(attribute.model, "check_model", None)
+        if check is not None:
+            check(model)
 
 
 def weigh_attributes(

@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.logging import RichHandler
 from transformers.utils import logging as transformers_logging
 
+from pplm.cli.classify import classify_command
 from pplm.cli.generate import generate_command
+from pplm.cli.train_discriminator import train_command
 from pplm.errors import InputError
 
 
@@ -25,6 +27,8 @@ def pplm() -> None:
 
 
 pplm.add_command(generate_command)
+pplm.add_command(train_command)
+pplm.add_command(classify_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -14,7 +14,8 @@ from pplm.interface import AttributeModel
 
 
 def attribute_options(command: Command) -> Command:
-    """Add --bag and --discriminator."""
+    """Add --bag, --discriminator, --labels and --any-model."""
+    command = head_options(command)
     for option in (
         click.option("--discriminator", "discriminators", multiple=True, metavar="PATH:LABEL",
                      help="Steer towards a class of a trained head: its folder or name, a colon and the label. "
@@ -27,9 +28,36 @@ def attribute_options(command: Command) -> Command:
     return command
 
 
-def load_attributes(bags: Sequence[str], discriminators: Sequence[str], tokenizer: Any) -> list[AttributeModel]:
+def head_options(command: Command) -> Command:
+    """Add --labels and --any-model."""
+    for option in (
+        click.option("--any-model", is_flag=True,
+                     help="Use a head on a model it was not trained on; its width must fit all the same."),
+        click.option("--labels", default=None, metavar="A,B,...",
+                     help="Names of the classes of a published .pt head, in its order, with commas between."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def load_attributes(
+    bags: Sequence[str],
+    discriminators: Sequence[str],
+    tokenizer: Any,
+    *,
+    labels: str | None = None,
+    any_model: bool = False,
+) -> list[AttributeModel]:
     """Load what --bag and --discriminator name."""
-    return [BagOfWords.load(name, tokenizer) for name in bags] + [_discriminator(text) for text in discriminators]
+    attributes: list[AttributeModel] = [BagOfWords.load(name, tokenizer) for name in bags]
+    return attributes + [_discriminator(text, labels, any_model) for text in discriminators]
+
+
+def load_head(name: str, label: str | None, *, labels: str | None = None, any_model: bool = False) -> Discriminator:
+    """Load a head from its folder, by its shipped name, or from a published .pt file, which needs --labels."""
+    if name.endswith(".pt"):
+        return Discriminator.from_pt(name, [part.strip() for part in (labels or "").split(",") if part.strip()], label)
+    return Discriminator.load(name, label, any_model=any_model)
 
 
 def bag_words(attributes: Sequence[AttributeModel]) -> set[str]:
@@ -37,9 +65,9 @@ def bag_words(attributes: Sequence[AttributeModel]) -> set[str]:
     return {word.lower() for bag in attributes if isinstance(bag, BagOfWords) for word in bag.words}
 
 
-def _discriminator(text: str) -> Discriminator:
-    path, colon, label = text.rpartition(":")
-    if not colon or not path or not label:
-        labels = ", ".join(Discriminator.load(text).labels) if not colon else "..."
-        raise InputError(f"--discriminator {text!r} names no label; write PATH:LABEL (labels: {labels})")
-    return Discriminator.load(path, label)
+def _discriminator(text: str, labels: str | None, any_model: bool) -> Discriminator:
+    name, colon, label = text.rpartition(":")
+    if not colon or not name or not label:
+        known = ", ".join(load_head(text, None, labels=labels).labels) if not colon else "..."
+        raise InputError(f"--discriminator {text!r} names no label; write PATH:LABEL (labels: {known})")
+    return load_head(name, label, labels=labels, any_model=any_model)

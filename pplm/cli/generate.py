@@ -89,7 +89,9 @@ def generate_command(
     counts = _sample_counts(options)
     _check_output(output)
     model, tokenizer = load_model(model_name, device=device, dtype=dtype)
-    attributes = load_attributes(bags, discriminators, tokenizer)
+    attributes = load_attributes(
+        bags, discriminators, tokenizer, labels=options["labels"], any_model=options["any_model"]
+    )
     steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model), **given)
     seed = options["seed"]
     if seed is None:
