@@ -1,6 +1,8 @@
 """Fit a multinomial logistic regression in seconds: full-batch L-BFGS on standardised features.
 
-The published code trained the same head by Adam over ten passes of the language model.
+The published code trained the same head by Adam over ten passes of the language model. Hidden states are strongly
+correlated, which makes plain L-BFGS crawl; in the eigenvectors of their covariance, each scaled by the curvature
+that it has at the start, it takes a dozen steps. The optimum is the same: the penalty does not feel a rotation.
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ from torch.nn.functional import cross_entropy, linear
 
 _SMALLEST_DEVIATION = 1e-6
 """A feature that does not vary carries nothing; dividing by less than this would only magnify rounding errors."""
+_START_CURVATURE = 0.25
+"""Of the logistic loss where both classes are equally likely."""
+_PATIENCE = 2
+"""Penalties in a row that may do worse than the best before weaker ones are given up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +33,7 @@ class LinearFit:
     l2
         The penalty that the validation split chose.
     validation_losses
-        Cross-entropy on the validation split by penalty, in nats.
+        Cross-entropy on the validation split in nats, by penalty, of those that were tried.
 
     """
 
@@ -63,35 +69,47 @@ def fit_linear_head(
     features, targets = train
     mean, deviation = features.mean(0), features.std(0, unbiased=False).clamp(min=_SMALLEST_DEVIATION)
     features = (features - mean) / deviation
-    held_out = (validation[0] - mean) / deviation
+    variances, axes = torch.linalg.eigh(features.T @ features / len(features))
+    features, held_out = features @ axes, (validation[0] - mean) / deviation @ axes
     weight = torch.zeros(len(class_weights), features.shape[1])
     bias = torch.zeros(len(class_weights))
     losses: dict[float, float] = {}
     fits: dict[float, tuple[Tensor, Tensor]] = {}
     for penalty in sorted(l2, reverse=True):  # the strongest first: each is a good start for the next
-        weight, bias = _minimise(features, targets, class_weights, penalty, weight, bias, max_iterations)
+        scale = (_START_CURVATURE * variances.clamp(min=0) + penalty + _SMALLEST_DEVIATION).rsqrt()
+        weight, bias = _minimise(features, targets, class_weights, penalty, scale, (weight, bias), max_iterations)
         fits[penalty] = (weight, bias)
         losses[penalty] = cross_entropy(linear(held_out, weight, bias), validation[1], class_weights).item()
+        if len(losses) >= _PATIENCE and min(losses.values()) < min(list(losses.values())[-_PATIENCE:]):
+            break  # overfitting only grows as penalties shrink
     best = min(losses, key=lambda penalty: losses[penalty])
     weight, bias = fits[best]
-    weight = weight / deviation
+    weight = weight @ axes.T / deviation
     return LinearFit(weight, bias - weight @ mean, best, losses)
 
 
 def _minimise(
-    features: Tensor, targets: Tensor, class_weights: Tensor, l2: float, weight: Tensor, bias: Tensor, iterations: int
+    features: Tensor,
+    targets: Tensor,
+    class_weights: Tensor,
+    l2: float,
+    scale: Tensor,
+    start: tuple[Tensor, Tensor],
+    iterations: int,
 ) -> tuple[Tensor, Tensor]:
-    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    """Minimise over weights divided by `scale` (D,), so that every direction is about equally curved."""
+    scaled, bias = (start[0] / scale).requires_grad_(), start[1].clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
-        [weight, bias], max_iter=iterations, history_size=20, tolerance_change=1e-7, line_search_fn="strong_wolfe"
+        [scaled, bias], max_iter=iterations, history_size=20, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
         optimiser.zero_grad()
+        weight = scaled * scale
         loss = cross_entropy(linear(features, weight, bias), targets, class_weights) + l2 / 2 * weight.square().sum()
         loss.backward()
         return loss
 
     with torch.enable_grad():
         optimiser.step(closure)
-    return weight.detach(), bias.detach()
+    return (scaled * scale).detach(), bias.detach()

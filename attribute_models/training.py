@@ -48,7 +48,8 @@ class TrainingConfig:
     prefix_lengths
         In tokens (each >= 1): the beginnings that the report grades.
     l2
-        Penalties to choose from on the validation split, each >= 0.
+        Penalties to choose from on the validation split, each >= 0; the strongest are tried first, and the rest is
+        left out once the loss grows.
     balance_classes
         Weigh texts so that every class counts the same, whatever its share; probabilities then assume equal shares.
     max_iterations
@@ -68,7 +69,7 @@ class TrainingConfig:
     seed: int = 0
     random_prefixes: int = 2
     prefix_lengths: tuple[int, ...] = (5, 10, 20)
-    l2: tuple[float, ...] = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 1.0)
+    l2: tuple[float, ...] = (1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
     balance_classes: bool = True
     max_iterations: int = 100
     batch_tokens: int = 4096
