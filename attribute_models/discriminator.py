@@ -162,14 +162,16 @@ class Discriminator:
         path = Path(path).expanduser()
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            weight, bias = (next(v for k, v in state.items() if k.endswith(f"mlp.{part}")) for part in _PT_PARTS)
+            weight, bias = (next((v for k, v in state.items() if k.endswith(f"mlp.{p}")), None) for p in _PT_PARTS)
         except OSError as error:
             raise InputError(f"head {path} cannot be read: {error.strerror}") from error
-        except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        except (RuntimeError, ValueError, EOFError, LookupError, TypeError, pickle.UnpicklingError) as error:
             reason = str(error).split("\n")[0][:120]
             raise InputError(f"head {path} is damaged or not a state dict ({reason}); download it again") from error
-        except (AttributeError, StopIteration) as error:
-            raise InputError(f"head {path} has no mlp.weight and mlp.bias; it is not a published head") from error
+        except AttributeError as error:
+            raise InputError(f"head {path} holds no state dict; it is not a published head") from error
+        if weight is None or bias is None:
+            raise InputError(f"head {path} has no mlp.weight and mlp.bias; it is not a published head")
         if not labels:
             raise InputError(f"head {path} has {len(bias)} classes without names; give as many labels")
         return cls.from_weights(weight, bias, labels, label, name=path.stem)

@@ -195,7 +195,7 @@ def _check(names: Sequence[str], rows: int, counts: Counter[str], source: str) -
         )
     if len(names) == 1:
         raise InputError(f"{source} has one class only, {names[0]!r}; a discriminator needs at least two")
-    if rows < 2 * len(names):
+    if rows <= len(names):
         raise InputError(
             f"{source} has {rows} texts under {len(names)} labels, too few to learn anything; is the label column "
             "the right one?"

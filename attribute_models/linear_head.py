@@ -100,7 +100,12 @@ def _minimise(
     """Minimise over weights divided by `scale` (D,), so that every direction is about equally curved."""
     scaled, bias = (start[0] / scale).requires_grad_(), start[1].clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
-        [scaled, bias], max_iter=iterations, history_size=20, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
+        [scaled, bias],
+        max_iter=iterations,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-7,  # about what float32 resolves in a loss near 1: beyond it a line search chases noise
+        history_size=20,
+        line_search_fn="strong_wolfe",
     )
 
     def closure() -> Tensor:
