@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
@@ -190,7 +191,8 @@ class Discriminator:
 
     def write(self, folder: Path) -> None:
         """Write both files into a folder that is there; `save` is the safe way."""
-        save_file({"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}, folder / WEIGHTS_FILE)
+        tensors = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
+        (folder / WEIGHTS_FILE).write_bytes(serialize(tensors))  # save_file would hide it from other users
         card = {"labels": list(self.labels), **{k: v for k, v in self.card.items() if k != "labels"}}
         (folder / CARD_FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -96,7 +96,7 @@ def extract_features(
     texts: Sequence[str],
     *,
     options: FeatureOptions | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int = 2048,
     cache_dir: str | Path | None = None,
     on_progress: Progress | None = None,
 ) -> Features:

@@ -72,7 +72,7 @@ class TrainingConfig:
     l2: tuple[float, ...] = (1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
     balance_classes: bool = True
     max_iterations: int = 100
-    batch_tokens: int = 4096
+    batch_tokens: int = 2048
 
     def __post_init__(self) -> None:
         """Check every value."""
