@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from tiny_training import tiny_model, tiny_tokenizer
 
 import pplm
-from attribute_models import Discriminator
+from attribute_models import Discriminator, classify_texts
 from attribute_models.atomic_folder import atomic_folder
 from pplm.fingerprint import public_name, same_weights, weight_hashes
 
@@ -174,3 +174,22 @@ def test_a_public_name_names_no_place(tmp_path):
     assert public_name(model) == tmp_path.name
     model.config.name_or_path = "openai-community/gpt2-medium"
     assert public_name(model) == "openai-community/gpt2-medium"
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "text"),
+    [
+        ("sentiment", "positive", "A warm, funny and deeply moving film."),
+        ("sentiment", "negative", "A dull mess without a single good idea."),
+        ("clickbait", "clickbait", "17 Things You Will Only Understand If You Grew Up In The Nineties"),
+        ("clickbait", "news", "Parliament passes budget after two days of debate"),
+        ("subjectivity", "subjective", "the script is clever and the acting is a delight ."),
+        ("subjectivity", "objective", "he returns to the village to find his brother , who has joined the army ."),
+    ],
+)
+def test_shipped_heads_fit_the_embedded_model_and_know_plain_cases(name, label, text):
+    model, tokenizer = pplm.load_model()
+    shipped = Discriminator.load(name)
+    (probabilities,) = classify_texts(model, tokenizer, shipped, [text])
+    assert shipped.labels[int(probabilities.argmax())] == label
+    assert shipped.card["data"]["citation"]
