@@ -5,7 +5,8 @@ tokens; here an entry may be any sequence of tokens. At each step these next tok
 
 - a single-token entry, with its weight;
 - the first piece of a longer entry, with its weight times the probability that the piece is completed into the
-  entry. " s" begins thousands of words, so it earns next to nothing for saucepan;
+  entry, or not at all where that is below `LEAST_COMPLETION`. " s" begins thousands of words, so it earns nothing
+  for saucepan;
 - the next piece of an entry whose beginning the text already ends with, likewise; the last piece earns all.
 """
 
@@ -31,6 +32,10 @@ from pplm.errors import InputError
 from pplm.interface import SteeringStep
 
 Prefix = tuple[int, ...]
+
+LEAST_COMPLETION = 0.01
+"""A beginning that becomes its entry less often than this is not credited. Its share of the mass would be small, but
+it is the share of pieces that are common anyway (" for" of fork), and these would rise without the words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +154,11 @@ class BagOfWords:
     def words(self) -> tuple[str, ...]:
         """The bag's words, as listed."""
         return tuple(self.weights)
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The tokens that are entries by themselves, in order."""
+        return tuple(sorted({entry.token_ids[0] for entry in self.entries if len(entry.token_ids) == 1}))
 
     @property
     def long_words(self) -> tuple[str, ...]:
@@ -287,6 +297,8 @@ class _CreditTables:
             last = len(entry.token_ids) - 1
             for position, token in enumerate(entry.token_ids):
                 rest = 1.0 if position == last else completions[number][position] if completions else 0.0
+                if rest < LEAST_COMPLETION:
+                    continue
                 rows[entry.token_ids[:position], entry.after_opener][index[token]] += entry.weight * rest
         by_length: dict[tuple[int, bool], list[Prefix]] = defaultdict(list)
         for prefix, after_opener in rows:

@@ -9,8 +9,6 @@ import torch
 
 _ROWS = 32
 """Sequences per forward pass: keeps the logits of a large vocabulary small."""
-_SMALLEST = 1e-20
-"""Below this a probability is no longer told from others: its log, and a bag of such words, must stay finite."""
 
 
 @torch.no_grad()
@@ -34,5 +32,5 @@ def completion_probabilities(model: Any, sequences: Sequence[Sequence[int]]) -> 
         steps = log_probs.gather(-1, ids[:, len(prefix) + 1 :, None]).squeeze(-1)  # (rows, width - 1)
         for row, number in enumerate(batch):
             own = steps[row, : len(sequences[number]) - 1]
-            results[number] = tuple(own.flip(0).cumsum(0).flip(0).exp().clamp(min=_SMALLEST).tolist())
+            results[number] = tuple(own.flip(0).cumsum(0).flip(0).exp().tolist())
     return tuple(results)

@@ -1,12 +1,14 @@
 """A linear discriminator on the text's mean hidden state (paper, section 4.3).
 
 The loss is the cross-entropy of the wanted class. On disk a head is a folder: `head.safetensors` with `weight`
-(C, D) and `bias` (C,), and `card.json` with the labels and whatever is known of its origin.
+(C, D) and `bias` (C,), and `card.json` with the labels and whatever is known of its origin: above all the language
+model whose hidden states it reads, because on any other it says nothing.
 """
 
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,16 +16,22 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
+from attribute_models.atomic_folder import atomic_folder
 from pplm.errors import InputError
+from pplm.fingerprint import public_name, same_weights, weight_hashes
 from pplm.interface import SteeringStep
 from pplm.resources import data_path, local_path, shipped_names
 
 _FOLDER = "discriminators"
-WEIGHTS_FILE, CARD_FILE = "head.safetensors", "card.json"
+_PT_PARTS = ("weight", "bias")
+WEIGHTS_FILE, CARD_FILE, PLOT_FILE = "head.safetensors", "card.json", "confusion.png"
+HEAD_FILES = (WEIGHTS_FILE, CARD_FILE, PLOT_FILE)
+"""What a head's folder holds; the plot may be missing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +50,8 @@ class Discriminator:
         For reports.
     card
         Everything `card.json` says.
+    any_model
+        Do not refuse language models that the head was not trained on.
 
     """
 
@@ -51,6 +61,7 @@ class Discriminator:
     label: str | None = None
     name: str = "discriminator"
     card: Mapping[str, Any] = field(default_factory=dict)
+    any_model: bool = False
 
     steering_preset = "discriminator"
 
@@ -99,8 +110,17 @@ class Discriminator:
         return cls(torch.as_tensor(weight).float(), torch.as_tensor(bias).float(), names, label, name)
 
     @classmethod
-    def load(cls, name_or_path: str | Path, label: str | None = None) -> Discriminator:
+    def load(cls, name_or_path: str | Path, label: str | None = None, *, any_model: bool = False) -> Discriminator:
         """Load a head from its folder, or a shipped one by name.
+
+        Parameters
+        ----------
+        name_or_path
+            A folder, or "sentiment", "clickbait", "subjectivity".
+        label
+            The wanted class; None for a head that only classifies.
+        any_model
+            Do not refuse language models that the head was not trained on.
 
         Raises
         ------
@@ -121,15 +141,89 @@ class Discriminator:
             raise InputError(f"discriminator {folder} lacks {error}; train or copy it again") from error
         if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
             raise InputError(f"discriminator {folder}: labels in {CARD_FILE} must be a list of names; got {labels!r}")
-        return cls(weight.float(), bias.float(), tuple(labels), label, name=folder.name, card=card)
+        return cls(weight.float(), bias.float(), tuple(labels), label, folder.name, card, any_model)
+
+    @classmethod
+    def from_pt(cls, path: str | Path, labels: Sequence[str], label: str | None = None) -> Discriminator:
+        """Load a published `.pt` head: a state dict with `mlp.weight` (C, D) and `mlp.bias` (C,).
+
+        Parameters
+        ----------
+        path
+            The file. It is read as tensors alone; a file that holds code is refused.
+        labels
+            The C class names in the order of the published vocabulary, which the file does not hold.
+        label
+            The wanted class; None for a head that only classifies.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read, is no such state dict, or the labels do not fit it.
+
+        """
+        path = Path(path).expanduser()
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            weight, bias = (next((v for k, v in state.items() if k.endswith(f"mlp.{p}")), None) for p in _PT_PARTS)
+        except OSError as error:
+            raise InputError(f"head {path} cannot be read: {error.strerror}") from error
+        except (RuntimeError, ValueError, EOFError, LookupError, TypeError, pickle.UnpicklingError) as error:
+            reason = str(error).split("\n")[0][:120]
+            raise InputError(f"head {path} is damaged or not a state dict ({reason}); download it again") from error
+        except AttributeError as error:
+            raise InputError(f"head {path} holds no state dict; it is not a published head") from error
+        if weight is None or bias is None:
+            raise InputError(f"head {path} has no mlp.weight and mlp.bias; it is not a published head")
+        if not labels:
+            raise InputError(f"head {path} has {len(bias)} classes without names; give as many labels")
+        return cls.from_weights(weight, bias, labels, label, name=path.stem)
 
     def save(self, folder: str | Path) -> None:
-        """Write `head.safetensors` and `card.json` into a folder, which is made if need be."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}, folder / WEIGHTS_FILE)
-        card = {**self.card, "labels": list(self.labels)}
+        """Write `head.safetensors` and `card.json` into a folder: both or, on any failure, nothing.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be written, or holds anything but a head, which would be replaced.
+
+        """
+        with atomic_folder(folder, HEAD_FILES) as new:
+            self.write(new)
+
+    def write(self, folder: Path) -> None:
+        """Write both files into a folder that is there; `save` is the safe way."""
+        tensors = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
+        (folder / WEIGHTS_FILE).write_bytes(serialize(tensors))  # save_file would hide it from other users
+        card = {"labels": list(self.labels), **{k: v for k, v in self.card.items() if k != "labels"}}
         (folder / CARD_FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def for_model(self, model: Any) -> Discriminator:
+        """Return the head itself, or refuse a language model that it was not trained on.
+
+        A head whose card names no weights (`from_weights`, `from_pt`) is checked for its width alone.
+
+        Raises
+        ------
+        InputError
+            With the names of both models.
+
+        """
+        base = self.card.get("base_model") or {}
+        trained_on = f"trained on {base['name']}" if base.get("name") else "made for another model"
+        width = model.get_input_embeddings().weight.shape[1]
+        if width != self.weight.shape[1]:
+            raise InputError(
+                f"{self.name} was {trained_on}, with hidden states of width {self.weight.shape[1]}; those of "
+                f"{public_name(model)} are {width} wide; train a head for this model"
+            )
+        if self.any_model or not base.get("weights") or same_weights(base["weights"], weight_hashes(model)):
+            return self
+        raise InputError(
+            f"{self.name} was {trained_on} (weights {base['weights'].get('float32')}); this model is "
+            f"{public_name(model)} (weights {weight_hashes(model)['float32']}); train a head for this model, or use "
+            "any_model (--any-model) if you know that they are close relatives"
+        )
 
     def towards(self, label: str) -> Discriminator:
         """Return the same head wanting another class."""
@@ -159,6 +253,10 @@ def _find(name_or_path: str | Path) -> Path:
     path = local_path(name_or_path)
     if path is not None and path.is_dir():
         return path
+    if path is not None:
+        raise InputError(
+            f"discriminator {path} is a file; name the folder, or give the labels of a .pt head (--labels)"
+        )
     names = shipped_names(_FOLDER)
     if str(name_or_path) in names:
         return data_path(_FOLDER, str(name_or_path))

@@ -12,8 +12,9 @@ from typing import Any
 
 _ANCHOR = "a"
 """Some tokenizers treat the start of a text specially, so a word is encoded behind this and the anchor cut off."""
-_OPENERS = "\n\t \"'([{-/\u2013\u2014\u2018\u201c"
-"""A word that follows one of these characters has no leading space of its own."""
+_OPENERS = '\n\t "([{/\u2013\u2014\u2018\u201c'
+"""A word that follows one of these characters has no leading space of its own. Apostrophe and hyphen are not among
+them: what follows those is mostly the rest of a word."""
 
 
 @dataclass(frozen=True)

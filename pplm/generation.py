@@ -15,6 +15,7 @@ from transformers.generation import BaseStreamer
 
 from pplm.config import SteeringConfig
 from pplm.decoding import SteeredOutput, steered_decoding
+from pplm.encoding import encode_prompt
 from pplm.errors import InputError
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 from pplm.models import steering_presets
@@ -138,28 +139,6 @@ def generate(
         )
         results += _generations(output, tokenizer, prompts, batch, encoded, seed, bool(attributes) and steering.moves)
     return results
-
-
-def encode_prompt(model: Any, tokenizer: Any, prompt: str, *, bos: bool = True) -> list[int]:
-    """Return a prompt's token ids, beginning with the model's beginning-of-text token if `bos`.
-
-    Raises
-    ------
-    InputError
-        If the prompt is empty or nothing but white space.
-
-    """
-    if not prompt.strip():
-        raise InputError(f"the prompt {prompt!r} is empty; give at least one word")
-    ids = list(tokenizer(prompt).input_ids)
-    bos_id = model.config.get_text_config().bos_token_id
-    if bos_id is None:
-        bos_id = tokenizer.bos_token_id
-    if bos_id is None:
-        return ids
-    if bos:
-        return ids if ids[0] == bos_id else [bos_id, *ids]
-    return ids[1:] if ids[0] == bos_id and len(ids) > 1 else ids
 
 
 def _check_request(

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -65,10 +67,10 @@ def load_model(
             )
         tokenizer = AutoTokenizer.from_pretrained(source, **arguments)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype), **arguments)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(_cannot_load(name_or_path, error)) from error
+        raise InputError(_cannot_load(str(name_or_path), arguments, error)) from error
     return freeze(model.to(place)), tokenizer
 
 
@@ -115,7 +117,19 @@ def _locate(name: str) -> tuple[str, dict[str, Any]]:
         raise InputError(f"model {name} is a file; pass a folder in Hugging Face format, a .gguf file or a hub id")
     if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise InputError(f"model folder {name} does not exist")
-    return name, {}
+    # Asked once and briefly: without a network transformers would retry every file for half a minute.
+    return name, {} if _hub_answers(name) else {"local_files_only": True}
+
+
+def _hub_answers(name: str) -> bool:
+    """Say whether the hub can be reached, whatever it thinks of the name; a cached model needs no hub."""
+    try:
+        HfApi().model_info(name, timeout=10)
+    except HfHubHTTPError:
+        return True
+    except Exception:  # noqa: BLE001 - the HTTP client's own exceptions, whichever client the hub's library uses
+        return False
+    return True
 
 
 def _device(name: str) -> torch.device:
@@ -136,8 +150,12 @@ def _dtype(name: str) -> torch.dtype:
     return dtypes[name]
 
 
-def _cannot_load(name: str | Path, error: Exception) -> str:
+def _cannot_load(name: str, arguments: dict[str, Any], error: Exception) -> str:
+    if arguments.get("local_files_only"):
+        return (
+            f"cannot load model {name!r}: it is no folder here, not in the local cache, and the hub cannot be reached; "
+            "check the spelling and the network, or pass a local folder or .gguf file"
+        )
     reason = " ".join(str(error).split())
     reason = reason if len(reason) <= 200 else reason[:200] + "..."
-    hint = "check the spelling and the network, or pass a local folder or .gguf file"
-    return f"cannot load model {name!r}: it is no folder here and the hub gave: {reason}; {hint}"
+    return f"cannot load model {name!r}: {reason}; check the name, or pass another folder, .gguf file or hub id"

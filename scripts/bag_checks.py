@@ -49,16 +49,19 @@ def bag_checks(bag_name: str, avoided: str, num_prompts: int, num_samples: int, 
     )
     click.echo("| | unsteered | steered | dist-3 | immediate repeats |\n| --- | --- | --- | --- | --- |")
     for name, runs, measure in (
-        ("words of two tokens", (plain, risen), lambda t: word_share([g.completion for g in t], two)),
-        ("first pieces without the rest", (plain, risen), lambda t: _abandoned(t, pairs)),
-        (f"the avoided word {avoided!r}", (plain, avoided_texts),
-         lambda t: word_share([g.completion for g in t], [avoided])),
-    ):  # fmt: skip
+        ("words of two tokens", (plain, risen), lambda texts: _share(texts, two)),
+        ("first pieces without the rest", (plain, risen), lambda texts: _abandoned(texts, pairs)),
+        (f"the avoided word {avoided!r}", (plain, avoided_texts), lambda texts: _share(texts, [avoided])),
+    ):
         before, after = (measure(run) for run in runs)
         completions = [text.completion for text in runs[1]]
         click.echo(
             f"| {name} | {before:.3%} | {after:.3%} | {dist_n(completions, 3):.3f} | {repeat_rate(completions):.2%} |"
         )
+
+
+def _share(texts: Sequence[Generation], words: Sequence[str]) -> float:
+    return word_share([text.completion for text in texts], words)
 
 
 def _abandoned(texts: Sequence[Generation], pairs: set[tuple[int, ...]]) -> float:

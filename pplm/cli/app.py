@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.logging import RichHandler
 from transformers.utils import logging as transformers_logging
 
+from pplm.cli.classify import classify_command
 from pplm.cli.generate import generate_command
 from pplm.cli.sine import sine_command
+from pplm.cli.train_discriminator import train_command
 from pplm.errors import InputError
 
 
@@ -26,6 +28,8 @@ def pplm() -> None:
 
 
 pplm.add_command(generate_command)
+pplm.add_command(train_command)
+pplm.add_command(classify_command)
 pplm.add_command(sine_command)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -36,10 +35,13 @@ class AttributeChoice:
     bag_weights: str
     save_bag: Path | None
     discriminators: tuple[str, ...]
+    labels: str | None
+    any_model: bool
 
 
 def attribute_options(command: Command) -> Command:
     """Add the options that name attribute models."""
+    command = head_options(command)
     for option in (
         click.option("--discriminator", "discriminators", multiple=True, metavar="PATH:LABEL[:WEIGHT]",
                      help="Steer towards a class of a trained head: its folder or name, a colon and the label. "
@@ -68,6 +70,25 @@ def take_choice(options: dict[str, Any]) -> AttributeChoice:
     return AttributeChoice(**{field.name: options.pop(field.name) for field in fields(AttributeChoice)})
 
 
+def head_options(command: Command) -> Command:
+    """Add --labels and --any-model."""
+    for option in (
+        click.option("--any-model", is_flag=True,
+                     help="Use a head on a model it was not trained on; its width must fit all the same."),
+        click.option("--labels", default=None, metavar="A,B,...",
+                     help="Names of the classes of a published .pt head, in its order, with commas between."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def load_head(name: str, label: str | None, *, labels: str | None = None, any_model: bool = False) -> Discriminator:
+    """Load a head from its folder, by its shipped name, or from a published .pt file, which needs --labels."""
+    if name.endswith(".pt"):
+        return Discriminator.from_pt(name, [part.strip() for part in (labels or "").split(",") if part.strip()], label)
+    return Discriminator.load(name, label, any_model=any_model)
+
+
 def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any) -> list[Weighted]:
     """Load what the user named, and tell on stderr what became of each bag's words."""
     attributes: list[Weighted] = []
@@ -92,7 +113,7 @@ def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any) -> list
         report = bag.report()
         if report.long_words or report.unmatched:
             click.echo(str(report), err=True)
-    return attributes + [_discriminator(text) for text in choice.discriminators]
+    return attributes + [_discriminator(text, choice.labels, choice.any_model) for text in choice.discriminators]
 
 
 def bag_words(attributes: Sequence[Weighted]) -> set[str]:
@@ -112,21 +133,27 @@ def _weigh(words: Mapping[str, float], how: str, model: Any, tokenizer: Any) -> 
 def _split_weight(text: str) -> tuple[str, float]:
     """Split NAME:WEIGHT; a name that ends in no colon and number weighs 1."""
     name, colon, number = text.rpartition(":")
-    try:
-        weight = float(number) if colon else math.nan
-    except ValueError:
-        weight = math.nan
-    if math.isnan(weight):
+    if not colon or not _is_number(number):
         return text, 1.0
-    if not (weight >= 0 and math.isfinite(weight)):
-        raise InputError(f"the weight in {text!r} must be a number of at least 0")
-    return name, weight
+    return name, float(number)
 
 
-def _discriminator(text: str) -> Weighted:
-    named, weight = _split_weight(text)
-    path, colon, label = named.rpartition(":")
-    if not path or not label:
-        labels = f" (labels: {', '.join(Discriminator.load(named).labels)})" if not colon else ""
-        raise InputError(f"--discriminator {text!r} names no label; write PATH:LABEL{labels}")
-    return Discriminator.load(path, label), weight
+def _discriminator(text: str, labels: str | None, any_model: bool) -> Weighted:
+    """Load NAME:LABEL or NAME:LABEL:WEIGHT."""
+    parts = text.rsplit(":", 2)
+    if len(parts) == 3 and _is_number(parts[2]):
+        (name, label), weight = parts[:2], float(parts[2])
+    else:
+        (name, _, label), weight = text.rpartition(":"), 1.0
+    if not name or not label:
+        known = f" (labels: {', '.join(load_head(text, None, labels=labels).labels)})" if ":" not in text else ""
+        raise InputError(f"--discriminator {text!r} names no label; write PATH:LABEL{known}")
+    return load_head(name, label, labels=labels, any_model=any_model), weight
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

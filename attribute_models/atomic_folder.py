@@ -1,0 +1,71 @@
+"""Write a folder completely or not at all: whoever is interrupted leaves the old one, never a half."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pplm.errors import InputError
+
+
+def check_replaceable(folder: str | Path, own_files: Collection[str]) -> Path:
+    """Return the folder's path if it is new, empty, or holds nothing but `own_files`.
+
+    Raises
+    ------
+    InputError
+        If writing there would destroy something else, or cannot work.
+
+    """
+    target = Path(folder).expanduser().absolute()
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{folder} is a file; name a folder")
+    strangers = sorted(path.name for path in target.iterdir() if path.name not in own_files) if target.is_dir() else []
+    if strangers:
+        raise InputError(f"folder {folder} holds other things ({', '.join(strangers[:3])}); name a new folder")
+    parent = next(path for path in target.parents if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"folder {folder} cannot be written: {parent} is not a folder that you may write to")
+    return target
+
+
+@contextmanager
+def atomic_folder(folder: str | Path, own_files: Collection[str]) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder` and, if the block succeeds, put it in its place.
+
+    Parameters
+    ----------
+    folder
+        New, empty, or an earlier result, which is replaced.
+    own_files
+        File names that mark an earlier result; a folder that holds anything else is left alone.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written or holds anything else.
+
+    """
+    target = check_replaceable(folder, own_files)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise InputError(f"folder {folder} cannot be written: {error.strerror}") from error
+    try:
+        new = temporary / "new"
+        new.mkdir()
+        yield new
+        if target.exists():
+            target.rename(temporary / "old")
+        new.rename(target)
+    except BaseException:
+        if (temporary / "old").exists() and not target.exists():
+            (temporary / "old").rename(target)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

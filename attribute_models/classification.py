@@ -1,0 +1,25 @@
+"""Try a head: class probabilities of whole texts, pooled as steering pools them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from attribute_models.discriminator import Discriminator
+from attribute_models.features import FeatureOptions, extract_features
+
+
+def classify_texts(model: Any, tokenizer: Any, discriminator: Discriminator, texts: Sequence[str]) -> Tensor:
+    """Return the probabilities of the head's classes for each text: (N, C).
+
+    Raises
+    ------
+    InputError
+        If a text is empty, or the head was trained on another model.
+
+    """
+    discriminator.for_model(model)
+    features = extract_features(model, tokenizer, texts, options=FeatureOptions((), 0))
+    return discriminator.class_logits(features.whole).softmax(-1)

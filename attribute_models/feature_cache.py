@@ -1,0 +1,89 @@
+"""Pooled features on disk, so that another training on the same texts does not read them again.
+
+One safetensors file per model, tokenizer, texts and options, float32. The folder may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pplm.fingerprint import weight_hashes
+
+logger = logging.getLogger(__name__)
+CACHE_VARIABLE = "PPLM_CACHE"
+_VERSION = 1
+"""Raised whenever the same texts would be pooled differently."""
+_NOT_THE_MODEL = ("_name_or_path", "name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
+
+
+def default_cache_dir() -> Path:
+    """Return the cache folder: `$PPLM_CACHE/features`, or ~/.cache/pplm/features."""
+    root = os.environ.get(CACHE_VARIABLE)
+    return (Path(root).expanduser() if root else Path.home() / ".cache" / "pplm") / "features"
+
+
+def feature_fingerprint(model: Any, tokenizer: Any, texts: Sequence[str], options: Any) -> str:
+    """Return a hash of everything that the features depend on."""
+    config = {name: value for name, value in model.config.to_dict().items() if name not in _NOT_THE_MODEL}
+    settings = {
+        "version": _VERSION,
+        "weights": weight_hashes(model),
+        "dtype": str(model.dtype),
+        "config": config,
+        "tokenizer": _tokenizer_text(tokenizer),
+        "options": asdict(options),
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for text in texts:
+        raw = text.encode(errors="surrogatepass")
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.hexdigest()[:32]
+
+
+def load_cached(folder: str | Path, key: str) -> tuple[Tensor, int] | None:
+    """Return pooled features and the number of truncated texts; None if there are none that can be read."""
+    path = _path(folder, key)
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor("pooled"), int((file.metadata() or {})["truncated"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        logger.warning("cached features %s are damaged (%s); reading the texts again", path, error)
+        return None
+
+
+def store_cached(folder: str | Path, key: str, pooled: Tensor, truncated: int) -> None:
+    """Write features completely or not at all; a full disk costs the cache, not the training."""
+    path = _path(folder, key)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"pooled": pooled.contiguous()}, temporary, {"truncated": str(truncated)})
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        logger.warning("features are not cached, %s cannot be written: %s", path, error)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _path(folder: str | Path, key: str) -> Path:
+    return Path(folder).expanduser() / f"{key}.safetensors"
+
+
+def _tokenizer_text(tokenizer: Any) -> str:
+    """Return everything that decides how a tokenizer cuts a text."""
+    if getattr(tokenizer, "is_fast", False):
+        return tokenizer.backend_tokenizer.to_str()
+    return json.dumps([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), tokenizer.special_tokens_map])

@@ -1,0 +1,247 @@
+"""Mean hidden states of many texts and of their beginnings: what a head is trained on.
+
+They are the very numbers a head meets in steering: the same beginning-of-text token (`pplm.encoding`), the same
+last layer, the same mean (`pplm.pooling`). The published code pooled differently in training and in steering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attribute_models.feature_cache import feature_fingerprint, load_cached, store_cached
+from pplm.encoding import bos_token_id, encode_texts
+from pplm.errors import InputError
+from pplm.pooling import PooledHidden
+
+Progress = Callable[[int, int], None]
+"""Called with the number of texts read so far and of all texts."""
+_SHORTEST_PREFIX = 2
+"""Tokens; what steering sees at its first step is a prompt of at least a word or two."""
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """Which beginnings of a text are pooled, beside the whole of it.
+
+    Attributes
+    ----------
+    prefix_lengths
+        In tokens, the beginning-of-text token not counted. A shorter text counts as a whole.
+    random_prefixes
+        Beginnings of random length a text, from 2 tokens to all of it (>= 0; 0 is none).
+    prefix_seed
+        Draws the random lengths.
+
+    """
+
+    prefix_lengths: tuple[int, ...] = (5, 10, 20)
+    random_prefixes: int = 2
+    prefix_seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse lengths below 1 and negative counts."""
+        if any(length < 1 for length in self.prefix_lengths):
+            raise InputError(f"prefix_lengths must be at least 1; got {list(self.prefix_lengths)}")
+        if self.random_prefixes < 0:
+            raise InputError(f"random_prefixes must be at least 0; got {self.random_prefixes}")
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Mean hidden states of N texts, float32, on the CPU.
+
+    Attributes
+    ----------
+    pooled
+        (N, P, D): the whole text, then its `prefix_lengths`, then its random beginnings.
+    options
+        As asked for.
+    truncated
+        Texts that are longer than the model's context and were read up to it.
+    from_cache
+        Whether they were read from disk.
+
+    """
+
+    pooled: Tensor
+    options: FeatureOptions
+    truncated: int
+    from_cache: bool = False
+
+    @property
+    def whole(self) -> Tensor:
+        """(N, D)."""
+        return self.pooled[:, 0]
+
+    def prefix(self, length: int) -> Tensor:
+        """Return the (N, D) features of the texts' first `length` tokens."""
+        return self.pooled[:, 1 + self.options.prefix_lengths.index(length)]
+
+    @property
+    def random(self) -> Tensor:
+        """(N, R, D)."""
+        return self.pooled[:, 1 + len(self.options.prefix_lengths) :]
+
+
+def extract_features(
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    options: FeatureOptions | None = None,
+    batch_tokens: int = 2048,
+    cache_dir: str | Path | None = None,
+    on_progress: Progress | None = None,
+) -> Features:
+    """Read every text once and pool it and its beginnings.
+
+    Under `accelerate launch` each process reads its share and all get the whole.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As `pplm.load_model` returns them.
+    texts
+        N texts, none of them empty.
+    options
+        None takes the defaults.
+    batch_tokens
+        Positions a batch, padding included (>= 1); lower it when memory runs out. Changes nothing but speed.
+    cache_dir
+        Look here first, and leave the result here; None does neither.
+    on_progress
+        Called after every batch.
+
+    Raises
+    ------
+    InputError
+        If a text is empty, or the model returns something that is not a number.
+
+    """
+    options = options or FeatureOptions()
+    if batch_tokens < 1:
+        raise InputError(f"batch_tokens must be at least 1; got {batch_tokens}")
+    processes = _Processes()
+    key = feature_fingerprint(model, tokenizer, texts, options) if cache_dir is not None else ""
+    cached = load_cached(cache_dir, key) if cache_dir is not None and processes.main else None
+    if processes.agree(cached is not None):
+        pooled, truncated = processes.share(cached)
+        return Features(pooled, options, truncated, from_cache=True)
+    ids, truncated = _encode(model, tokenizer, texts)
+    ends = _view_ends(ids, options, bos_token_id(model, tokenizer))
+    pooled = _read(model, ids, ends, batch_tokens, processes, on_progress)
+    unusable = int((~pooled.isfinite().all(-1)).any(-1).sum())
+    if unusable:
+        raise InputError(
+            f"the hidden states of {unusable} of {len(texts)} texts are not finite; load the model in float32 "
+            f"(now {str(model.dtype).removeprefix('torch.')}) or check its weights"
+        )
+    if cache_dir is not None and processes.main:
+        store_cached(cache_dir, key, pooled, truncated)
+    return Features(pooled, options, truncated)
+
+
+def _encode(model: Any, tokenizer: Any, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+    ids = encode_texts(model, tokenizer, texts)
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if context is None:
+        return ids, 0
+    return [row[:context] for row in ids], sum(len(row) > context for row in ids)
+
+
+def _view_ends(ids: Sequence[Sequence[int]], options: FeatureOptions, bos_id: int | None) -> Tensor:
+    """Return (N, P): how many positions, the beginning-of-text token included, each pooled piece has."""
+    total = np.array([len(row) for row in ids])
+    first = np.array([row[0] == bos_id for row in ids], dtype=int) if bos_id is not None else np.zeros_like(total)
+    fixed = [np.minimum(total, first + length) for length in options.prefix_lengths]
+    drawn = np.random.default_rng(options.prefix_seed).random((options.random_prefixes, len(ids)))
+    shortest = np.minimum(total, first + _SHORTEST_PREFIX)
+    random = [shortest + np.floor(share * (total - shortest + 1)).astype(int) for share in drawn]
+    return torch.from_numpy(np.stack([total, *fixed, *random], axis=1))
+
+
+def _read(
+    model: Any,
+    ids: Sequence[Sequence[int]],
+    ends: Tensor,
+    batch_tokens: int,
+    processes: _Processes,
+    on_progress: Progress | None,
+) -> Tensor:
+    """Return (N, P, D), text by text in the order given, whatever the batches and processes."""
+    width = model.get_input_embeddings().weight.shape[1]
+    pooled = torch.zeros(*ends.shape, width)
+    done = 0
+    for number, rows in enumerate(_batches([len(row) for row in ids], batch_tokens)):
+        done += len(rows)
+        if number % processes.count != processes.index:
+            continue
+        pooled[rows] = pool_batch(model, [ids[i] for i in rows], ends[rows])
+        if on_progress is not None:
+            on_progress(done, len(ids))
+    return processes.sum(pooled)
+
+
+@torch.inference_mode()
+def pool_batch(model: Any, ids: Sequence[Sequence[int]], ends: Tensor) -> Tensor:
+    """Read B texts and pool the first `ends` (B, P) positions of each: (B, P, D), float32, on the CPU."""
+    length = max(len(row) for row in ids)
+    # Padded on the right: under causal attention no real token sees it, and positions count from the text's start.
+    input_ids = torch.tensor([[*row, *[0] * (length - len(row))] for row in ids], device=model.device)
+    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in ids], device=model.device)
+    arguments = {} if bool(mask.all()) else {"attention_mask": mask}
+    hidden = model.base_model(input_ids=input_ids, use_cache=False, return_dict=True, **arguments).last_hidden_state
+    pieces = []
+    for end in ends.to(model.device).unbind(1):
+        longest = int(end.max())
+        inside = torch.arange(longest, device=model.device) < end[:, None]
+        pieces.append(PooledHidden.of(hidden[:, :longest], inside & mask[:, :longest].bool()).mean)
+    return torch.stack(pieces, dim=1).cpu()
+
+
+def _batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Group texts of like length, the longest first (so that a lack of memory shows at once)."""
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > batch_tokens:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
+class _Processes:
+    """The processes that `accelerate launch` started; just this one without it."""
+
+    def __init__(self) -> None:
+        from accelerate import PartialState
+
+        self._state = PartialState()
+        self.count, self.index = self._state.num_processes, self._state.process_index
+        self.main = self._state.is_main_process
+
+    def agree(self, mine: bool) -> bool:
+        """Return the main process's answer everywhere."""
+        return bool(self.share(mine))
+
+    def share(self, mine: Any) -> Any:
+        """Return the main process's object everywhere."""
+        if self.count == 1:
+            return mine
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([mine])[0]
+
+    def sum(self, mine: Tensor) -> Tensor:
+        """Add up tensors of which each row is zero in all processes but one."""
+        if self.count == 1:
+            return mine
+        from accelerate.utils import reduce
+
+        return reduce(mine.to(self._state.device), "sum").cpu()

@@ -1,0 +1,202 @@
+"""Labelled texts for training a head: read, cleaned and split so that the test split is worth its name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from attribute_models.data_files import read_rows
+from pplm.errors import InputError
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """Cleaned texts with their classes, and what was left out.
+
+    Attributes
+    ----------
+    texts
+        N texts, no two of them the same but for case and white space.
+    targets
+        (N,) class numbers.
+    labels
+        The class names, sorted or in the data set's own order.
+    source
+        File or hub data set, for the card; no folders.
+    empty, unlabelled
+        Rows left out for want of a text or a label.
+    duplicates
+        Rows left out because an earlier one has the same text and label.
+    contradictory
+        Rows left out because the same text stands under several labels.
+
+    """
+
+    texts: tuple[str, ...]
+    targets: np.ndarray
+    labels: tuple[str, ...]
+    source: str = "given texts"
+    empty: int = 0
+    unlabelled: int = 0
+    duplicates: int = 0
+    contradictory: int = 0
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: Iterable[str],
+        labels: Iterable[str | None],
+        *,
+        class_names: Sequence[str] | None = None,
+        source: str = "given texts",
+    ) -> LabelledData:
+        """Clean texts and their labels; one label a text.
+
+        Texts that are the same but for case and white space count once: a text that is in the training and the
+        test split alike would be graded from memory.
+
+        Raises
+        ------
+        InputError
+            If nothing is left, or there is only one class.
+
+        """
+        counts: Counter[str] = Counter()
+        by_text: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for text, label in zip(texts, labels, strict=True):
+            if not text.strip():
+                counts["empty"] += 1
+            elif label is None:
+                counts["unlabelled"] += 1
+            else:
+                by_text[" ".join(text.casefold().split())].append((text.strip(), label))
+        kept: list[tuple[str, str]] = []
+        for rows in by_text.values():
+            if len({label for _, label in rows}) > 1:
+                counts["contradictory"] += len(rows)
+            else:
+                kept.append(rows[0])
+                counts["duplicates"] += len(rows) - 1
+        used = {label for _, label in kept}
+        names = tuple(n for n in class_names if n in used) if class_names else tuple(sorted(used))
+        _check(names, len(kept), counts, source)
+        number = {name: i for i, name in enumerate(names)}
+        targets = np.array([number[label] for _, label in kept], dtype=np.int64)
+        return cls(tuple(text for text, _ in kept), targets, names, source, **counts)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Texts by label."""
+        counts = np.bincount(self.targets, minlength=len(self.labels))
+        return {name: int(count) for name, count in zip(self.labels, counts, strict=True)}
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all texts and labels, in their order."""
+        digest = hashlib.sha256()
+        for text, target in zip(self.texts, self.targets, strict=True):
+            digest.update(f"{self.labels[target]}\t{text}\n".encode(errors="surrogatepass"))
+        return digest.hexdigest()[:16]
+
+    def select(self, rows: np.ndarray) -> LabelledData:
+        """Return some of the texts, under the same class numbers."""
+        return LabelledData(tuple(self.texts[i] for i in rows), self.targets[rows], self.labels, self.source)
+
+    def split(self, fractions: Sequence[float], seed: int) -> tuple[np.ndarray, ...]:
+        """Draw disjoint row numbers, each class in the same proportions and at least once in every part.
+
+        Parameters
+        ----------
+        fractions
+            Shares of the parts after the first, which gets the rest; each above 0, together below 1.
+        seed
+            Same seed, same parts.
+
+        Returns
+        -------
+        tuple of arrays
+            Sorted row numbers; the rest first, then the parts in the order of `fractions`.
+
+        Raises
+        ------
+        InputError
+            If a class has fewer texts than there are parts.
+
+        """
+        if not all(0 < f < 1 for f in fractions) or not sum(fractions) < 1:
+            raise InputError(f"fractions must be above 0 and together below 1; got {list(fractions)}")
+        random = np.random.default_rng(seed)
+        parts: list[list[np.ndarray]] = [[] for _ in range(len(fractions) + 1)]
+        for number, name in enumerate(self.labels):
+            rows = random.permutation(np.flatnonzero(self.targets == number))
+            if len(rows) < len(parts):
+                raise InputError(
+                    f"label {name!r} has {len(rows)} text{'s' if len(rows) != 1 else ''}, fewer than the "
+                    f"{len(parts)} splits need; add texts or leave the label out"
+                )
+            start = 0
+            for part, fraction in enumerate(fractions, start=1):
+                size = max(1, round(fraction * len(rows)))
+                parts[part].append(rows[start : start + size])
+                start += size
+            if start >= len(rows):  # tiny classes: one text for every part, the rest to the first
+                for part in range(1, len(parts)):
+                    parts[part][-1] = rows[part - 1 : part]
+                start = len(fractions)
+            parts[0].append(rows[start:])
+        return tuple(np.sort(np.concatenate(part)) for part in parts)
+
+
+def read_labelled(
+    data: str | Path,
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    config: str | None = None,
+    split: str | None = None,
+) -> LabelledData:
+    """Read and clean labelled texts.
+
+    Parameters
+    ----------
+    data
+        A .csv, .tsv, .txt (tabs), .jsonl, .json or .parquet file, a folder with such files, or a hub data set id.
+        The published form, `label<TAB>text` without a header, works as it is.
+    text_column, label_column
+        None takes a column with a well-known name (text, sentence, review, ...; label, class, sentiment, ...).
+    config, split
+        Of a hub data set; the split is "train" by default, and "train+validation" joins two.
+
+    Raises
+    ------
+    InputError
+        If the data cannot be read, the columns cannot be told, or there is only one class.
+
+    """
+    rows = read_rows(data, text_column=text_column, label_column=label_column, config=config, split=split)
+    name = Path(data).name if Path(data).expanduser().exists() else str(data)
+    source = ", ".join(part for part in (name, config, split) if part)
+    return LabelledData.from_texts(rows.texts, rows.labels, class_names=rows.class_names, source=source)
+
+
+def _check(names: Sequence[str], rows: int, counts: Counter[str], source: str) -> None:
+    if rows == 0:
+        raise InputError(
+            f"{source} has no usable text ({counts['empty']} empty, {counts['unlabelled']} without a label, "
+            f"{counts['contradictory']} under several labels); check the text and the label column"
+        )
+    if len(names) == 1:
+        raise InputError(f"{source} has one class only, {names[0]!r}; a discriminator needs at least two")
+    if rows <= len(names):
+        raise InputError(
+            f"{source} has {rows} texts under {len(names)} labels, too few to learn anything; is the label column "
+            "the right one?"
+        )

@@ -1,0 +1,295 @@
+"""Train a discriminator: one frozen pass over the texts, then a linear head in seconds (paper, section 4.3).
+
+Steering shows a head beginnings of texts, so it is trained on beginnings of random length as well, and graded on
+the first tokens as well as on whole texts.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attribute_models.atomic_folder import atomic_folder
+from attribute_models.confusion_plot import plot_confusion
+from attribute_models.discriminator import HEAD_FILES, PLOT_FILE, Discriminator
+from attribute_models.feature_cache import default_cache_dir
+from attribute_models.features import FeatureOptions, Features, Progress, extract_features
+from attribute_models.labelled_data import LabelledData
+from attribute_models.linear_head import LinearFit, fit_linear_head
+from attribute_models.metrics import ClassificationMetrics, classification_metrics
+from pplm.errors import InputError
+from pplm.fingerprint import public_name, weight_hashes
+
+POOLING = "mean over all positions of the last layer's hidden states, the beginning-of-text token included"
+WHOLE = "whole texts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How a head is trained.
+
+    Attributes
+    ----------
+    validation_fraction, test_fraction
+        Shares of the texts, each above 0 and together below 1.
+    seed
+        Of the split.
+    random_prefixes
+        Beginnings of random length that each text adds to the training (>= 0; 0 trains on whole texts alone).
+    prefix_lengths
+        In tokens (each >= 1): the beginnings that the report grades.
+    l2
+        Penalties to choose from on the validation split, each >= 0; the strongest are tried first, and the rest is
+        left out once the loss grows.
+    balance_classes
+        Weigh texts so that every class counts the same, whatever its share; probabilities then assume equal shares.
+    max_iterations
+        Of L-BFGS for each penalty (>= 1).
+    batch_tokens
+        Positions that the language model reads at once (>= 1); lower it when memory runs out.
+
+    Raises
+    ------
+    InputError
+        If a value is outside its range.
+
+    """
+
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.1
+    seed: int = 0
+    random_prefixes: int = 2
+    prefix_lengths: tuple[int, ...] = (5, 10, 20)
+    l2: tuple[float, ...] = (1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+    balance_classes: bool = True
+    max_iterations: int = 100
+    batch_tokens: int = 2048
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        fractions = {"validation_fraction": self.validation_fraction, "test_fraction": self.test_fraction}
+        for name, value in fractions.items():
+            if not 0 < value < 1:
+                raise InputError(f"{name} must be above 0 and below 1; got {value}")
+        if not sum(fractions.values()) < 1:
+            raise InputError(f"validation_fraction and test_fraction must leave texts to train on; got {fractions}")
+        if self.seed < 0:
+            raise InputError(f"seed must be at least 0; got {self.seed}")
+        if not self.l2 or not all(math.isfinite(value) and value >= 0 for value in self.l2):
+            raise InputError(f"l2 must be finite numbers of at least 0; got {list(self.l2)}")
+        for number in ("max_iterations", "batch_tokens"):
+            if getattr(self, number) < 1:
+                raise InputError(f"{number} must be at least 1; got {getattr(self, number)}")
+        self.features  # noqa: B018 -- checks its own two
+
+    @property
+    def features(self) -> FeatureOptions:
+        """What is pooled."""
+        return FeatureOptions(self.prefix_lengths, self.random_prefixes)
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a training did, and what its head is worth.
+
+    Attributes
+    ----------
+    splits
+        Texts by split.
+    class_counts
+        Texts by label.
+    empty, unlabelled, duplicates, contradictory
+        Rows left out; see `LabelledData`.
+    truncated
+        Texts longer than the model's context, read up to it.
+    test
+        Metrics on the test split: of "whole texts", "first 5 tokens", ...
+    majority
+        Accuracy on the test split of always saying its most frequent class.
+    l2, validation_losses
+        The penalty chosen, and the validation loss of each.
+    features_from_cache
+        Whether the language model was spared.
+    feature_seconds, fit_seconds
+        Wall-clock time.
+
+    """
+
+    splits: Mapping[str, int]
+    class_counts: Mapping[str, int]
+    empty: int
+    unlabelled: int
+    duplicates: int
+    contradictory: int
+    truncated: int
+    test: Mapping[str, ClassificationMetrics]
+    majority: float
+    l2: float
+    validation_losses: Mapping[float, float]
+    features_from_cache: bool
+    feature_seconds: float
+    fit_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedDiscriminator:
+    """A trained head and its report."""
+
+    discriminator: Discriminator
+    report: TrainingReport
+
+    def save(self, folder: str | Path) -> None:
+        """Write head, card and, where matplotlib is installed, `confusion.png`: all of it or nothing.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be written, or holds anything but an earlier head, which is replaced.
+
+        """
+        with atomic_folder(folder, HEAD_FILES) as new:
+            self.discriminator.write(new)
+            plot_confusion(self.report.test[WHOLE].confusion, self.discriminator.labels, new / PLOT_FILE)
+
+
+def train_discriminator(
+    model: Any,
+    tokenizer: Any,
+    data: LabelledData,
+    *,
+    config: TrainingConfig | None = None,
+    name: str = "discriminator",
+    citation: str | None = None,
+    cache_dir: str | Path | None = "default",
+    on_progress: Progress | None = None,
+) -> TrainedDiscriminator:
+    """Train a linear head on the mean hidden states of labelled texts.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As `pplm.load_model` returns them; the model is not changed.
+    data
+        From `read_labelled` or `LabelledData.from_texts`.
+    config
+        None takes the defaults.
+    name
+        Of the head, for reports.
+    citation
+        Where the texts come from; goes into the card.
+    cache_dir
+        Folder of cached features; "default" is `$PPLM_CACHE/features` or ~/.cache/pplm/features, None uses none.
+    on_progress
+        Called with (texts read, all texts) while the language model reads.
+
+    Raises
+    ------
+    InputError
+        If a class has too few texts, or hidden states are not finite.
+
+    """
+    config = config or TrainingConfig()
+    parts = dict(
+        zip(
+            ("train", "validation", "test"),
+            map(torch.from_numpy, data.split((config.validation_fraction, config.test_fraction), config.seed)),
+            strict=True,
+        )
+    )
+    started = time.perf_counter()
+    features = extract_features(
+        model,
+        tokenizer,
+        data.texts,
+        options=config.features,
+        batch_tokens=config.batch_tokens,
+        cache_dir=default_cache_dir() if cache_dir == "default" else cache_dir,
+        on_progress=on_progress,
+    )
+    read = time.perf_counter()
+    targets = torch.from_numpy(data.targets)
+    fit = fit_linear_head(
+        _examples(features, targets, parts["train"]),
+        _examples(features, targets, parts["validation"]),
+        _class_weights(targets[parts["train"]], len(data.labels), config.balance_classes),
+        l2=config.l2,
+        max_iterations=config.max_iterations,
+    )
+    head = Discriminator.from_weights(fit.weight, fit.bias, data.labels, name=name)
+    report = TrainingReport(
+        splits={part: len(rows) for part, rows in parts.items()},
+        class_counts=data.class_counts,
+        empty=data.empty,
+        unlabelled=data.unlabelled,
+        duplicates=data.duplicates,
+        contradictory=data.contradictory,
+        truncated=features.truncated,
+        test=_grade(head, features, targets, parts["test"]),
+        majority=torch.bincount(targets[parts["test"]]).max().item() / len(parts["test"]),
+        l2=fit.l2,
+        validation_losses=fit.validation_losses,
+        features_from_cache=features.from_cache,
+        feature_seconds=read - started,
+        fit_seconds=time.perf_counter() - read,
+    )
+    card = _card(model, data, config, report, fit, citation)
+    return TrainedDiscriminator(Discriminator(head.weight, head.bias, head.labels, None, name, card), report)
+
+
+def _examples(features: Features, targets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the whole texts and their random beginnings as rows of their own: (N (1 + R), D) and their classes."""
+    pieces = torch.cat([features.whole[rows][:, None], features.random[rows]], dim=1)
+    return pieces.flatten(0, 1), targets[rows].repeat_interleave(pieces.shape[1])
+
+
+def _class_weights(targets: Tensor, classes: int, balance: bool) -> Tensor:
+    counts = torch.bincount(targets, minlength=classes).float()
+    return len(targets) / (classes * counts) if balance else torch.ones(classes)
+
+
+def _grade(head: Discriminator, features: Features, targets: Tensor, rows: Tensor) -> dict[str, ClassificationMetrics]:
+    views = {f"first {n} tokens": features.prefix(n) for n in features.options.prefix_lengths}
+    return {
+        view: classification_metrics(head.class_logits(pooled[rows]).softmax(-1), targets[rows])
+        for view, pooled in {**views, WHOLE: features.whole}.items()
+    }
+
+
+def _card(
+    model: Any, data: LabelledData, config: TrainingConfig, report: TrainingReport, fit: LinearFit, citation: str | None
+) -> dict[str, Any]:
+    """Say where a head comes from: no dates and no places, so that the same training gives the same card."""
+    counts = ("empty", "unlabelled", "duplicates", "contradictory", "truncated")
+    return {
+        "labels": list(data.labels),
+        "base_model": {"name": public_name(model), "weights": weight_hashes(model), "width": fit.weight.shape[1]},
+        "pooling": POOLING,
+        "data": {
+            "source": data.source,
+            "citation": citation,
+            "fingerprint": data.fingerprint,
+            "texts": len(data),
+            "by_label": dict(report.class_counts),
+            "splits": dict(report.splits),
+            "left_out": {name: getattr(report, name) for name in counts[:-1]},
+            "truncated": report.truncated,
+        },
+        "test": {view: _rounded(metrics) for view, metrics in report.test.items()},
+        "test_majority_class": round(report.majority, 4),
+        "settings": {**asdict(config), "l2": fit.l2, "l2_choices": list(config.l2)},
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in ("pplm", "torch", "transformers")},
+    }
+
+
+def _rounded(metrics: ClassificationMetrics) -> dict[str, Any]:
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(metrics).items()}

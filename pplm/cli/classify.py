@@ -1,0 +1,34 @@
+"""`pplm classify`: what a head makes of a text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from attribute_models.classification import classify_texts
+from pplm.cli.attributes import head_options, load_head
+from pplm.cli.options import model_options
+from pplm.models import load_model
+
+
+@click.command("classify")
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
+@click.option(
+    "--discriminator",
+    "name",
+    required=True,
+    metavar="DIR",
+    help="A trained head: its folder, a shipped one (sentiment, clickbait, subjectivity) or a .pt file.",
+)
+@head_options
+@model_options
+def classify_command(
+    texts: tuple[str, ...], name: str, labels: str | None, any_model: bool, model_name: str, device: str, dtype: Any
+) -> None:
+    """Print the probability of every label for each TEXT, the likeliest first."""
+    head = load_head(name, None, labels=labels, any_model=any_model)
+    model, tokenizer = load_model(model_name, device=device, dtype=dtype)
+    for text, row in zip(texts, classify_texts(model, tokenizer, head, texts).tolist(), strict=True):
+        ranked = sorted(zip(row, head.labels, strict=True), reverse=True)
+        click.echo(f"{'  '.join(f'{label} {share:.3f}' for share, label in ranked)}  |  {' '.join(text.split())}")

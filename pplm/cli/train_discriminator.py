@@ -1,0 +1,150 @@
+"""`pplm train-discriminator`: labelled texts in, a head, its card and its grades out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from attribute_models.atomic_folder import check_replaceable
+from attribute_models.discriminator import HEAD_FILES
+from attribute_models.labelled_data import LabelledData, read_labelled
+from attribute_models.training import TrainedDiscriminator, TrainingConfig, TrainingReport, train_discriminator
+from pplm.cli.options import model_options
+from pplm.models import load_model
+
+_DEFAULTS = TrainingConfig()
+
+
+@click.command("train-discriminator")
+@click.argument("data")
+@click.option("--output", required=True, metavar="DIR", help="Folder for the head: new, or an earlier head.")
+@click.option("--text-column", default=None, help="Column with the texts.  [default: text, sentence, review, ...]")
+@click.option("--label-column", default=None, help="Column with the labels.  [default: label, class, sentiment, ...]")
+@click.option("--config", "data_config", default=None, help="Configuration of a hub data set.")
+@click.option("--split", default=None, help="Split of a hub data set; train+validation joins two.  [default: train]")
+@model_options
+@click.option(
+    "--validation-fraction",
+    type=float,
+    default=_DEFAULTS.validation_fraction,
+    show_default=True,
+    help="Share of the texts that chooses the L2 penalty.",
+)
+@click.option(
+    "--test-fraction",
+    type=float,
+    default=_DEFAULTS.test_fraction,
+    show_default=True,
+    help="Share of the texts that grades the head.",
+)
+@click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Of the split; same seed, same head.")
+@click.option(
+    "--random-prefixes",
+    type=int,
+    default=_DEFAULTS.random_prefixes,
+    show_default=True,
+    help="Beginnings of random length that each text adds, because steering sees beginnings; 0 for none.",
+)
+@click.option("--no-balance", is_flag=True, help="Let frequent labels count more than rare ones.")
+@click.option(
+    "--batch-tokens",
+    type=int,
+    default=_DEFAULTS.batch_tokens,
+    show_default=True,
+    help="Tokens read at once; lower it when memory runs out.",
+)
+@click.option("--citation", default=None, help="Where the texts come from; goes into the card.")
+@click.option(
+    "--cache-dir",
+    default="default",
+    help="Folder of cached features.  [default: $PPLM_CACHE/features, or ~/.cache/pplm/features]",
+)
+@click.option("--no-cache", is_flag=True, help="Neither read nor write cached features.")
+def train_command(data: str, output: str, model_name: str, device: str, dtype: Any, **options: Any) -> None:
+    """Train a discriminator on DATA: a csv, tsv, jsonl or parquet file, or a hub data set id.
+
+    The language model reads every text once; what it made of them is cached, so that a second training takes
+    seconds. Prints how good the head is on texts it has not seen. Try it with `pplm classify`, steer with
+    `pplm generate --discriminator DIR:LABEL`. Several devices: `accelerate launch scripts/train_discriminator.py`.
+    """
+    check_replaceable(output, HEAD_FILES)
+    config = TrainingConfig(
+        validation_fraction=options["validation_fraction"],
+        test_fraction=options["test_fraction"],
+        seed=options["seed"],
+        random_prefixes=options["random_prefixes"],
+        balance_classes=not options["no_balance"],
+        batch_tokens=options["batch_tokens"],
+    )
+    labelled = read_labelled(
+        data,
+        text_column=options["text_column"],
+        label_column=options["label_column"],
+        config=options["data_config"],
+        split=options["split"],
+    )
+    labelled.split((config.validation_fraction, config.test_fraction), config.seed)  # told before a model is loaded
+    place, main_process = _place(device)
+    model, tokenizer = load_model(model_name, device=place, dtype=dtype)
+    with _progress(shown=main_process) as on_progress:
+        trained = train_discriminator(
+            model,
+            tokenizer,
+            labelled,
+            config=config,
+            name=Path(output).name,
+            citation=options["citation"],
+            on_progress=on_progress,
+            cache_dir=None if options["no_cache"] else options["cache_dir"],
+        )
+    if main_process:
+        trained.save(output)
+        for line in _lines(trained, labelled, output):
+            click.echo(line)
+
+
+def _place(device: str) -> tuple[str, bool]:
+    """Return this process's device and whether it is the one that speaks and writes."""
+    from accelerate import PartialState
+
+    state = PartialState(cpu=device == "cpu")
+    return (str(state.device) if device == "auto" else device), state.is_main_process
+
+
+@contextmanager
+def _progress(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
+    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TextColumn("texts"), TimeElapsedColumn())
+    console = Console(stderr=True, quiet=not shown)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("texts", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _lines(trained: TrainedDiscriminator, data: LabelledData, output: str) -> Iterator[str]:
+    report, labels = trained.report, trained.discriminator.labels
+    counts = ", ".join(f"{name} {count}" for name, count in report.class_counts.items())
+    yield f"{data.source}: {len(data)} texts ({counts})"
+    yield f"left out: {_left_out(report)}; longer than the context and truncated: {report.truncated}"
+    yield f"split: {', '.join(f'{name} {count}' for name, count in report.splits.items())}"
+    source = "features from the cache" if report.features_from_cache else "features read by the model"
+    yield f"{source} in {report.feature_seconds:.1f} s, head fitted in {report.fit_seconds:.1f} s, L2 {report.l2:g}"
+    yield ""
+    yield f"{'test split':<18}{'accuracy':>9}{'macro-F1':>9}{'ECE':>7}"
+    for view, metrics in report.test.items():
+        yield f"{view:<18}{metrics.accuracy:>9.3f}{metrics.macro_f1:>9.3f}{metrics.calibration_error:>7.3f}"
+    yield f"{'most frequent label':<18}{report.majority:>8.3f}"
+    yield ""
+    yield f"written to {output}; steer with --discriminator {output}:{labels[0]}"
+
+
+def _left_out(report: TrainingReport) -> str:
+    return (
+        f"{report.duplicates} duplicates, {report.empty} empty, {report.unlabelled} without a label, "
+        f"{report.contradictory} under several labels"
+    )

@@ -1,0 +1,46 @@
+"""Which model is this? A cheap identity of weights, for heads and cached features that fit one model alone.
+
+Hashing gigabytes takes longer than training a head, so up to 64 evenly spread values of every tensor of the model's
+body (all but the language-model head) are hashed, with the tensors' names and shapes. Fine-tuning moves all of
+them; two models that agree in every sampled value but not elsewhere are taken for the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_SAMPLE = 64
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def weight_hashes(model: Any) -> dict[str, str]:
+    """Return the weights' hash as they read in float32, bfloat16 and float16.
+
+    A model that is loaded in bfloat16 has other values than the same model in float32, but they agree once both
+    are rounded to bfloat16.
+    """
+    hashes = {name: hashlib.sha256() for name in _DTYPES}
+    for name, tensor in sorted(model.base_model.named_parameters()):
+        flat = tensor.detach().flatten()
+        sample = flat[:: max(1, -(-flat.numel() // _SAMPLE))].cpu()
+        for kind, dtype in _DTYPES.items():
+            hashes[kind].update(f"{name}{tuple(tensor.shape)}".encode())
+            hashes[kind].update(sample.to(dtype).float().numpy().tobytes())
+    return {kind: value.hexdigest()[:16] for kind, value in hashes.items()}
+
+
+def same_weights(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether two results of `weight_hashes` are of one model, in whatever number format each was loaded."""
+    return any(one[kind] == other.get(kind) for kind in one)
+
+
+def public_name(model: Any) -> str:
+    """Return a model's hub id, or the last part of its folder: a card names no place on anybody's disk."""
+    name = str(model.config.name_or_path or type(model).__name__)
+    path = Path(name).expanduser()
+    return path.resolve().name if path.is_absolute() or path.is_dir() else name

@@ -1,0 +1,69 @@
+"""Does steering with a sentiment head move judges that it has never seen? The README's sentiment table.
+
+The data are split in half: a head trained on one half steers, a head trained on the other half judges, and so does
+VADER (pip install "pplm[evaluation]"), which knows words and nothing of the language model.
+
+python scripts/sentiment_table.py sentence_polarity.tsv
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from attribute_models import classify_texts, read_labelled, train_discriminator
+from pplm import InputError, SteeringConfig, generate, load_model, steering_presets
+from pplm.cli import run_command
+from pplm.cli.options import given_steering, model_options, steering_options
+from pplm.evaluation import dist_n, repeat_rate
+from pplm.resources import data_path
+
+
+@click.command()
+@click.argument("data")
+@click.option("--labels", default="positive,negative", show_default=True, help="The pleased and the displeased label.")
+@click.option("--num-prompts", default=10, show_default=True, help="Of the paper's sentiment prefixes.")
+@click.option("--num-samples", default=10, show_default=True)
+@click.option("--max-new-tokens", default=40, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@model_options
+@steering_options
+def sentiment_table(
+    data: str, labels: str, num_prompts: int, num_samples: int, max_new_tokens: int, seed: int, **options: Any
+) -> None:
+    """Print a Markdown table of what the judges say of unsteered and steered texts."""
+    try:
+        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+    except ImportError as error:
+        raise InputError('VADER is not installed; pip install -c constraints.txt -e ".[evaluation]"') from error
+    given, model_name = given_steering(options), options.pop("model_name")
+    model, tokenizer = load_model(model_name, **options)
+    texts = read_labelled(data)
+    half, other_half = texts.split((0.5,), seed)
+    guide = train_discriminator(model, tokenizer, texts.select(half), name="guide").discriminator
+    judge = train_discriminator(model, tokenizer, texts.select(other_half), name="judge").discriminator
+    prompts = data_path("prompts", "sentiment.txt").read_text(encoding="utf-8").splitlines()[:num_prompts]
+    steering = SteeringConfig.for_attributes([guide], presets=steering_presets(model), **given)
+    click.echo(f"{model_name}, {len(prompts)} prompts x {num_samples} samples, {steering}\n")
+    click.echo("| steered towards | VADER, mean | VADER > 0 | held-out head: p(positive) | repeats | dist-3 |")
+    click.echo("| --- | --- | --- | --- | --- | --- |")
+    vader = SentimentIntensityAnalyzer()
+    pleased, displeased = labels.split(",")
+    for label in (None, pleased, displeased):
+        attributes = [] if label is None else [guide.towards(label)]
+        found = generate(model, tokenizer, prompts, attributes=attributes, steering=steering, num_samples=num_samples,
+                         seed=seed, max_new_tokens=max_new_tokens, do_sample=True, top_k=10)  # fmt: skip
+        scores = [vader.polarity_scores(text.text)["compound"] for text in found]
+        judged = classify_texts(model, tokenizer, judge, [text.text for text in found])
+        probability = float(judged[:, judge.labels.index(pleased)].mean())
+        completions = [text.completion for text in found]
+        mean, above = sum(scores) / len(scores), sum(score > 0 for score in scores) / len(scores)
+        click.echo(
+            f"| {label or 'nothing'} | {mean:+.3f} | {above:.0%} | {probability:.3f} | {repeat_rate(completions):.2%} "
+            f"| {dist_n(completions, 3):.3f} |"
+        )
+
+
+if __name__ == "__main__":
+    run_command(sentiment_table)
