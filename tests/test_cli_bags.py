@@ -146,7 +146,7 @@ def test_words_of_a_single_token_are_not_reported(run, sky):
         (["--bag", "space:-1"], "the weight in 'space:-1' must be a number of at least 0"),
         (["--bag", "space:inf"], "the weight in 'space:inf'"),
         (["--avoid-bag", "space:-0.5"], "the weight in 'space:-0.5'"),
-        (["--bag", "space:nan"], "'space:nan' is neither a file nor a shipped list"),
+        (["--bag", "space:nan"], "the weight in 'space:nan'"),
         (["--bag", "space:heavy"], "'space:heavy' is neither a file nor a shipped list"),
         (["--bag", "space:"], "'space:' is neither"),
         (["--avoid-bag", "spcae"], "'spcae' is neither"),
