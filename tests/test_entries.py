@@ -12,9 +12,9 @@ from attribute_models.entries import opener_ids, spell
 def words_only():
     """A tokenizer of three whole words that knows no letters."""
     vocab = {"[UNK]": 0, "a": 1, "(": 2, "moon": 3}
-    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))  # noqa: S106
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")  # noqa: S106
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
 
 
 def spellings(tokenizer, *words, casing=True):
