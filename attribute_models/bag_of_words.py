@@ -36,6 +36,8 @@ Prefix = tuple[int, ...]
 LEAST_COMPLETION = 0.01
 """A beginning that becomes its entry less often than this is not credited. Its share of the mass would be small, but
 it is the share of pieces that are common anyway (" for" of fork), and these would rise without the words."""
+_NO_MASS = 1e-20
+"""Stands for each credited token's probability in a text after which none is credited; the log of 0 is infinite."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +213,10 @@ class BagOfWords:
                 f"{size}; make it with the model's own tokenizer"
             )
         columns = self._tables.columns.to(log_probs.device)
-        return (log_probs[:, columns] + self._tables.credit(input_ids).log()).logsumexp(-1)
+        credit = self._tables.credit(input_ids)
+        weighed = log_probs[:, columns] + credit.log()
+        # Where nothing is credited there is nothing to steer by: a constant, which has no gradient.
+        return torch.where((credit > 0).any(-1, keepdim=True), weighed, math.log(_NO_MASS)).logsumexp(-1)
 
     @cached_property
     def _tables(self) -> _CreditTables:

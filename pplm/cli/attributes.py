@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -135,7 +136,10 @@ def _split_weight(text: str) -> tuple[str, float]:
     name, colon, number = text.rpartition(":")
     if not colon or not _is_number(number):
         return text, 1.0
-    return name, float(number)
+    weight = float(number)
+    if not (math.isfinite(weight) and weight >= 0):
+        raise InputError(f"the weight in {text!r} must be a number of at least 0")
+    return name, weight
 
 
 def _discriminator(text: str, labels: str | None, any_model: bool) -> Weighted:
