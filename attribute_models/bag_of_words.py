@@ -13,7 +13,6 @@ tokens; here an entry may be any sequence of tokens. At each step these next tok
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,21 +22,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attribute_models.bag_report import BagReport
 from attribute_models.completion import completion_probabilities
+from attribute_models.credit import LEAST_COMPLETION, CreditTables
 from attribute_models.entries import Entry, opener_ids, spell
 from attribute_models.own_texts import own_texts
 from attribute_models.seed_words import neighbours
 from attribute_models.word_list import read_word_list, write_word_list
 from pplm.errors import InputError
 from pplm.interface import SteeringStep
-
-Prefix = tuple[int, ...]
-
-LEAST_COMPLETION = 0.01
-"""A beginning that becomes its entry less often than this is not credited. Its share of the mass would be small, but
-it is the share of pieces that are common anyway (" for" of fork), and these would rise without the words."""
-_NO_MASS = 1e-20
-"""Stands for each credited token's probability in a text after which none is credited; the log of 0 is infinite."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +137,8 @@ class BagOfWords:
             If there are no seeds or `size` does not fit.
 
         """
+        if isinstance(seeds, str):
+            raise InputError(f"seeds must be a list of words; got the text {seeds!r}")
         words = neighbours(seeds, model, tokenizer, size=size)
         return cls.from_words(list(words), tokenizer, name="+".join(seed.strip() for seed in seeds))
 
@@ -174,7 +169,7 @@ class BagOfWords:
 
     def report(self, model: Any = None) -> BagReport:
         """Return what became of the listed words and, given a language model, the bag's mass in its own texts."""
-        mass = None
+        mass, bag = None, self
         if model is not None:
             bag = self.for_model(model)
             texts, log_probs = own_texts(model)
@@ -187,8 +182,16 @@ class BagOfWords:
             unmatched=self.unmatched,
             spellings=len(self.entries),
             tokens=len(self._tables.columns),
+            never_begun=bag._never_begun(),
             mass=mass,
         )
+
+    def _never_begun(self) -> tuple[str, ...]:
+        if self.completions is None:
+            return ()
+        chances = zip(self.entries, self.completions, strict=True)
+        begun = {entry.word for entry, rest in chances if not rest or rest[0] >= LEAST_COMPLETION}
+        return tuple(word for word in self.words if word not in begun)
 
     def for_model(self, model: Any) -> BagOfWords:
         """Return the bag with the completion probabilities of this language model."""
@@ -201,7 +204,7 @@ class BagOfWords:
         return self._log_mass(step.input_ids, step.log_probs)
 
     def loss(self, step: SteeringStep) -> Tensor:
-        """Return -log of the probability mass on the bag: (B,), in nats."""
+        """Return -log of the probability mass on the bag: (B,), in nats; infinite where no token is credited."""
         return -self.log_mass(step)
 
     def _log_mass(self, input_ids: Tensor, log_probs: Tensor) -> Tensor:
@@ -214,124 +217,13 @@ class BagOfWords:
             )
         columns = self._tables.columns.to(log_probs.device)
         credit = self._tables.credit(input_ids)
-        weighed = log_probs[:, columns] + credit.log()
-        # Where nothing is credited there is nothing to steer by: a constant, which has no gradient.
-        return torch.where((credit > 0).any(-1, keepdim=True), weighed, math.log(_NO_MASS)).logsumexp(-1)
+        credited = (credit > 0).any(-1)
+        # Masked before the sum: the log of a row of zeros would give its neighbours' gradient nothing but NaN.
+        weighed = torch.where(credited[:, None], log_probs[:, columns] + credit.log(), 0.0)
+        return torch.where(credited, weighed.logsumexp(-1), -torch.inf)
 
     @cached_property
-    def _tables(self) -> _CreditTables:
+    def _tables(self) -> CreditTables:
         # Kept for later, when gradients may be wanted that tensors of a caller's inference mode cannot have.
         with torch.inference_mode(False):
-            return _CreditTables.of(self.entries, self.openers, self.completions)
-
-
-@dataclass(frozen=True)
-class BagReport:
-    """What a tokenizer, and if asked a language model, makes of a bag.
-
-    Attributes
-    ----------
-    name
-        Of the bag.
-    words
-        How many words and phrases are in it.
-    long_words
-        Those that are no single token in any spelling, and are therefore matched piece by piece.
-    unmatched
-        Words that were listed and that the tokenizer cannot spell.
-    spellings, tokens
-        How many spellings the words have, and how many different tokens these use.
-    mass
-        Mean probability, in the unsteered model's own texts, that the next token is a credited one, its credit
-        included; None if no model was asked.
-
-    """
-
-    name: str
-    words: int
-    long_words: tuple[str, ...]
-    unmatched: tuple[str, ...]
-    spellings: int
-    tokens: int
-    mass: float | None = None
-
-    def __str__(self) -> str:
-        """Return one line for people."""
-        text = f"bag {self.name}: {self.words} words"
-        if self.long_words:
-            text += f", {len(self.long_words)} of them of several tokens, matched piece by piece"
-        if self.unmatched:
-            text += f", {len(self.unmatched)} cannot be spelt and are left out: {', '.join(self.unmatched)}"
-        if self.mass is not None:
-            text += f"; unsteered mass {self.mass:.2%}"
-        return text
-
-
-@dataclass(frozen=True, eq=False)
-class _CreditTables:
-    """Which tokens are credited after which beginnings; K tokens in all, one column each.
-
-    Attributes
-    ----------
-    columns
-        (K,) token ids.
-    anywhere, after_opener
-        (K,) credits of beginnings: in any place, and in addition after an opener.
-    openers
-        Token ids of openers.
-    continuing
-        By length n and whether they only count after an opener: beginnings (P, n) that the text may end with, and the
-        credits (P, K) each of them gives.
-
-    """
-
-    columns: Tensor
-    anywhere: Tensor
-    after_opener: Tensor
-    openers: Tensor
-    continuing: Mapping[tuple[int, bool], tuple[Tensor, Tensor]]
-
-    @classmethod
-    def of(
-        cls, entries: Sequence[Entry], openers: Sequence[int], completions: Sequence[Sequence[float]] | None
-    ) -> _CreditTables:
-        columns = sorted({token for entry in entries for token in entry.token_ids})
-        index = {token: column for column, token in enumerate(columns)}
-        rows: dict[tuple[Prefix, bool], Tensor] = defaultdict(lambda: torch.zeros(len(columns)))
-        for number, entry in enumerate(entries):
-            last = len(entry.token_ids) - 1
-            for position, token in enumerate(entry.token_ids):
-                rest = 1.0 if position == last else completions[number][position] if completions else 0.0
-                if rest < LEAST_COMPLETION:
-                    continue
-                rows[entry.token_ids[:position], entry.after_opener][index[token]] += entry.weight * rest
-        by_length: dict[tuple[int, bool], list[Prefix]] = defaultdict(list)
-        for prefix, after_opener in rows:
-            by_length[len(prefix), after_opener].append(prefix)
-        continuing = {
-            (length, opens): (torch.tensor(prefixes), torch.stack([rows[prefix, opens] for prefix in prefixes]))
-            for (length, opens), prefixes in by_length.items()
-            if length
-        }
-        return cls(
-            torch.tensor(columns),
-            rows[(), False],
-            rows[(), True],
-            torch.tensor(openers, dtype=torch.long),
-            continuing,
-        )
-
-    def credit(self, input_ids: Tensor) -> Tensor:
-        """Return the credits (B, K), at most 1, of the next token after each text (B, T)."""
-        device = input_ids.device
-        width = input_ids.shape[1]
-        opened = torch.isin(input_ids, self.openers.to(device))  # (B, T)
-        credit = self.anywhere.to(device) + opened[:, -1:] * self.after_opener.to(device)
-        for (length, after_opener), (prefixes, credits_after) in self.continuing.items():
-            if length > width:
-                continue
-            matches = (input_ids[:, None, -length:] == prefixes.to(device)).all(-1)
-            if after_opener and length < width:  # the start of a text opens a word as well
-                matches &= opened[:, -length - 1, None]
-            credit = credit + matches.float() @ credits_after.to(device)
-        return credit.clamp(max=1.0)
+            return CreditTables.of(self.entries, self.openers, self.completions)

@@ -40,10 +40,12 @@ class Avoid:
         return self if adapt is None else replace(self, attribute=adapt(model))
 
     def loss(self, step: SteeringStep) -> Tensor:
-        """Return -log(1 - p): (B,), in nats."""
-        own = self.attribute.loss(step).clamp(min=SMALLEST_LOSS)
+        """Return -log(1 - p): (B,), in nats; infinite where the avoided attribute cannot act."""
+        own = self.attribute.loss(step)
+        acts = own.isfinite()
+        own = torch.where(acts, own, 1.0).clamp(min=SMALLEST_LOSS)
         # log(1 - exp(-x)), by the form that is exact for small x and the one that is exact for large x.
         small = own < math.log(2)
         exact_small = torch.log(-torch.expm1(-torch.where(small, own, 1.0)))
         exact_large = torch.log1p(-torch.exp(-torch.where(small, 1.0, own)))
-        return -torch.where(small, exact_small, exact_large)
+        return torch.where(acts, -torch.where(small, exact_small, exact_large), torch.inf)

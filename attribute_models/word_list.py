@@ -6,6 +6,7 @@ A list is UTF-8 text: one word or phrase a line, optionally a tab and a weight, 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pplm.errors import InputError
 from pplm.resources import data_path, local_path, shipped_names
 
 _FOLDER = "bags_of_words"
+_COMMENT = re.compile(r"(?:^|\s)#.*")  # a number sign inside a word, as in c#, is part of it
 
 
 def read_word_list(name_or_path: str | Path) -> dict[str, float]:
@@ -39,7 +41,7 @@ def read_word_list(name_or_path: str | Path) -> dict[str, float]:
         raise InputError(f"word list {path} cannot be read: {error.strerror}") from error
     words: dict[str, float] = {}
     for number, line in enumerate(text.splitlines(), start=1):
-        content = line.split("#", 1)[0].strip()
+        content = _COMMENT.sub("", line).strip()
         if not content:
             continue
         word, _, weight_text = content.partition("\t")

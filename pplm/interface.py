@@ -64,7 +64,10 @@ class AttributeModel(Protocol):
     """
 
     def loss(self, step: SteeringStep) -> Tensor:
-        """Return -log p(attribute | text) or anything else to be lowered, one number a sample: (B,)."""
+        """Return -log p(attribute | text) or anything else to be lowered, one number a sample: (B,).
+
+        Infinity says that the model has no way to act on a sample at this token; the sample is left to the others.
+        """
         ...
 
 

@@ -56,7 +56,9 @@ class TextObjective:
     Attributes
     ----------
     attribute_losses
-        One (A, B) tensor a call: the unweighted loss of each attribute model.
+        One (A, B) tensor a call: the unweighted loss of each attribute model, NaN where it cannot act.
+    steered
+        (B,) bool: the samples that any attribute model can act on.
     gradient_cosines
         (A, A, B): cosine between the attribute models' gradients on the window at the first call; below 0 two
         attributes pull against each other. None with a single attribute model.
@@ -70,6 +72,7 @@ class TextObjective:
     horizon_length: int
     attribute_losses: list[Tensor] = field(default_factory=list)
     gradient_cosines: Tensor | None = None
+    steered: Tensor | None = None
 
     def __call__(self, window: State) -> tuple[Tensor, Tensor]:
         """Run the model over the older history and the moved window."""
@@ -91,9 +94,15 @@ class TextObjective:
         losses = torch.stack([attribute.loss(step) for attribute in self.attributes])
         if len(self.attributes) > 1 and not self.attribute_losses:
             self.gradient_cosines = _gradient_cosines(losses, window)
-        self.attribute_losses.append(losses.detach())
+        # An infinite loss has no gradient: the attribute model cannot act here. Where none can, the KL is left out
+        # too; its gradient would be rounding noise, which the core would normalise to a whole step.
+        acts = losses.detach().isfinite()
+        self.attribute_losses.append(losses.detach().masked_fill(~acts, torch.nan))
+        self.steered = acts.any(0)
         weights = losses.new_tensor([attribute.weight for attribute in self.attributes])
-        return (weights[:, None] * losses).sum(0), kl_divergence(last.logits, self.text.logits)
+        attribute_loss = torch.where(acts, weights[:, None] * losses, 0.0).sum(0)
+        divergence = torch.where(self.steered, kl_divergence(last.logits, self.text.logits), 0.0)
+        return attribute_loss, divergence
 
 
 def _gradient_cosines(losses: Tensor, window: State) -> Tensor:

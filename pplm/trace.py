@@ -16,7 +16,7 @@ class SteeringTrace:
     """Losses and norms of every new token, before each iteration's update.
 
     N new tokens, I iterations, A attribute models, G layers, B samples. Entries are NaN where a sample was not
-    steered: past `grad_length`, or before it had any history.
+    steered: past `grad_length`, before it had any history, or where no attribute model could act.
 
     Attributes
     ----------
@@ -55,7 +55,8 @@ class TraceRecorder:
     _tokens: list[tuple[Tensor, ...]] = field(default_factory=list)
 
     def steered(self, result: Steered, objective: TextObjective, has_history: Tensor) -> None:
-        """Record a steered token; rows without history (B,) did not take part."""
+        """Record a steered token; rows without history (B,), or that no attribute model acts on, took no part."""
+        took_part = has_history if objective.steered is None else has_history & objective.steered
         losses, cosines = objective.attribute_losses, objective.gradient_cosines
         like = result.divergence
         entry = (
@@ -65,7 +66,7 @@ class TraceRecorder:
             result.gradient_norms,
             self._missing(like, len(self.names), len(self.names)) if cosines is None else cosines,
         )
-        self._tokens.append(tuple(t.masked_fill(~has_history, torch.nan) for t in entry))
+        self._tokens.append(tuple(t.masked_fill(~took_part, torch.nan) for t in entry))
 
     def unsteered(self, like: Tensor) -> None:
         """Record a token that was not steered, on the device of `like`."""

@@ -58,7 +58,7 @@ def test_decoding_knows_neither_generation_nor_files():
 
 
 def test_attribute_models_use_the_interface_and_not_the_machinery():
-    allowed = {"interface", "errors", "resources", "pooling", "models"}
+    allowed = {"interface", "errors", "resources", "pooling", "models", "encoding", "fingerprint"}
     found = set().union(*(of_pplm(path) for path in modules("attribute_models")))
     assert "interface" in found
     assert found <= allowed

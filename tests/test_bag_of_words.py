@@ -50,7 +50,7 @@ def credit(bag, ids, token, size=None):
 @pytest.fixture
 def every_beginning(monkeypatch):
     """Credit beginnings however seldom they are completed, which the tiny model almost never does."""
-    monkeypatch.setattr("attribute_models.bag_of_words.LEAST_COMPLETION", 0.0)
+    monkeypatch.setattr("attribute_models.credit.LEAST_COMPLETION", 0.0)
 
 
 def rest(model, sequence, after):
@@ -149,13 +149,13 @@ def test_the_loss_of_a_nearly_impossible_bag_is_large_and_finite():
     assert gradient.isfinite().all()
 
 
-def test_a_text_where_nothing_is_credited_has_a_finite_loss_and_no_gradient(gpt2, tokenizer):
+def test_a_text_where_nothing_is_credited_has_an_infinite_loss_and_no_gradient(gpt2, tokenizer):
     bag = BagOfWords.from_words(["quixotic zebra jumps vexing foxes while wizards brew"], tokenizer).for_model(gpt2)
     for attribute in (bag, Avoid(bag)):
         logits = random_logits(2, 272).requires_grad_()
         loss = attribute.loss(step(logits, [tokenizer.encode("b the"), tokenizer.encode("quixo")]))
         (gradient,) = torch.autograd.grad(loss.sum(), logits)
-        assert loss.isfinite().all()
+        assert loss.isinf().all()
         assert gradient.eq(0).all()
 
 
@@ -163,10 +163,7 @@ def test_a_text_where_nothing_is_credited_has_a_finite_loss_and_no_gradient(gpt2
     "kl_scale",
     [
         0.0,
-        pytest.param(
-            0.01,
-            marks=pytest.mark.xfail(strict=True, reason="the KL's rounding noise is normalised to a whole step"),
-        ),
+        0.01,
     ],
 )
 def test_a_text_where_nothing_is_ever_credited_is_the_unsteered_one(gpt2, tokenizer, kl_scale):

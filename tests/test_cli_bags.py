@@ -132,7 +132,7 @@ def test_words_of_several_tokens_are_reported_on_stderr(run, tmp_path):
     (tmp_path / "mixed.txt").write_text("moon\nzebra\nsun sea\n")
     _, out, err, _ = run("--bag", tmp_path / "mixed.txt", "--avoid-bag", tmp_path / "mixed.txt")
     line = "bag mixed: 3 words, 2 of them of several tokens, matched piece by piece"
-    assert err.splitlines().count(line) == 2
+    assert [text.startswith(line) for text in err.splitlines()] == [True, True]
     assert "piece by piece" not in out
 
 

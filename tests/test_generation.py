@@ -288,7 +288,7 @@ def test_an_assistant_model_is_refused(gpt2, tokenizer):
 
 def test_a_discriminator_of_another_width_is_refused_with_both_widths(gpt2, tokenizer):
     wide = Discriminator.from_weights(torch.ones(2, 48), torch.zeros(2), ["a", "b"], "a", name="wide")
-    with pytest.raises(InputError, match=r"wide was trained on .* width 48, the model's are 32"):
+    with pytest.raises(InputError, match=r"wide was made for another model, .* of width 48; .* 32 wide"):
         run(gpt2, tokenizer, attributes=[wide])
 
 

@@ -165,3 +165,16 @@ def test_freezing_gives_back_the_model_itself():
     assert pplm.freeze(layer) is layer
     assert not layer.training
     assert not layer.weight.requires_grad
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once_and_told_in_one_line(monkeypatch):
+    asked = []
+
+    def no_network(self, name, **options):
+        asked.append(name)
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", no_network)
+    with pytest.raises(InputError, match="'someone/nowhere-to-be-found': .*not in the local cache.*cannot be reached"):
+        pplm.load_model("someone/nowhere-to-be-found")
+    assert asked == ["someone/nowhere-to-be-found"]

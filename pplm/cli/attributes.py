@@ -105,13 +105,16 @@ def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any) -> list
         raise InputError(f"--save-bag {choice.save_bag} needs one --bag-from; got {len(choice.bag_from)}")
     for seeds in choice.bag_from:
         bag = BagOfWords.from_seeds(seeds.split(","), model, tokenizer, size=choice.bag_size)
+        if choice.bag_weights != "listed":
+            words = _weigh(bag.weights, choice.bag_weights, model, tokenizer)
+            bag = BagOfWords.from_words(words, tokenizer, name=bag.name)
         click.echo(f"bag from {seeds}: {' '.join(bag.words)}", err=True)
         if choice.save_bag is not None:
             bag.save(choice.save_bag)
         bags.append(bag)
         attributes.append((bag, 1.0))
     for bag in bags:
-        report = bag.report()
+        report = bag.for_model(model).report()
         if report.long_words or report.unmatched:
             click.echo(str(report), err=True)
     return attributes + [_discriminator(text, choice.labels, choice.any_model) for text in choice.discriminators]

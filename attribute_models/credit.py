@@ -1,0 +1,89 @@
+"""Which next tokens a bag of words credits after a text, and how much: the tables behind `BagOfWords`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attribute_models.entries import Entry
+
+Prefix = tuple[int, ...]
+
+LEAST_COMPLETION = 0.01
+"""A beginning that becomes its entry less often than this is not credited. Its share of the mass would be small, but
+it is the share of pieces that are common anyway (" for" of fork), and these would rise without the words."""
+
+
+@dataclass(frozen=True, eq=False)
+class CreditTables:
+    """Which tokens are credited after which beginnings; K tokens in all, one column each.
+
+    Attributes
+    ----------
+    columns
+        (K,) token ids.
+    anywhere, after_opener
+        (K,) credits of beginnings: in any place, and in addition after an opener.
+    openers
+        Token ids of openers.
+    continuing
+        By length n and whether they only count after an opener: beginnings (P, n) that the text may end with, and the
+        credits (P, K) each of them gives.
+
+    """
+
+    columns: Tensor
+    anywhere: Tensor
+    after_opener: Tensor
+    openers: Tensor
+    continuing: Mapping[tuple[int, bool], tuple[Tensor, Tensor]]
+
+    @classmethod
+    def of(
+        cls, entries: Sequence[Entry], openers: Sequence[int], completions: Sequence[Sequence[float]] | None
+    ) -> CreditTables:
+        """Tabulate the entries' credits; without completion probabilities beginnings earn nothing."""
+        columns = sorted({token for entry in entries for token in entry.token_ids})
+        index = {token: column for column, token in enumerate(columns)}
+        rows: dict[tuple[Prefix, bool], Tensor] = defaultdict(lambda: torch.zeros(len(columns)))
+        for number, entry in enumerate(entries):
+            last = len(entry.token_ids) - 1
+            for position, token in enumerate(entry.token_ids):
+                rest = 1.0 if position == last else completions[number][position] if completions else 0.0
+                if rest < LEAST_COMPLETION:
+                    continue
+                rows[entry.token_ids[:position], entry.after_opener][index[token]] += entry.weight * rest
+        by_length: dict[tuple[int, bool], list[Prefix]] = defaultdict(list)
+        for prefix, after_opener in rows:
+            by_length[len(prefix), after_opener].append(prefix)
+        continuing = {
+            (length, opens): (torch.tensor(prefixes), torch.stack([rows[prefix, opens] for prefix in prefixes]))
+            for (length, opens), prefixes in by_length.items()
+            if length
+        }
+        return cls(
+            torch.tensor(columns),
+            rows[(), False],
+            rows[(), True],
+            torch.tensor(openers, dtype=torch.long),
+            continuing,
+        )
+
+    def credit(self, input_ids: Tensor) -> Tensor:
+        """Return the credits (B, K), at most 1, of the next token after each text (B, T)."""
+        device = input_ids.device
+        width = input_ids.shape[1]
+        opened = torch.isin(input_ids, self.openers.to(device))  # (B, T)
+        credit = self.anywhere.to(device) + opened[:, -1:] * self.after_opener.to(device)
+        for (length, after_opener), (prefixes, credits_after) in self.continuing.items():
+            if length > width:
+                continue
+            matches = (input_ids[:, None, -length:] == prefixes.to(device)).all(-1)
+            if after_opener and length < width:  # the start of a text opens a word as well
+                matches &= opened[:, -length - 1, None]
+            credit = credit + matches.float() @ credits_after.to(device)
+        return credit.clamp(max=1.0)
