@@ -137,7 +137,8 @@ class SteeringConfig:
         ----------
         attributes
             Attribute models, or (model, weight) pairs. A model says which preset it wants in `steering_preset`
-            ("bag_of_words" when it says nothing). A mixture takes the discriminator's, as in the paper.
+            ("bag_of_words" when it says nothing). A mixture of both kinds takes the discriminator's, as in the paper,
+            changed by what a model's own presets say of a "mixture".
         presets
             Settings by preset name: the paper's, or a model's own (`pplm.steering_presets(model)`).
         **overrides
@@ -147,7 +148,8 @@ class SteeringConfig:
         models = [item[0] if isinstance(item, tuple) else item for item in attributes]
         wanted = {getattr(model, "steering_preset", "bag_of_words") for model in models}
         name = "discriminator" if "discriminator" in wanted else "bag_of_words"
-        return cls(**{**PAPER_PRESETS[name], **presets.get(name, {}), **overrides})
+        mixture = presets.get("mixture", {}) if len(wanted) > 1 else {}
+        return cls(**{**PAPER_PRESETS[name], **presets.get(name, {}), **mixture, **overrides})
 
 
 def _check_type(name: str, value: Any, kind: Any) -> None:

@@ -22,7 +22,8 @@ EMBEDDED_MODEL = "gpt2-mini"
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 PRESETS_FILE = "steering.json"
-"""A model folder may hold its own settings in this file: `{"bag_of_words": {"step_size": ...}, ...}`."""
+"""A model folder may hold its own settings in this file: `{"bag_of_words": {"step_size": ...}, "discriminator": ...,
+"mixture": ...}`, each over the paper's."""
 
 
 def load_model(

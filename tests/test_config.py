@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -157,3 +158,13 @@ def test_the_paper_s_presets_cannot_be_changed():
 def test_every_setting_explains_itself():
     for field in dataclasses.fields(SteeringConfig):
         assert len(setting_help(field.name)) > 20
+
+
+def test_a_model_s_own_mixture_changes_its_discriminator_preset_for_both_kinds_together_alone():
+    head, bag = SimpleNamespace(steering_preset="discriminator"), SimpleNamespace()
+    presets = {"discriminator": {"step_size": 0.2, "kl_scale": 0.5}, "mixture": {"step_size": 0.07}}
+    mixed = SteeringConfig.for_attributes([bag, head], presets=presets)
+    assert (mixed.step_size, mixed.kl_scale, mixed.num_iterations) == (0.07, 0.5, 10)
+    assert SteeringConfig.for_attributes([head, head], presets=presets).step_size == 0.2
+    assert SteeringConfig.for_attributes([bag, bag], presets=presets).step_size == 0.03
+    assert SteeringConfig.for_attributes([bag, head], presets=presets, step_size=1.0).step_size == 1.0
