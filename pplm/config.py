@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -168,8 +168,3 @@ def _check_range(name: str, value: float, low: float, high: float = math.inf) ->
     if not low <= value <= high or value > sys.float_info.max:
         wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
         raise InputError(f"{name} must be finite and {wanted}; got {value}")
-
-
-def setting_help(name: str) -> str:
-    """Return the explanation of one field of `SteeringConfig`."""
-    return next(f.metadata["help"] for f in fields(SteeringConfig) if f.name == name)
