@@ -357,3 +357,23 @@ def test_the_script_of_a_checkout_is_the_same_command_with_text_on_stdout_alone(
     assert [line.split("]")[0] for line in done.stdout.splitlines() if line] == ["[unsteered 1", "[steered 1"]
     assert "Warning" not in done.stderr
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needle"),
+    [
+        ((" ", "--bag", "space"), "prompt"),
+        ((PROMPT, "--bag", "space", "--max-new-tokens", 100_000), "positions"),
+        ((PROMPT, "--bag", "space", "--seed", -5), "--seed"),
+        ((PROMPT, "--bag", "space", "--discriminator", "nothing:good"), "nothing"),
+        ((PROMPT, "--bag", "space", "--bag", "nothing"), "nothing"),
+    ],
+)
+def test_an_error_stands_alone_without_a_bag_s_report_or_a_seed_before_it(run, arguments, needle):
+    assert_one_line(run(*arguments), needle)
+
+
+def test_without_an_attribute_the_texts_are_said_to_be_unsteered(run):
+    _, out, err = run(PROMPT, "--seed", 0, "--max-new-tokens", 2, "--num-samples", 1)
+    assert "no attribute given" in err
+    assert "[unsteered 1]" in out

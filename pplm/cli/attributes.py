@@ -20,7 +20,7 @@ from attribute_models import (
 )
 from pplm.cli.options import Command
 from pplm.errors import InputError
-from pplm.interface import AttributeModel
+from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 
 Weighted = tuple[AttributeModel, float]
 
@@ -98,7 +98,7 @@ def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any) -> list
         for text in texts:
             name, weight = _split_weight(text)
             words = _weigh(read_word_list(name), choice.bag_weights, model, tokenizer)
-            bag = BagOfWords.from_words(words, tokenizer, name=Path(name).stem)
+            bag = BagOfWords.from_words(words, tokenizer, name=Path(name).stem).for_model(model)
             bags.append(bag)
             attributes.append((Avoid(bag) if avoid else bag, weight))
     if choice.save_bag is not None and len(choice.bag_from) != 1:
@@ -111,13 +111,15 @@ def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any) -> list
         click.echo(f"bag from {seeds}: {' '.join(bag.words)}", err=True)
         if choice.save_bag is not None:
             bag.save(choice.save_bag)
-        bags.append(bag)
-        attributes.append((bag, 1.0))
-    for bag in bags:
-        report = bag.for_model(model).report()
+        bags.append(bag.for_model(model))
+        attributes.append((bags[-1], 1.0))
+    attributes += [_discriminator(text, choice.labels, choice.any_model) for text in choice.discriminators]
+    bound = bind_attributes(weigh_attributes(attributes), model)
+    for bag in bags:  # told once nothing can be wrong any more
+        report = bag.report()
         if report.long_words or report.unmatched:
             click.echo(str(report), err=True)
-    return attributes + [_discriminator(text, choice.labels, choice.any_model) for text in choice.discriminators]
+    return [(attribute.model, attribute.weight) for attribute in bound]
 
 
 def bag_words(attributes: Sequence[Weighted]) -> set[str]:

@@ -20,9 +20,11 @@ from transformers import StoppingCriteria
 from pplm.cli.attributes import attribute_options, bag_words, load_attributes, take_choice
 from pplm.cli.options import given_steering, model_options, steering_options
 from pplm.config import SteeringConfig
+from pplm.encoding import encode_prompt
 from pplm.errors import InputError
 from pplm.generation import Generation, generate
 from pplm.interface import weigh_attributes
+from pplm.limits import check_length
 from pplm.models import load_model, steering_presets
 
 _SAMPLING = ("top_k", "top_p", "temperature")
@@ -82,13 +84,18 @@ def generate_command(
     or --num-iterations.
     """  # fmt: skip
     choice = take_choice(options)
+    if options["seed"] is not None and options["seed"] < 0:
+        raise InputError(f"--seed must be at least 0; got {options['seed']}")
     given = given_steering(options)
     SteeringConfig(**given)  # wrong values are told before a model is loaded
     sampling = _sampling(options)
     counts = _sample_counts(options)
     _check_output(output)
     model, tokenizer = load_model(model_name, device=device, dtype=dtype)
+    _check_prompts(model, tokenizer, prompts, options, given)
     attributes = load_attributes(choice, model, tokenizer)
+    if not attributes:
+        click.echo("no attribute given (--bag, --discriminator, ...): the texts are unsteered", err=True)
     steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model), **given)
     seed = options["seed"]
     if seed is None:
@@ -153,6 +160,14 @@ def _sample_counts(options: dict[str, Any]) -> tuple[int, int]:
     if options["greedy"] and max(steered, unsteered) > 1:
         raise InputError(f"--greedy gives one text a prompt; leave out --num-samples {max(steered, unsteered)}")
     return (0 if options["no_unsteered"] else unsteered), steered
+
+
+def _check_prompts(
+    model: Any, tokenizer: Any, prompts: Sequence[str], options: dict[str, Any], given: dict[str, Any]
+) -> None:
+    """Refuse what cannot be continued before anything else is said about it."""
+    longest = max(len(encode_prompt(model, tokenizer, prompt, bos=not options["no_bos"])) for prompt in prompts)
+    check_length(model, longest, longest + options["max_new_tokens"], given.get("horizon_length", 1))
 
 
 def _check_output(path: Path | None) -> None:

@@ -73,6 +73,9 @@ def train_command(data: str, output: str, model_name: str, device: str, dtype: A
     seconds. Prints how good the head is on texts it has not seen. Try it with `pplm classify`, steer with
     `pplm generate --discriminator DIR:LABEL`. Several devices: `accelerate launch scripts/train_discriminator.py`.
     """
+    import datasets  # slow to import, and no other command needs it
+
+    datasets.disable_progress_bars()  # its own, about reading a file; ours shows the model's reading
     check_replaceable(output, HEAD_FILES)
     config = TrainingConfig(
         validation_fraction=options["validation_fraction"],
