@@ -1,0 +1,39 @@
+"""Start a model's token embeddings from another model's: words that were near each other there are so here.
+
+Each of our tokens is written with the other tokenizer; the mean of those pieces' embeddings is its place in the
+other space, and the principal components of all places are as much of that space as fits our width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def borrowed_embeddings(tokenizer: Any, other_model: Any, other_tokenizer: Any, *, width: int, std: float) -> Tensor:
+    """Return initial embeddings (V, D) with elements of standard deviation `std`.
+
+    Parameters
+    ----------
+    tokenizer
+        Of the model to start, V tokens.
+    other_model, other_tokenizer
+        Where the embeddings come from.
+    width
+        D; where it is more than the other model's, the rest is random.
+    std
+        What GPT-2 initialises embeddings with (0.02); the borrowed ones are scaled to it.
+
+    """
+    source = other_model.get_input_embeddings().weight.detach().float().cpu()
+    words = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    pieces = other_tokenizer(words, add_special_tokens=False).input_ids
+    places = torch.stack([source[ids].mean(0) if ids else source.mean(0) for ids in pieces])
+    places = places - places.mean(0)
+    _, _, directions = torch.linalg.svd(places, full_matrices=False)
+    kept = places @ directions[:width].T
+    embeddings = torch.randn(len(words), width) * std
+    embeddings[:, : kept.shape[1]] = kept / kept.std() * std
+    return embeddings

@@ -1,0 +1,93 @@
+"""What is trained and how, in two frozen objects that validate themselves; the defaults are the embedded model's."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+from pplm.errors import InputError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def _setting(default: Any, low: float, help_text: str, high: float = math.inf) -> Any:
+    """Return a field that carries its range and its explanation, which the command line shows."""
+    return field(default=default, metadata={"low": low, "high": high, "help": help_text})
+
+
+class _Checked:
+    """Checks every field against the range that it carries."""
+
+    def __post_init__(self) -> None:
+        kinds = get_type_hints(type(self))
+        for item in fields(self):  # type: ignore[arg-type]
+            value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
+            choices = get_args(kinds[item.name]) if item.metadata["low"] is None else ()
+            if choices:
+                if value not in choices:
+                    raise InputError(f"{item.name} must be one of {', '.join(choices)}; got {value!r}")
+            elif value is not None and not (math.isfinite(value) and low <= value <= high):
+                wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+                raise InputError(f"{item.name} must be {wanted}; got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture(_Checked):
+    """The shape of a GPT-2 that starts from nothing.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range or `num_heads` does not divide `width`.
+    """
+
+    num_layers: int = _setting(6, 1, "Transformer blocks.")
+    width: int = _setting(320, 2, "Length of a hidden state, a multiple of num_heads.")
+    num_heads: int = _setting(5, 1, "Attention heads a block.")
+    num_positions: int = _setting(512, 8, "Longest text in tokens that the model can read.")
+    vocab_size: int = _setting(12288, 257, "Tokens of the byte-level BPE tokenizer, the end-of-text token included.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % self.num_heads:
+            raise InputError(f"width must be a multiple of num_heads ({self.num_heads}); got {self.width}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(_Checked):
+    """How long, how fast and in what pieces a model is trained.
+
+    Progress runs from 0 to 1 over the budget: `steps` optimizer steps, or `minutes` of training time (time spent
+    on resumed runs adds up). Exactly one of the two is given.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range, or not exactly one budget is given.
+    """
+
+    minutes: float | None = _setting(None, 0, "Budget in minutes of wall-clock training time.")
+    steps: int | None = _setting(None, 1, "Budget in optimizer steps; reproducible on any machine.")
+    muon_lr: float = _setting(0.02, 0, "Peak learning rate of Muon, for the body's matrices.")
+    adamw_lr: float = _setting(1e-3, 0, "Peak learning rate of AdamW, for everything else.")
+    weight_decay: float = _setting(0.0, 0, "Of both optimizers, for matrices (0 turns it off).")
+    warmup_steps: int = _setting(60, 0, "Steps over which the learning rate rises (0 starts at the peak).")
+    plateau: float = _setting(0.45, 0, "Progress at which the learning rate begins to fall linearly.", 1)
+    final_lr: float = _setting(0.02, 0, "Share of the peak learning rate that is left at the end.", 1)
+    tokens_per_step: int = _setting(4096, 1, "Tokens an optimizer step in the first half of the budget.")
+    late_tokens_per_step: int = _setting(8192, 1, "Tokens an optimizer step in the second half.")
+    micro_batch_tokens: int = _setting(4096, 1, "Tokens that one process reads at once; lower it if memory runs out.")
+    block_length: int = _setting(256, 1, "Positions of a training block; full length in the last tenth of the budget.")
+    max_grad_norm: float = _setting(1.0, 0, "Gradients are shortened to this norm (0 leaves them).")
+    precision: Precision = _setting("auto", None, "Numbers of the passes: auto times both and takes the faster.")  # type: ignore[arg-type]
+    validation_fraction: float = _setting(0.005, 0, "Share of documents held out where no file is given.", 0.5)
+    checkpoint_minutes: float = _setting(5.0, 0, "Minutes between checkpoints (0 writes one after every step).")
+    seed: int = _setting(0, 0, "Of the initial weights and the order of the blocks.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.minutes is None) == (self.steps is None):
+            raise InputError(
+                f"give a budget as either minutes or steps; got minutes={self.minutes}, steps={self.steps}"
+            )
