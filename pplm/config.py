@@ -102,6 +102,14 @@ class SteeringConfig:
     grad_length: int = _setting(
         10_000, "Only this many new tokens are steered, the rest follow from them (>= 0; 0 steers none)."
     )
+    steer_every: int = _setting(
+        1, "Steer every so many new tokens (>= 1); the others follow from the moved history. 2 nearly halves the cost."
+    )
+    skip_below: float = _setting(
+        0.0,
+        "Leave a sample alone at a token where its attribute loss is below this already, or where no attribute can act "
+        "(nats, >= 0; 0 skips none). Saves the iterations where the attribute is strong.",
+    )
     norm_rule: NormRule = _setting(
         "running_max",
         "Divide gradients by the largest norm so far in this text (running_max, the paper's for bags) or by their own "
@@ -112,11 +120,12 @@ class SteeringConfig:
         """Check every field against its type and range."""
         for name, kind in get_type_hints(type(self)).items():
             _check_type(name, getattr(self, name), kind)
-        for name in ("step_size", "kl_scale", "num_iterations", "window_length", "grad_length"):
+        for name in ("step_size", "kl_scale", "num_iterations", "window_length", "grad_length", "skip_below"):
             _check_range(name, getattr(self, name), 0)
         _check_range("gamma", self.gamma, 0, 2)
         _check_range("gm_scale", self.gm_scale, 0, 1)
         _check_range("horizon_length", self.horizon_length, 1)
+        _check_range("steer_every", self.steer_every, 1)
 
     @property
     def moves(self) -> bool:

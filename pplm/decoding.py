@@ -127,12 +127,13 @@ class SteeredDecoding:
         has_eos = any(hasattr(criterion, "eos_token_id") for criterion in stopping_criteria)
         unfinished = torch.ones_like(text.input_ids[:, 0])
         lengths = torch.zeros_like(unfinished)
+        present = torch.arange(len(unfinished), device=unfinished.device)
         scores: tuple[Tensor, ...] | None = () if config.return_dict_in_generate and config.output_scores else None
         logits: tuple[Tensor, ...] | None = () if config.return_dict_in_generate and config.output_logits else None
         if self.streamer is not None:
             self.streamer.put(text.input_ids.cpu())
         while True:
-            fused = text.next_logits()
+            fused = text.next_logits(present)
             token_scores = logits_processor(text.input_ids, fused)
             scores = None if scores is None else (*scores, token_scores)
             logits = None if logits is None else (*logits, fused)
@@ -144,9 +145,9 @@ class SteeredDecoding:
             text.append(tokens)
             lengths = lengths + unfinished
             unfinished = unfinished & ~stopping_criteria(text.input_ids, scores)
-            if not unfinished.any():
+            present = unfinished.nonzero()[:, 0]
+            if len(present) == 0:
                 break
-            text.read_last()
         if self.streamer is not None:
             self.streamer.end()
         if not config.return_dict_in_generate:
@@ -155,7 +156,7 @@ class SteeredDecoding:
             sequences=text.input_ids,
             scores=scores,
             logits=logits,
-            past_key_values=text.model_kwargs["past_key_values"],
+            past_key_values=text.unsteered_cache(),
             lengths=lengths,
             steering=text.recorder.trace(),
         )

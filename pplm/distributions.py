@@ -20,8 +20,11 @@ def kl_divergence(logits: Tensor, reference_logits: Tensor) -> Tensor:
         (B,), in nats.
 
     """
-    log_p = logits.log_softmax(-1)
-    log_r = reference_logits.log_softmax(-1)
+    return kl_from_log_probs(logits.log_softmax(-1), reference_logits.log_softmax(-1))
+
+
+def kl_from_log_probs(log_p: Tensor, log_r: Tensor) -> Tensor:
+    """KL(p || r) per row from log-probabilities (B, V): (B,), in nats; see `kl_divergence`."""
     excluded = log_p.isneginf()
     # The difference is masked before it is formed: -inf minus -inf would poison the gradient with NaN.
     difference = log_p.masked_fill(excluded, 0.0) - log_r.masked_fill(excluded, 0.0)

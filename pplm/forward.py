@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import Cache
 
-from pplm.kv_cache import History, cache_of, history_of
+from pplm.kv_cache import KeyValueBuffer
 
 ModelInputs = Mapping[str, Any]
 
@@ -28,24 +29,31 @@ class LastToken:
         (B, V) float32, of the token to come.
     hidden_state
         (B, D), last layer, as it enters the language-model head.
-    history
-        Keys and values including the token just fed.
 
     """
 
     logits: Tensor
     hidden_state: Tensor
-    history: History
+
+    @classmethod
+    def of(cls, outputs: Any) -> LastToken:
+        """Take the last position of a model's outputs."""
+        return cls(outputs.logits[:, -1].float(), outputs.hidden_states[-1][:, -1])
+
+    def rows(self, rows: slice | Tensor) -> LastToken:
+        """Return some of the samples."""
+        return LastToken(self.logits[rows], self.hidden_state[rows])
 
 
-def forward_last(model: Any, inputs: ModelInputs, history: History) -> LastToken:
-    """Feed the last token (`inputs` of one position) over a history of the positions before it."""
-    cache = cache_of(history)
+def forward_last(model: Any, inputs: ModelInputs, cache: Cache) -> LastToken:
+    """Feed the last token (`inputs` of one position) over a cache of the positions before it."""
     outputs = model(**{**inputs, "past_key_values": cache}, output_hidden_states=True, return_dict=True)
-    return LastToken(outputs.logits[:, -1].float(), outputs.hidden_states[-1][:, -1], history_of(cache))
+    return LastToken.of(outputs)
 
 
-def expected_future(model: Any, inputs: ModelInputs, history: History, logits: Tensor, horizon_length: int) -> Tensor:
+def expected_future(
+    model: Any, inputs: ModelInputs, history: KeyValueBuffer, length: int, logits: Tensor, horizon_length: int
+) -> Tensor:
     """Roll the text into its expected future (paper, section 3.2).
 
     Each future position is fed the expected embedding p @ E, p being the distribution before it and E the input
@@ -56,7 +64,10 @@ def expected_future(model: Any, inputs: ModelInputs, history: History, logits: T
     inputs
         Of the text's last token (position n).
     history
-        Unsteered keys and values of the whole text, its last token included.
+        Unsteered keys and values of the whole text, its last token included, with room for the horizon; positions
+        after `length` are overwritten.
+    length
+        n: how many positions that is.
     logits
         (B, V) distribution of position n + 1; differentiable.
     horizon_length
@@ -69,7 +80,7 @@ def expected_future(model: Any, inputs: ModelInputs, history: History, logits: T
 
     """
     embeddings = model.get_input_embeddings().weight
-    cache = cache_of(history)
+    cache = history.cache(length)
     hidden_states = []
     for step in range(1, horizon_length + 1):
         future = _advance(inputs, step)
@@ -83,6 +94,15 @@ def expected_future(model: Any, inputs: ModelInputs, history: History, logits: T
             logits = outputs.logits[:, -1].float()
             hidden_states.append(outputs.hidden_states[-1])
     return torch.cat(hidden_states, dim=1)
+
+
+def take_rows(inputs: ModelInputs, index: Tensor) -> dict[str, Any]:
+    """Return the inputs of the samples in `index`, which may name a sample twice."""
+    batch = next(inputs[name] for name in ("input_ids", "inputs_embeds") if inputs.get(name) is not None).shape[0]
+    return {
+        name: value[index] if isinstance(value, Tensor) and value.dim() > 1 and value.shape[0] == batch else value
+        for name, value in inputs.items()
+    }
 
 
 def _advance(inputs: ModelInputs, steps: int) -> dict[str, Any]:

@@ -1,9 +1,13 @@
-"""Between the `Cache` of transformers and the lists of tensors that the core steers.
+"""Between the `Cache` of transformers and the tensors that the core steers.
 
-A history is a list of layers, each `[keys, values]` of shape (B, H, L, D): L positions, D the head's width.
+A history is a list of layers, each `[keys, values]` of shape (B, H, L, D): L positions, D the head's width. While a
+text is steered it lies in a `KeyValueBuffer`, which every pass reads in place: transformers' own cache would copy the
+whole history once a pass, and a steered token takes several passes.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +17,8 @@ from transformers.cache_utils import DynamicLayer
 from pplm.errors import InputError
 
 History = list[list[Tensor]]
+ROOM = 64
+"""Positions that a buffer has to spare when it is made or grows."""
 
 
 def check_steerable(cache: object) -> None:
@@ -41,48 +47,123 @@ def check_steerable(cache: object) -> None:
         raise InputError(f"past_key_values is {type(cache).__name__}; steering needs a DynamicCache")
 
 
-def history_of(cache: Cache) -> History:
-    """Return the cache's tensors, not copied; later updates of the cache replace its tensors, not these."""
-    return [[layer.keys, layer.values] for layer in cache.layers]
+class KeyValueBuffer:
+    """Keys and values of every layer, with room for more positions; written in place.
+
+    Parameters
+    ----------
+    layers
+        (R, H, C, D) tensors: R rows, C positions of which only the first few may be in use.
+
+    """
+
+    def __init__(self, layers: History) -> None:
+        self.layers = layers
+
+    @classmethod
+    def of(cls, cache: Cache, *, copies: int) -> KeyValueBuffer:
+        """Copy a cache of B samples into a buffer of `copies` * B rows, copy after copy."""
+        return cls(
+            [[_with_room(torch.cat([t] * copies)) for t in (layer.keys, layer.values)] for layer in cache.layers]
+        )
+
+    @property
+    def capacity(self) -> int:
+        """C: how many positions fit."""
+        return self.layers[0][0].shape[-2]
+
+    def reserve(self, positions: int) -> None:
+        """Make room for so many positions; what is there stays."""
+        while self.capacity < positions:
+            self.layers = [[_with_room(t) for t in layer] for layer in self.layers]
+
+    def rows(self, rows: slice) -> KeyValueBuffer:
+        """Return some rows, sharing their memory."""
+        return KeyValueBuffer([[t[rows] for t in layer] for layer in self.layers])
+
+    def select(self, index: Tensor) -> KeyValueBuffer:
+        """Return a copy of the rows in `index`."""
+        return KeyValueBuffer([[t[index] for t in layer] for layer in self.layers])
+
+    def put(self, index: Tensor, other: KeyValueBuffer, positions: slice) -> None:
+        """Overwrite some positions of the rows in `index` by those of another buffer."""
+        for layer, others in zip(self.layers, other.layers, strict=True):
+            for own, new in zip(layer, others, strict=True):
+                own[index, :, positions] = new[:, :, positions]
+
+    def history(self, positions: slice) -> History:
+        """Return a range of positions, sharing their memory."""
+        return [[t[:, :, positions] for t in layer] for layer in self.layers]
+
+    def cache(self, start: int, tail: History | None = None) -> DynamicCache:
+        """Return a cache of the first `start` positions and then of `tail`, to be read by one pass.
+
+        The pass writes the tail and its own keys and values into the buffer; gradients reach both and nothing else.
+        """
+        cache = DynamicCache()
+        tails = tail or [[t[:, :, :0] for t in layer] for layer in self.layers]
+        for (keys, values), (keys_tail, values_tail) in zip(self.layers, tails, strict=True):
+            cache.layers.append(_BufferLayer(keys, values, start, keys_tail, values_tail))
+        return cache
 
 
-def cache_of(history: History) -> DynamicCache:
-    """Return a cache that starts from these tensors, keeping their autograd graph and copying nothing."""
-    cache = DynamicCache()
-    for keys, values in history:
-        layer = DynamicLayer()
-        layer.lazy_initialization(keys, values)
-        layer.keys, layer.values = keys, values
-        cache.layers.append(layer)
-    return cache
+class _BufferLayer(DynamicLayer):
+    """A cache layer whose update writes into a buffer instead of copying all that came before."""
+
+    def __init__(self, keys: Tensor, values: Tensor, start: int, keys_tail: Tensor, values_tail: Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self._buffers, self._start = (keys, values), start
+        self._tails = [keys_tail, values_tail]
+        stop = start + keys_tail.shape[-2]
+        self.keys, self.values = keys[:, :, :stop], values[:, :, :stop]
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append new positions and return all of them."""
+        new = (key_states, value_states)
+        self._tails = [
+            torch.cat(pair, dim=-2) if pair[0].shape[-2] else pair[1] for pair in zip(self._tails, new, strict=True)
+        ]
+        self.keys, self.values = (
+            _Splice.apply(tail, _Untracked(buffer), self._start)
+            for tail, buffer in zip(self._tails, self._buffers, strict=True)
+        )
+        return self.keys, self.values
 
 
-def history_length(history: History) -> int:
-    """Return the number of positions L."""
-    return history[0][0].shape[-2]
+class _Untracked:
+    """Carries a tensor past autograd, which would otherwise record writing into it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor.data
 
 
-def drop_last(history: History) -> History:
-    """Return the history without its most recent position."""
-    return [[t[..., :-1, :] for t in layer] for layer in history]
+class _Splice(torch.autograd.Function):
+    """Write the most recent positions (B, H, W, D) into a buffer and return all positions up to them, as a view.
+
+    What came before is a constant: only the written positions pass a gradient on. Between this and the backward
+    pass the returned positions must not be written again, which holds because an iteration goes forward and back
+    before the next one begins.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tail: Tensor, buffer: _Untracked, start: int) -> Tensor:
+        stop = start + tail.shape[-2]
+        buffer.tensor[:, :, start:stop] = tail
+        ctx.start = start
+        return buffer.tensor[:, :, :stop]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0][:, :, ctx.start :], None, None
 
 
-def split_window(history: History, window_length: int) -> tuple[History, History]:
-    """Split into (older, window): the window holds the `window_length` most recent positions, 0 meaning all."""
-    length = history_length(history)
-    start = max(0, length - window_length) if window_length else 0
-    older = [[t[..., :start, :] for t in layer] for layer in history]
-    window = [[t[..., start:, :] for t in layer] for layer in history]
-    return older, window
-
-
-def join_window(older: History, window: History) -> History:
-    """Undo `split_window`."""
-    if history_length(older) == 0:
-        return window
-    return [
-        [torch.cat(pair, dim=-2) for pair in zip(old, new, strict=True)] for old, new in zip(older, window, strict=True)
-    ]
+def _with_room(tensor: Tensor) -> Tensor:
+    """Copy (R, H, C, D) into a tensor with half as many positions more, at least `ROOM`."""
+    used = tensor.shape[-2]
+    grown = tensor.new_empty(*tensor.shape[:-2], used + max(ROOM, used // 2), tensor.shape[-1])
+    grown[:, :, :used] = tensor
+    return grown
 
 
 def window_weights(lengths: Tensor, window_length: int, decay: bool) -> Tensor | None:

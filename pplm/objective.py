@@ -8,34 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pplm.distributions import kl_divergence
+from pplm.distributions import kl_from_log_probs
 from pplm.errors import InputError
-from pplm.forward import ModelInputs, expected_future, forward_last
+from pplm.forward import LastToken
 from pplm.interface import SteeringStep, WeightedAttribute
-from pplm.kv_cache import History, join_window
+from pplm.passes import TokenPasses
 from pplm.pooling import PooledHidden
 from pplm.steering import State
 
 
 @dataclass(frozen=True)
 class TextSoFar:
-    """The unsteered side of one new token.
+    """A batch of texts before one new token.
 
     Attributes
     ----------
     input_ids, attention_mask
         (B, T); the mask is bool.
-    inputs
-        Model inputs of the last token.
-    logits
-        (B, V) float32, unsteered logits of the token to come.
-    history
-        Unsteered keys and values of all T positions.
+    passes
+        Reads the last token over the two histories.
     pooled
         Unsteered hidden states of the positions before the last; None where a caller's cache hides them.
 
@@ -43,10 +38,13 @@ class TextSoFar:
 
     input_ids: Tensor
     attention_mask: Tensor
-    inputs: ModelInputs
-    logits: Tensor
-    history: History
+    passes: TokenPasses
     pooled: PooledHidden | None
+
+    def select(self, index: Tensor) -> TextSoFar:
+        """Return the samples in `index`, over a copy of their histories."""
+        pooled = None if self.pooled is None else self.pooled.select(index)
+        return TextSoFar(self.input_ids[index], self.attention_mask[index], self.passes.select(index), pooled)
 
 
 @dataclass
@@ -55,6 +53,8 @@ class TextObjective:
 
     Attributes
     ----------
+    start
+        The first position of the window.
     attribute_losses
         One (A, B) tensor a call: the unweighted loss of each attribute model, NaN where it cannot act.
     steered
@@ -65,10 +65,9 @@ class TextObjective:
 
     """
 
-    model: Any
     attributes: Sequence[WeightedAttribute]
     text: TextSoFar
-    older: History
+    start: int
     horizon_length: int
     attribute_losses: list[Tensor] = field(default_factory=list)
     gradient_cosines: Tensor | None = None
@@ -76,7 +75,25 @@ class TextObjective:
 
     def __call__(self, window: State) -> tuple[Tensor, Tensor]:
         """Run the model over the older history and the moved window."""
-        last = forward_last(self.model, self.text.inputs, join_window(self.older, [list(g) for g in window]))
+        step = self._look(self.text.passes.steered(self.start, window))
+        losses = self._losses(step)
+        if len(self.attributes) > 1 and not self.attribute_losses:
+            self.gradient_cosines = _gradient_cosines(losses, window)
+        # An infinite loss has no gradient: the attribute model cannot act here. Where none can, the KL is left out
+        # too; its gradient would be rounding noise, which the core would normalise to a whole step.
+        acts = losses.detach().isfinite()
+        self.attribute_losses.append(losses.detach().masked_fill(~acts, torch.nan))
+        self.steered = acts.any(0)
+        attribute_loss = self._weigh(losses)
+        divergence = kl_from_log_probs(step.log_probs, self.text.passes.unsteered_log_probs)
+        return attribute_loss, torch.where(self.steered, divergence, 0.0)
+
+    def attribute_loss(self, last: LastToken) -> Tensor:
+        """Return the weighted loss (B,) of a reading that is made already, 0 where no attribute model can act."""
+        return self._weigh(self._losses(self._look(last)))
+
+    def _look(self, last: LastToken) -> SteeringStep:
+        """Return what attribute models are shown after a reading of the last token."""
 
         def pool() -> Tensor:
             text = self.text
@@ -85,24 +102,20 @@ class TextObjective:
                     "past_key_values holds positions whose tokens are unknown, so the text has no mean hidden state; "
                     "pass the whole text as input_ids (transformers feeds only what is new)"
                 )
-            future = expected_future(self.model, text.inputs, text.history, last.logits, self.horizon_length)
+            future = text.passes.future(last.logits, self.horizon_length)
             # The last token's own hidden state counts as a constant, as published: only the future is optimised.
             recent = torch.cat([last.hidden_state.detach()[:, None], future], dim=1)
             return (text.pooled + PooledHidden.of(recent, torch.ones_like(recent[..., 0]))).mean
 
-        step = SteeringStep(self.text.input_ids, self.text.attention_mask, last.logits, pool)
-        losses = torch.stack([attribute.loss(step) for attribute in self.attributes])
-        if len(self.attributes) > 1 and not self.attribute_losses:
-            self.gradient_cosines = _gradient_cosines(losses, window)
-        # An infinite loss has no gradient: the attribute model cannot act here. Where none can, the KL is left out
-        # too; its gradient would be rounding noise, which the core would normalise to a whole step.
-        acts = losses.detach().isfinite()
-        self.attribute_losses.append(losses.detach().masked_fill(~acts, torch.nan))
-        self.steered = acts.any(0)
+        return SteeringStep(self.text.input_ids, self.text.attention_mask, last.logits, pool)
+
+    def _losses(self, step: SteeringStep) -> Tensor:
+        return torch.stack([attribute.loss(step) for attribute in self.attributes])
+
+    def _weigh(self, losses: Tensor) -> Tensor:
+        """Return the weighted sum (B,) of the finite ones among losses (A, B)."""
         weights = losses.new_tensor([attribute.weight for attribute in self.attributes])
-        attribute_loss = torch.where(acts, weights[:, None] * losses, 0.0).sum(0)
-        divergence = torch.where(self.steered, kl_divergence(last.logits, self.text.logits), 0.0)
-        return attribute_loss, divergence
+        return torch.where(losses.detach().isfinite(), weights[:, None] * losses, 0.0).sum(0)
 
 
 def _gradient_cosines(losses: Tensor, window: State) -> Tensor:

@@ -26,6 +26,10 @@ class PooledHidden:
         kept = torch.where(mask[..., None], hidden_states.float(), 0.0)
         return cls(kept.sum(1), mask.sum(1))
 
+    def select(self, index: Tensor) -> PooledHidden:
+        """Return the samples in `index`."""
+        return PooledHidden(self.total[index], self.count[index])
+
     def __add__(self, other: PooledHidden) -> PooledHidden:
         """Pool the positions of both."""
         return PooledHidden(self.total + other.total, self.count + other.count)

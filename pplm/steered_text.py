@@ -12,22 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import Cache, GenerationConfig
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from pplm.config import SteeringConfig
 from pplm.distributions import fuse
 from pplm.errors import InputError
 from pplm.forward import LastToken, ModelInputs, forward_last
 from pplm.interface import WeightedAttribute
-from pplm.kv_cache import (
-    check_steerable,
-    drop_last,
-    history_length,
-    history_of,
-    join_window,
-    split_window,
-    window_weights,
-)
+from pplm.kv_cache import KeyValueBuffer, check_steerable, window_weights
 from pplm.objective import TextObjective, TextSoFar
+from pplm.passes import TokenPasses
 from pplm.pooling import PooledHidden
 from pplm.steering import steer
 from pplm.trace import TraceRecorder
@@ -36,8 +30,8 @@ from pplm.trace import TraceRecorder
 class SteeredText:
     """A batch of texts with their two histories, the steered one and the unsteered one.
 
-    Neither is recomputed: each pass feeds the last token alone. `history` holds the steered keys and values of
-    all tokens but the last; the perturbation stays in it (paper, section 3.2).
+    Neither is recomputed: each pass feeds the last token alone. The steered history keeps its perturbation (paper,
+    section 3.2).
     """
 
     def __init__(
@@ -53,19 +47,20 @@ class SteeredText:
         input_ids, model_kwargs = _normal(input_ids), _normal(model_kwargs)
         self.active = bool(self.attributes) and self.steering.moves
         self.model, self.input_ids, self.model_kwargs = model, input_ids, model_kwargs
-        cache = model_kwargs["past_key_values"]
-        cached = cache.get_seq_length()
+        self.cache = model_kwargs["past_key_values"]
+        cached = self.cache.get_seq_length()
         # Private, and the one way to feed a prompt as transformers does, over any cache of the caller's own.
-        self._outputs = model._prefill(input_ids, generation_config, {**model_kwargs, "output_hidden_states": True})
-        check_steerable(cache)
-        self._inputs = self._last_token_inputs()
-        self.pooled = self._pool_prompt(cached)
-        self.history = drop_last(history_of(cache))
-        self.norms: Tensor | None = None
+        outputs = model._prefill(input_ids, generation_config, {**model_kwargs, "output_hidden_states": True})
+        check_steerable(self.cache)
+        self._unsteered: LastToken | None = LastToken.of(outputs)
+        self._length = self.cache.get_seq_length() - 1  # positions before the last token
+        self._pooled = self._pool_prompt(outputs.hidden_states[-1], cached)
+        self._histories = KeyValueBuffer.of(self.cache, copies=2) if self.active else None
+        self._norms = torch.zeros(len(self.cache.layers), len(input_ids), device=input_ids.device)
         self.recorder = TraceRecorder(
             tuple(a.name for a in self.attributes),
             self.steering.num_iterations,
-            len(self.history),
+            len(self.cache.layers),
             input_ids.shape[0],
         )
         self._new_tokens = 0
@@ -75,16 +70,25 @@ class SteeredText:
         """(B, L) bool: which positions of the whole history, the last token included, are real."""
         mask = self.model_kwargs.get("attention_mask")
         if mask is None:  # transformers leaves out a mask without padding
-            batch, length = self.input_ids.shape[0], self.model_kwargs["past_key_values"].get_seq_length()
-            return torch.ones(batch, length, dtype=torch.bool, device=self.input_ids.device)
+            return self.input_ids.new_ones(self.input_ids.shape[0], self._length + 1, dtype=torch.bool)
         return mask.bool()
 
-    def next_logits(self) -> Tensor:
-        """Steer, and return the fused logits of the next token: (B, V) float32."""
-        unsteered = self._unsteered()
-        steered = self._steer(unsteered)
-        self.history = steered.history
-        fused = fuse(unsteered.logits, steered.logits, self.steering.gm_scale)
+    def next_logits(self, unfinished: Tensor) -> Tensor:
+        """Read the last token, steer, and return the fused logits of the next one: (B, V) float32.
+
+        Samples whose index `unfinished` does not name are read but not steered any more.
+        """
+        if self._histories is None:
+            if self._unsteered is None:
+                self._unsteered = forward_last(self.model, self._last_token_inputs(), self.cache)
+            self.recorder.unsteered(self._unsteered.logits)
+            return self._unsteered.logits.clone()
+        self._histories.reserve(self._length + 1 + self.steering.horizon_length)
+        passes = TokenPasses(self.model, self._last_token_inputs(), self._histories, self._length, self._unsteered)
+        steered = self._steer(passes, unfinished)
+        self._unsteered = passes.unsteered
+        self._show_unsteered(self._length + 1)
+        fused = fuse(self._unsteered.logits, steered.logits, self.steering.gm_scale)
         if fused.isnan().any():
             raise InputError(
                 f"the steered distribution of new token {self._new_tokens} is not a number; lower step_size "
@@ -94,67 +98,83 @@ class SteeredText:
 
     def append(self, tokens: Tensor) -> None:
         """Append one chosen token a sample, (B,), without reading it yet."""
+        if self._pooled is not None and self._unsteered is not None:
+            self._pooled += PooledHidden.of(self._unsteered.hidden_state[:, None], self.attention_mask[:, -1:])
         self.input_ids = torch.cat([self.input_ids, tokens[:, None]], dim=1)
+        outputs = CausalLMOutputWithPast(past_key_values=self.cache)
+        self.model_kwargs = self.model._update_model_kwargs_for_generation(outputs, self.model_kwargs)
+        self._unsteered = None
+        self._length += 1
         self._new_tokens += 1
 
-    def read_last(self) -> None:
-        """Feed the appended token over the unsteered history."""
-        unsteered = self._unsteered()
-        if self.pooled is not None:
-            self.pooled += PooledHidden.of(unsteered.hidden_state[:, None], self.attention_mask[:, -1:])
-        self.model_kwargs = self.model._update_model_kwargs_for_generation(self._outputs, self.model_kwargs)
-        self._inputs = self._last_token_inputs()
-        self._outputs = self.model(
-            **{**self._inputs, "past_key_values": self.model_kwargs["past_key_values"]},
-            output_hidden_states=True,
-            return_dict=True,
-        )
+    def unsteered_cache(self) -> Cache:
+        """Return the caller's cache, holding tensors of its own: the unsteered history but for the last token."""
+        for layer in self.cache.layers:
+            layer.keys, layer.values = layer.keys.contiguous(), layer.values.contiguous()
+        return self.cache
 
-    def _unsteered(self) -> LastToken:
-        return LastToken(
-            self._outputs.logits[:, -1].float(),
-            self._outputs.hidden_states[-1][:, -1],
-            history_of(self.model_kwargs["past_key_values"]),
-        )
-
-    def _steer(self, unsteered: LastToken) -> LastToken:
-        """Move the window of the steered history and feed the last token over it."""
-        if not self.active or history_length(self.history) == 0:
-            self.recorder.unsteered(unsteered.logits)
-            return unsteered
-        if self._new_tokens >= self.steering.grad_length:
-            self.recorder.unsteered(unsteered.logits)
-            return forward_last(self.model, self._inputs, self.history)
+    def _steer(self, passes: TokenPasses, unfinished: Tensor) -> LastToken:
+        """Move the window of the steered history, if this token's turn has come, and read the last token over it."""
+        steering = self.steering
+        if self._length == 0:  # a prompt of one token has no history to move
+            self.recorder.unsteered(passes.unsteered.logits)
+            return passes.unsteered
+        if self._new_tokens >= steering.grad_length or self._new_tokens % steering.steer_every:
+            steered = passes.steered(self._length)
+            self.recorder.unsteered(steered.logits)
+            return steered
         mask = self.attention_mask
-        lengths = mask[:, :-1].sum(1)
-        text = TextSoFar(
-            self.input_ids,
-            mask[:, -self.input_ids.shape[1] :],
-            self._inputs,
-            unsteered.logits,
-            unsteered.history,
-            self.pooled,
-        )
-        older, window = split_window(self.history, self.steering.window_length)
-        objective = TextObjective(self.model, self.attributes, text, older, self.steering.horizon_length)
-        weights = window_weights(lengths, self.steering.window_length, self.steering.decay)
-        result = steer(window, objective, self.steering, self.norms, weights=weights)
-        self.norms = result.norms
-        self.recorder.steered(result, objective, lengths > 0)
-        return forward_last(self.model, self._inputs, join_window(older, result.state))
+        text = TextSoFar(self.input_ids, mask[:, -self.input_ids.shape[1] :], passes, self._pooled)
+        if steering.skip_below == 0 and len(unfinished) == len(mask):
+            return self._move(text, unfinished)
+        # One pass over everybody tells who is to be steered; the iterations are theirs alone.
+        steered = passes.steered(self._length)
+        wanting = unfinished
+        if steering.skip_below > 0:
+            objective = TextObjective(self.attributes, text, self._length, steering.horizon_length)
+            wanting = wanting[objective.attribute_loss(steered)[wanting] >= steering.skip_below]
+        if len(wanting) == 0:
+            self.recorder.unsteered(steered.logits)
+            return steered
+        if len(wanting) == len(mask):
+            return self._move(text, wanting)
+        some = text.select(wanting)
+        moved = self._move(some, wanting)
+        passes.put(wanting, some.passes)
+        return LastToken(steered.logits.index_copy(0, wanting, moved.logits), steered.hidden_state)
+
+    def _move(self, text: TextSoFar, index: Tensor) -> LastToken:
+        """Let the core move the window of the samples in `index`, and read their last token over the outcome."""
+        steering = self.steering
+        lengths = self.attention_mask[index, :-1].sum(1)
+        start = max(0, self._length - steering.window_length) if steering.window_length else 0
+        objective = TextObjective(self.attributes, text, start, steering.horizon_length)
+        weights = window_weights(lengths, steering.window_length, steering.decay)
+        result = steer(text.passes.window(start), objective, steering, self._norms[:, index], weights=weights)
+        self._norms = self._norms.index_copy(1, index, result.norms)
+        self.recorder.steered(result, objective, lengths > 0, index)
+        return text.passes.steered(start, result.state)
+
+    def _show_unsteered(self, length: int) -> None:
+        """Let the caller's cache show the first positions of the unsteered history, without copying them."""
+        if self._histories is None:
+            return
+        unsteered = self._histories.rows(slice(self.input_ids.shape[0], None)).history(slice(0, length))
+        for layer, (keys, values) in zip(self.cache.layers, unsteered, strict=True):
+            layer.keys, layer.values = keys, values
 
     def _last_token_inputs(self) -> ModelInputs:
         inputs = self.model.prepare_inputs_for_generation(self.input_ids, next_sequence_length=1, **self.model_kwargs)
         return {name: value for name, value in inputs.items() if name != "past_key_values"}
 
-    def _pool_prompt(self, cached: int) -> PooledHidden | None:
-        """Pool the unsteered hidden states of all positions but the last.
+    def _pool_prompt(self, hidden_states: Tensor, cached: int) -> PooledHidden | None:
+        """Pool the unsteered hidden states of all positions but the last, (B, T, D) being those just read.
 
         A cache of the caller's own holds no hidden states: its positions are read again if `input_ids` names
         their tokens; if not, there is no such mean, and an attribute model that asks for it says so.
         """
         mask = self.attention_mask
-        pooled = PooledHidden.of(self._outputs.hidden_states[-1][:, :-1], mask[:, cached:-1])
+        pooled = PooledHidden.of(hidden_states[:, :-1], mask[:, cached:-1])
         if cached == 0 or not self.active:
             return pooled
         if self.input_ids.shape[1] < mask.shape[1]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ class SteeringTrace:
     """Losses and norms of every new token, before each iteration's update.
 
     N new tokens, I iterations, A attribute models, G layers, B samples. Entries are NaN where a sample was not
-    steered: past `grad_length`, before it had any history, or where no attribute model could act.
+    steered: past `grad_length`, between two turns of `steer_every`, skipped by `skip_below`, before it had any history,
+    after it was finished, or where no attribute model could act.
 
     Attributes
     ----------
@@ -44,40 +45,58 @@ class SteeringTrace:
     gradient_cosines: Tensor
 
 
-@dataclass
 class TraceRecorder:
-    """Collects one entry a new token."""
+    """Collects one entry a new token, for the whole batch.
 
-    names: tuple[str, ...]
-    num_iterations: int
-    num_layers: int
-    batch: int
-    _tokens: list[tuple[Tensor, ...]] = field(default_factory=list)
+    Parameters
+    ----------
+    names
+        The attribute models.
+    num_iterations, num_layers, batch
+        I, G and B of the record.
 
-    def steered(self, result: Steered, objective: TextObjective, has_history: Tensor) -> None:
-        """Record a steered token; rows without history (B,), or that no attribute model acts on, took no part."""
+    """
+
+    def __init__(self, names: tuple[str, ...], num_iterations: int, num_layers: int, batch: int) -> None:
+        models = len(names)
+        self.names, self._batch = names, batch
+        self._shapes = (
+            (num_iterations, models),
+            (num_iterations,),
+            (num_iterations,),
+            (num_iterations, num_layers),
+            (models, models),
+        )
+        self._tokens: list[tuple[Tensor, ...]] = []
+
+    def steered(self, result: Steered, objective: TextObjective, has_history: Tensor, index: Tensor) -> None:
+        """Record a token at which the samples in `index` were steered.
+
+        Rows without history (B,), or that no attribute model acts on, took no part.
+        """
         took_part = has_history if objective.steered is None else has_history & objective.steered
         losses, cosines = objective.attribute_losses, objective.gradient_cosines
-        like = result.divergence
-        entry = (
-            torch.stack(losses) if losses else self._missing(like, 0, len(self.names)),
+        found = (
+            torch.stack(losses) if losses else None,
             result.attribute_loss,
             result.divergence,
             result.gradient_norms,
-            self._missing(like, len(self.names), len(self.names)) if cosines is None else cosines,
+            cosines,
         )
-        self._tokens.append(tuple(t.masked_fill(~took_part, torch.nan) for t in entry))
+        entry = self._blank(result.divergence)
+        for values, blank in zip(found, entry, strict=True):
+            if values is not None:
+                blank[..., index] = values.masked_fill(~took_part, torch.nan).to(blank.dtype)
+        self._tokens.append(entry)
 
     def unsteered(self, like: Tensor) -> None:
         """Record a token that was not steered, on the device of `like`."""
-        iterations, models = self.num_iterations, len(self.names)
-        shapes = ((iterations, models), (iterations,), (iterations,), (iterations, self.num_layers), (models, models))
-        self._tokens.append(tuple(self._missing(like, *shape) for shape in shapes))
+        self._tokens.append(self._blank(like))
 
     def trace(self) -> SteeringTrace:
         """Return the record so far."""
         columns = zip(*self._tokens, strict=True)
         return SteeringTrace(self.names, *(torch.stack(column).cpu() for column in columns))
 
-    def _missing(self, like: Tensor, *shape: int) -> Tensor:
-        return like.new_full((*shape, self.batch), torch.nan, dtype=torch.float32)
+    def _blank(self, like: Tensor) -> tuple[Tensor, ...]:
+        return tuple(like.new_full((*shape, self._batch), torch.nan, dtype=torch.float32) for shape in self._shapes)

@@ -2,8 +2,8 @@ import pytest
 import torch
 from helpers import flat
 
-from pplm.forward import expected_future, forward_last
-from pplm.kv_cache import history_length, history_of
+from pplm.forward import expected_future, forward_last, take_rows
+from pplm.kv_cache import KeyValueBuffer
 
 IDS = torch.tensor([[5, 9, 33, 71], [8, 2, 64, 12]])
 
@@ -17,8 +17,8 @@ def fed(model, ids, mask=None):
     return outputs, inputs
 
 
-def before_last(outputs):
-    return [[t[:, :, :-1] for t in layer] for layer in history_of(outputs.past_key_values)]
+def buffer_of(outputs):
+    return KeyValueBuffer.of(outputs.past_key_values, copies=1)
 
 
 def certain(tokens, vocab_size):
@@ -29,22 +29,32 @@ def certain(tokens, vocab_size):
 @torch.no_grad()
 def test_feeding_the_last_token_over_the_history_equals_feeding_the_whole_text(model):
     outputs, inputs = fed(model, IDS)
-    last = forward_last(model, inputs, before_last(outputs))
+    buffer = buffer_of(outputs)
+    wanted = [t.clone() for t in flat(buffer.history(slice(0, 4)))]
+    last = forward_last(model, inputs, buffer.cache(3))
     torch.testing.assert_close(last.logits, outputs.logits[:, -1])
     torch.testing.assert_close(last.hidden_state, outputs.hidden_states[-1][:, -1])
-    assert history_length(last.history) == 4
-    for one, other in zip(flat(last.history), flat(history_of(outputs.past_key_values)), strict=True):
+    for one, other in zip(flat(buffer.history(slice(0, 4))), wanted, strict=True):
         torch.testing.assert_close(one, other)
 
 
 @torch.no_grad()
-def test_the_given_history_keeps_its_length(model):
+def test_the_future_leaves_the_text_s_own_positions_and_the_given_cache_as_they_were(model):
     outputs, inputs = fed(model, IDS)
-    history = before_last(outputs)
-    forward_last(model, inputs, history)
-    expected_future(model, inputs, history_of(outputs.past_key_values), outputs.logits[:, -1], 2)
-    assert history_length(history) == 3
+    buffer = buffer_of(outputs)
+    before = [t.clone() for t in flat(buffer.history(slice(0, 4)))]
+    expected_future(model, inputs, buffer, 4, outputs.logits[:, -1], 2)
+    assert all(torch.equal(a, b) for a, b in zip(before, flat(buffer.history(slice(0, 4))), strict=True))
     assert outputs.past_key_values.get_seq_length() == 4
+
+
+def test_rows_are_taken_of_inputs_that_have_them_and_of_no_others():
+    inputs = {"input_ids": IDS, "logits_to_keep": 1, "cache_position": torch.tensor([3, 4]), "position_ids": IDS[:1]}
+    taken = take_rows(inputs, torch.tensor([1, 1, 0]))
+    assert taken["input_ids"].tolist() == [IDS[1].tolist(), IDS[1].tolist(), IDS[0].tolist()]
+    assert {name: taken[name] for name in taken if name != "input_ids"} == {
+        name: inputs[name] for name in inputs if name != "input_ids"
+    }
 
 
 @torch.no_grad()
@@ -67,7 +77,7 @@ def test_a_future_that_is_certain_equals_reading_its_token(model, padding):
     outputs, inputs = fed(model, ids, mask)
     following = torch.tensor([44, 17])
     future = expected_future(
-        model, inputs, history_of(outputs.past_key_values), certain(following, model.config.vocab_size), 1
+        model, inputs, buffer_of(outputs), IDS.shape[1] + padding, certain(following, model.config.vocab_size), 1
     )
     whole = model(torch.cat([IDS, following[:, None]], 1), output_hidden_states=True)
     torch.testing.assert_close(future, whole.hidden_states[-1][:, -1:], atol=1e-5, rtol=1e-5)
@@ -77,7 +87,7 @@ def test_a_future_that_is_certain_equals_reading_its_token(model, padding):
 def test_every_further_position_is_fed_the_expectation_of_the_one_before(model):
     outputs, inputs = fed(model, IDS)
     logits = outputs.logits[:, -1]
-    future = expected_future(model, inputs, history_of(outputs.past_key_values), logits, 3)
+    future = expected_future(model, inputs, buffer_of(outputs), 4, logits, 3)
     table = model.get_input_embeddings().weight
     embeds = table[IDS]
     for _ in range(3):
@@ -93,7 +103,7 @@ def test_the_gradient_flows_through_the_expected_embeddings(model):
     with torch.no_grad():
         outputs, inputs = fed(model, IDS)
     logits = outputs.logits[:, -1].clone().requires_grad_()
-    future = expected_future(model, inputs, history_of(outputs.past_key_values), logits, 2)
+    future = expected_future(model, inputs, buffer_of(outputs), 4, logits, 2)
     for position in (0, 1):
         (gradient,) = torch.autograd.grad(future[0, position].sum(), logits, retain_graph=True)
         assert gradient[0].abs().sum() > 0

@@ -6,16 +6,7 @@ from transformers import Cache, DynamicCache, GPT2Config, MistralConfig, StaticC
 from transformers.cache_utils import DynamicLayer
 
 from pplm import InputError
-from pplm.kv_cache import (
-    cache_of,
-    check_steerable,
-    drop_last,
-    history_length,
-    history_of,
-    join_window,
-    split_window,
-    window_weights,
-)
+from pplm.kv_cache import ROOM, KeyValueBuffer, check_steerable, window_weights
 
 
 def history(length=7, layers=2, batch=2):
@@ -27,35 +18,87 @@ def same(one, other):
     return all(torch.equal(a, b) for pair in zip(one, other, strict=True) for a, b in zip(*pair, strict=True))
 
 
-@given(st.integers(1, 9), st.integers(0, 12))
-def test_joining_undoes_splitting(length, window_length):
-    whole = history(length)
-    older, window = split_window(whole, window_length)
-    assert same(join_window(older, window), whole)
-    assert history_length(older) + history_length(window) == length
+def cache_of(history):
+    return DynamicCache(ddp_cache_data=[tuple(layer) for layer in history])
 
 
-@given(st.integers(1, 9), st.integers(1, 12))
-def test_the_window_holds_the_most_recent_positions(length, window_length):
-    whole = history(length)
-    _, window = split_window(whole, window_length)
-    wanted = [[t[:, :, -window_length:] for t in layer] for layer in whole]
-    assert same(window, wanted)
-    assert history_length(window) == min(length, window_length)
+def new_positions(count=1, batch=2, layers=2):
+    generator = torch.Generator().manual_seed(99)
+    return [[torch.randn(batch, 3, count, 4, generator=generator) for _ in range(2)] for _ in range(layers)]
 
 
-def test_a_window_of_zero_is_the_whole_history():
-    whole = history(7)
-    older, window = split_window(whole, 0)
-    assert history_length(older) == 0
-    assert same(window, whole)
+def update(cache, new):
+    return [list(cache.update(keys, values, index)) for index, (keys, values) in enumerate(new)]
 
 
-def test_dropping_the_last_position_keeps_all_others():
-    whole = history(7)
-    assert history_length(drop_last(whole)) == 6
-    assert same(drop_last(whole), [[t[:, :, :6] for t in layer] for layer in whole])
-    assert history_length(drop_last(history(1))) == 0
+def cat(*histories):
+    return [[torch.cat(parts, dim=2) for parts in zip(*layers, strict=True)] for layers in zip(*histories, strict=True)]
+
+
+def test_a_buffer_holds_every_copy_of_a_cache_and_leaves_the_cache_alone():
+    whole, cache = history(5), cache_of(history(5))
+    buffer = KeyValueBuffer.of(cache, copies=2)
+    for rows in (slice(0, 2), slice(2, 4)):
+        assert same(buffer.rows(rows).history(slice(0, 5)), whole)
+    update(buffer.cache(0), new_positions(batch=4))
+    assert same([[layer.keys, layer.values] for layer in cache.layers], whole)
+
+
+@given(st.integers(1, 9), st.integers(0, 9), st.integers(1, 3))
+def test_reading_over_a_buffer_equals_reading_over_a_copied_history(length, window, count):
+    whole, new = history(length), new_positions(count)
+    start = max(0, length - window)
+    moved = [[t[:, :, start:] + 1 for t in layer] for layer in whole]
+    before = [[t[:, :, :start] for t in layer] for layer in whole]
+    buffer = KeyValueBuffer.of(cache_of(whole), copies=1)
+    cache = buffer.cache(start, moved)
+    assert cache.get_seq_length() == length
+    wanted = cat(before, moved, new)
+    assert same(update(cache, new), wanted)
+    assert cache.get_seq_length() == length + count
+    assert same(buffer.history(slice(0, length + count)), wanted)
+
+
+def test_gradients_reach_the_tail_and_the_new_positions_and_nothing_else():
+    buffer = KeyValueBuffer.of(cache_of(history(6)), copies=1)
+    tail = [[t.requires_grad_() for t in layer] for layer in history(2)]
+    new = [[t.requires_grad_() for t in layer] for layer in new_positions()]
+    weights = torch.arange(1.0, 8.0).view(1, 1, 7, 1)
+    read = update(buffer.cache(4, tail), new)
+    sum((weights * t).sum() for layer in read for t in layer).backward()
+    for layer in tail:
+        for t in layer:
+            assert torch.equal(t.grad, weights[:, :, 4:6].expand_as(t))
+    for layer in new:
+        for t in layer:
+            assert t.grad.eq(7).all()
+    assert not any(t.requires_grad for layer in buffer.layers for t in layer)
+
+
+def test_a_buffer_that_grows_keeps_what_it_holds():
+    whole = history(5)
+    buffer = KeyValueBuffer.of(cache_of(whole), copies=1)
+    buffer.reserve(5 + ROOM + 1)
+    assert buffer.capacity > 5 + ROOM
+    assert same(buffer.history(slice(0, 5)), whole)
+    capacity = buffer.capacity
+    buffer.reserve(capacity)
+    assert buffer.capacity == capacity
+
+
+def test_selected_rows_are_copies_that_can_be_put_back():
+    whole = history(5, batch=3)
+    buffer = KeyValueBuffer.of(cache_of(whole), copies=1)
+    index = torch.tensor([2, 0])
+    some = buffer.select(index)
+    update(some.cache(3), new_positions(2))
+    assert same(buffer.history(slice(0, 5)), whole)
+    buffer.put(index, some, slice(3, 5))
+    for row, new_row in ((2, 0), (0, 1)):
+        found = buffer.rows(slice(row, row + 1)).history(slice(0, 5))
+        before = [[t[row : row + 1, :, :3] for t in layer] for layer in whole]
+        assert same(found, cat(before, [[t[new_row : new_row + 1] for t in layer] for layer in new_positions(2)]))
+    assert same(buffer.rows(slice(1, 2)).history(slice(0, 5)), [[t[1:2] for t in layer] for layer in whole])
 
 
 def test_decay_weighs_the_positions_of_a_window_from_one_nth_to_one():
@@ -73,37 +116,6 @@ def test_decay_spares_the_samples_that_are_not_longer_than_the_window():
 @pytest.mark.parametrize(("window", "decay"), [(4, False), (0, True), (9, True)])
 def test_there_are_no_weights_where_all_are_one(window, decay):
     assert window_weights(torch.tensor([9, 3]), window, decay) is None
-
-
-def test_a_cache_made_of_a_history_shares_its_tensors_and_its_graph():
-    whole = history(5)
-    whole[0][0].requires_grad_()
-    cache = cache_of(whole)
-    assert isinstance(cache, DynamicCache)
-    assert cache.get_seq_length() == 5
-    for layer, (keys, values) in zip(cache.layers, whole, strict=True):
-        assert layer.keys is keys
-        assert layer.values is values
-    keys, _ = cache.update(torch.ones(2, 3, 1, 4), torch.ones(2, 3, 1, 4), 0)
-    assert keys.requires_grad
-
-
-def test_updating_a_cache_leaves_the_history_it_was_made_of_as_it_was():
-    whole = history(5)
-    copies = [[t.clone() for t in layer] for layer in whole]
-    cache = cache_of(whole)
-    for index in range(2):
-        cache.update(torch.ones(2, 3, 1, 4), torch.ones(2, 3, 1, 4), index)
-    assert cache.get_seq_length() == 6
-    assert same(whole, copies)
-
-
-def test_the_history_of_a_cache_is_not_touched_by_its_later_updates():
-    cache = cache_of(history(5))
-    taken = history_of(cache)
-    for index in range(2):
-        cache.update(torch.ones(2, 3, 1, 4), torch.ones(2, 3, 1, 4), index)
-    assert same(taken, history(5))
 
 
 def test_plain_dynamic_caches_are_accepted_empty_and_filled():

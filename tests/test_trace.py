@@ -4,6 +4,8 @@ from pplm.objective import TextObjective
 from pplm.steering import Steered
 from pplm.trace import TraceRecorder
 
+EVERYONE, EVERYONE_HAS = torch.arange(2), torch.tensor([True, True])
+
 
 def steered(iterations=2, groups=3, batch=2):
     return Steered(
@@ -17,7 +19,7 @@ def steered(iterations=2, groups=3, batch=2):
 
 def objective(losses, cosines=None):
     """Return an objective as it stands after a token's iterations; its model and text are not asked for."""
-    return TextObjective(None, (), None, [], 1, losses, cosines)
+    return TextObjective((), None, 0, 1, losses, cosines)
 
 
 def test_tokens_are_recorded_in_order_with_the_shapes_of_the_legend():
@@ -25,7 +27,7 @@ def test_tokens_are_recorded_in_order_with_the_shapes_of_the_legend():
     recorder.unsteered(torch.zeros(2, 10))
     losses = [torch.full((4, 2), 1.0), torch.full((4, 2), 2.0)]
     cosines = torch.arange(32.0).view(4, 4, 2)
-    recorder.steered(steered(), objective(losses, cosines), torch.tensor([True, True]))
+    recorder.steered(steered(), objective(losses, cosines), EVERYONE_HAS, EVERYONE)
     trace = recorder.trace()
     assert trace.attribute_losses.shape == (2, 2, 4, 2)
     assert trace.attribute_loss.shape == trace.kl.shape == (2, 2, 2)
@@ -41,7 +43,9 @@ def test_tokens_are_recorded_in_order_with_the_shapes_of_the_legend():
 
 def test_a_sample_without_history_is_recorded_as_not_steered():
     recorder = TraceRecorder(("a", "b"), 2, 3, 2)
-    recorder.steered(steered(), objective([torch.ones(2, 2)] * 2, torch.ones(2, 2, 2)), torch.tensor([False, True]))
+    recorder.steered(
+        steered(), objective([torch.ones(2, 2)] * 2, torch.ones(2, 2, 2)), torch.tensor([False, True]), EVERYONE
+    )
     trace = recorder.trace()
     columns = (trace.attribute_losses, trace.attribute_loss, trace.kl, trace.gradient_norms, trace.gradient_cosines)
     for values in columns:
@@ -51,11 +55,11 @@ def test_a_sample_without_history_is_recorded_as_not_steered():
 
 def test_a_single_attribute_model_has_no_cosines_and_no_attribute_model_an_empty_record():
     recorder = TraceRecorder(("a",), 2, 3, 2)
-    recorder.steered(steered(), objective([torch.ones(1, 2)] * 2), torch.tensor([True, True]))
+    recorder.steered(steered(), objective([torch.ones(1, 2)] * 2), EVERYONE_HAS, EVERYONE)
     assert recorder.trace().gradient_cosines.shape == (1, 1, 1, 2)
     assert recorder.trace().gradient_cosines.isnan().all()
     recorder = TraceRecorder((), 0, 3, 2)
-    recorder.steered(steered(iterations=0), objective([]), torch.tensor([True, True]))
+    recorder.steered(steered(iterations=0), objective([]), EVERYONE_HAS, EVERYONE)
     trace = recorder.trace()
     assert trace.attribute_losses.shape == (1, 0, 0, 2)
     assert trace.gradient_cosines.shape == (1, 0, 0, 2)
@@ -65,3 +69,12 @@ def test_half_precision_logits_leave_a_float32_record():
     recorder = TraceRecorder(("a",), 2, 3, 2)
     recorder.unsteered(torch.zeros(2, 10, dtype=torch.float16))
     assert recorder.trace().kl.dtype == torch.float32
+
+
+def test_samples_that_are_left_out_of_a_token_are_recorded_as_not_steered():
+    recorder = TraceRecorder(("a",), 2, 3, 4)
+    recorder.steered(steered(), objective([torch.ones(1, 2)] * 2), EVERYONE_HAS, torch.tensor([3, 1]))
+    trace = recorder.trace()
+    assert trace.kl.shape == (1, 2, 4)
+    assert trace.kl[..., [0, 2]].isnan().all()
+    assert trace.kl[..., [1, 3]].eq(0.5).all()

@@ -1,0 +1,98 @@
+"""The passes of one new token, over the two histories of a batch of texts.
+
+Steered and unsteered rows lie in one buffer. The unsteered reading of a new token rides as extra rows of the first
+steered one, because with few samples a pass costs one reading of the weights, however many rows there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pplm.forward import LastToken, ModelInputs, expected_future, forward_last, take_rows
+from pplm.kv_cache import History, KeyValueBuffer
+
+
+class TokenPasses:
+    """Reads a text's last token over its histories.
+
+    Parameters
+    ----------
+    inputs
+        Model inputs of the last token, for B samples.
+    histories
+        2B rows, the steered ones first, with room for this token and the future.
+    length
+        Positions before the last token.
+    unsteered
+        Its unsteered reading, if that has been made; the unsteered rows then hold its keys and values.
+
+    """
+
+    def __init__(
+        self, model: Any, inputs: ModelInputs, histories: KeyValueBuffer, length: int, unsteered: LastToken | None
+    ) -> None:
+        self.model, self.inputs, self.histories, self.length = model, inputs, histories, length
+        self.batch = histories.layers[0][0].shape[0] // 2
+        self._unsteered = unsteered
+
+    def window(self, start: int) -> History:
+        """Return a copy of the steered keys and values from position `start` to the last token: (B, H, W, D) each."""
+        steered = self.histories.rows(slice(0, self.batch)).history(slice(start, self.length))
+        return [[t.clone() for t in layer] for layer in steered]
+
+    def steered(self, start: int, window: Sequence[Sequence[Tensor]] | None = None) -> LastToken:
+        """Read over the steered history, with `window` in place of its positions from `start` on."""
+        tail = [list(layer) for layer in window] if window else None
+        if self._unsteered is None:
+            return self._both(start, tail)
+        rows = self.histories.rows(slice(0, self.batch))
+        return forward_last(self.model, self.inputs, rows.cache(start if tail else self.length, tail))
+
+    @property
+    def unsteered(self) -> LastToken:
+        """The unsteered reading; made with the first steered one, or alone if it is asked for before."""
+        if self._unsteered is None:
+            rows = self.histories.rows(slice(self.batch, None))
+            self._unsteered = forward_last(self.model, self.inputs, rows.cache(self.length))
+        return self._unsteered
+
+    @cached_property
+    def unsteered_log_probs(self) -> Tensor:
+        """(B, V) log-probabilities of the unsteered reading."""
+        return self.unsteered.logits.log_softmax(-1)
+
+    def future(self, logits: Tensor, horizon_length: int) -> Tensor:
+        """Roll the unsteered text into the expected future that begins with `logits`: (B, horizon_length, D)."""
+        unsteered = self.histories.rows(slice(self.batch, None))
+        return expected_future(self.model, self.inputs, unsteered, self.length + 1, logits, horizon_length)
+
+    def select(self, index: Tensor) -> TokenPasses:
+        """Return the passes of the samples in `index`, over a copy of their histories (a copy a token)."""
+        histories = self.histories.select(torch.cat([index, index + self.batch]))
+        return TokenPasses(
+            self.model, take_rows(self.inputs, index), histories, self.length, self.unsteered.rows(index)
+        )
+
+    def put(self, index: Tensor, some: TokenPasses) -> None:
+        """Take back what happened to a copy of the samples in `index`."""
+        steered = some.histories.rows(slice(0, len(index)))
+        self.histories.put(index, steered, slice(0, self.length + 1))
+
+    def _both(self, start: int, tail: History | None) -> LastToken:
+        """Read over both histories in one pass; only the steered rows take part in gradients."""
+        if tail:
+            rest = self.histories.rows(slice(self.batch, None)).history(slice(start, self.length))
+            tail = [
+                [torch.cat(pair) for pair in zip(own, other, strict=True)]
+                for own, other in zip(tail, rest, strict=True)
+            ]
+        twice = torch.arange(self.batch, device=self.histories.layers[0][0].device).repeat(2)
+        cache = self.histories.cache(start if tail else self.length, tail)
+        both = forward_last(self.model, take_rows(self.inputs, twice), cache)
+        self._unsteered = LastToken(both.logits[self.batch :].detach(), both.hidden_state[self.batch :].detach())
+        return both.rows(slice(0, self.batch))
