@@ -37,3 +37,10 @@ def save_figure(figure: Any, path: Path) -> None:
         figure.savefig(path, dpi=90)
     except OSError as error:
         raise InputError(f"the plot {path} cannot be written: {error.strerror or error}") from None
+
+
+def plain_minor_ticks() -> Any:
+    """Return what writes the minor ticks of a logarithmic axis as plain numbers, where there is room for them."""
+    from matplotlib.ticker import LogFormatter
+
+    return LogFormatter(labelOnlyBase=False, minor_thresholds=(1, 0.4))
