@@ -214,6 +214,7 @@ def _warm_up(run: _Run) -> None:
 
 def _time(run: _Run) -> None:
     device = run.model.device
+    gc.collect()  # what earlier runs have left is no part of these
     before = _seconds(run.unsteered, device)
     run.measured.steered_seconds.append(_seconds(run.steered, device))
     run.measured.unsteered_seconds.append((before + _seconds(run.unsteered, device)) / 2)
@@ -221,7 +222,6 @@ def _time(run: _Run) -> None:
 
 def _seconds(work: Callable[[], None], device: torch.device) -> float:
     """Return the wall seconds of some work, the device's own included."""
-    gc.collect()  # what earlier runs have left is no part of this one
     _wait_for(device)
     start = perf_counter()
     work()
