@@ -58,7 +58,7 @@ def agreement_table(
     if json_path is not None:
         settings = {"model": model_name, "machine": describe_machine(model.device), "steering": asdict(steering)}
         shown = [{**asdict(row), "median_same_tokens": row.median_same_tokens} for row in rows]
-        write_json("--json", json_path, {**settings, **options, "rows": shown})
+        write_json("--json", json_path, {**settings, "prompts": lines, **options, "rows": shown})
 
 
 def _show(rows: list[Agreement]) -> None:

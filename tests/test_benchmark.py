@@ -244,6 +244,11 @@ def test_wrong_settings_are_refused_before_anything_runs(settings, message, gpt2
     assert not runs
 
 
+def test_the_longest_text_that_fits_is_measured(gpt2, factories):
+    (row,) = measure(gpt2, factories, prompt_tokens=(63,), new_tokens=(1,), steering={"num_iterations": 1})
+    assert row.passes_per_token >= 3
+
+
 def test_a_model_that_stops_early_is_refused(gpt2, factories, monkeypatch):
     generate = gpt2.generate
     monkeypatch.setattr(gpt2, "generate", lambda *args, **kwargs: generate(*args, **kwargs)[:, :-1])

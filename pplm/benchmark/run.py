@@ -132,8 +132,9 @@ class _Run:
 
     def first(self) -> None:
         """Write a few tokens both ways, so that what is set up once is there."""
-        self._generate(_FIRST_TOKENS)
-        self._generate(_FIRST_TOKENS, custom_generate=self.loop)
+        new_tokens = min(_FIRST_TOKENS, self.case.new_tokens)
+        self._generate(new_tokens)
+        self._generate(new_tokens, custom_generate=self.loop)
 
     def _generate(self, new_tokens: int, **arguments: Any) -> None:
         try:

@@ -74,7 +74,7 @@ ATTRIBUTES: Mapping[str, Callable[[Any, Any], Any]] = {"bag": _bag, "discriminat
     default="bag,discriminator",
     show_default=True,
     callback=comma_list(str),
-    help=f"bag is the {BAG} bag (random words for a random: model), discriminator a head with random weights.",
+    help=f"bag is the {BAG} bag (random tokens for a random: model), discriminator a head with random weights.",
 )
 @click.option(
     "--dtype",
