@@ -59,7 +59,7 @@ def load_model(
     """
     source, arguments = _locate(str(name_or_path))
     arguments["trust_remote_code"] = trust_remote_code
-    place = _device(device)
+    place = find_device(device)
     try:
         config = AutoConfig.from_pretrained(source, **arguments)
         if config.is_encoder_decoder:
@@ -133,7 +133,15 @@ def _hub_answers(name: str) -> bool:
     return True
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """Return a device by its name; "auto" is the first accelerator there is, else the CPU.
+
+    Raises
+    ------
+    InputError
+        If it does not exist here.
+
+    """
     if name == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:

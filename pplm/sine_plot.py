@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pplm.errors import InputError
+from pplm.figures import new_figure, save_figure
 from pplm.sine_experiment import Comparison, squared_error
 from pplm.sine_network import SAMPLE_RATE
 
@@ -20,13 +20,6 @@ SMALLEST_ERROR = 1e-3
 """Lower end of the logarithmic error axis, which cannot show the given samples' 0."""
 
 
-def check_plot(path: Path) -> None:
-    """Refuse a figure that could not be drawn or written, before anything is computed."""
-    supported = _new_figure().canvas.get_supported_filetypes()
-    if path.suffix.lower().lstrip(".") not in supported:
-        raise InputError(f"a plot cannot be written as {path.name!r}; end its name in .png, .pdf or .svg")
-
-
 def plot_comparison(comparison: Comparison, path: Path, *, title: str) -> int:
     """Draw one seed's waves, its first 2 s and every seed's cumulated squared error into a file.
 
@@ -34,7 +27,7 @@ def plot_comparison(comparison: Comparison, path: Path, *, title: str) -> int:
     """
     errors = torch.tensor([row.unsteered_sse for row in comparison.rows])
     shown = int(errors.argsort()[(len(errors) - 1) // 2])
-    figure = _new_figure(figsize=(10, 6.5), layout="constrained")
+    figure = new_figure(figsize=(10, 6.5), layout="constrained")
     axes = figure.subplot_mosaic([["unsteered"] * 2, ["steered"] * 2, ["zoom", "error"]], height_ratios=[1, 1, 1.4])
     time = torch.arange(len(comparison.wanted)) / SAMPLE_RATE
     unsteered, steered = comparison.unsteered.samples[shown], comparison.steered.samples[shown]
@@ -52,10 +45,7 @@ def plot_comparison(comparison: Comparison, path: Path, *, title: str) -> int:
     _plot_errors(axes["error"], comparison, time, shown)
     figure.suptitle(f"{title}; waves of seed {comparison.rows[shown].seed}")
     figure.legend(*axes["zoom"].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    try:
-        figure.savefig(path, dpi=90)
-    except OSError as error:
-        raise InputError(f"the plot {path} cannot be written: {error.strerror or error}") from None
+    save_figure(figure, path)
     return comparison.rows[shown].seed
 
 
@@ -69,12 +59,3 @@ def _plot_errors(axes: Any, comparison: Comparison, time: torch.Tensor, shown: i
     if len(comparison.rows) > 1:
         axes.set_title("thin: the other seeds", fontsize="small", loc="right")
     axes.grid(visible=True, axis="y", alpha=0.3)
-
-
-def _new_figure(**settings: Any) -> Any:
-    """Return an empty figure that belongs to no window and no global state."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError('a plot needs matplotlib; install it with: pip install "pplm[plot]"') from None
-    return Figure(**settings)

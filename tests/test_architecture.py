@@ -57,6 +57,15 @@ def test_decoding_knows_neither_generation_nor_files():
         assert not of_pplm(ROOT / f"pplm/{module}.py") & {"generation", "models", "resources", "cli", "pplm"}
 
 
+def test_only_the_command_line_knows_the_benchmark():
+    for path in modules("pplm"):
+        if not {"benchmark", "cli"} & set(path.relative_to(ROOT).parts):
+            assert not {name for name in of_pplm(path) if name.split(".")[0] == "benchmark"}, path
+    found = set().union(*(of_pplm(path) for path in modules("pplm/benchmark")))
+    assert "decoding" in found
+    assert not {name for name in found if name.split(".")[0] in {"cli", "evaluation", "pplm"}}
+
+
 def test_attribute_models_use_the_interface_and_not_the_machinery():
     allowed = {"interface", "errors", "resources", "pooling", "models", "encoding", "fingerprint"}
     found = set().union(*(of_pplm(path) for path in modules("attribute_models")))
@@ -92,7 +101,7 @@ def test_packages_do_not_print_and_do_not_seed():
     for path in [*modules("pplm"), *modules("attribute_models")]:
         names, forked[path.stem] = called(ast.parse(path.read_text("utf-8")))
         assert not set(names) & {"print", "eval", "exec", *SEEDING}, path
-    assert {name for name, seedings in forked.items() if seedings} == {"own_texts", "model_setup"}
+    assert {name for name, seedings in forked.items() if seedings} == {"own_texts", "model_setup", "random_models"}
 
 
 @pytest.mark.parametrize(

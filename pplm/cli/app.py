@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from transformers.utils import logging as transformers_logging
 
+from pplm.cli.benchmark import benchmark_command
 from pplm.cli.classify import classify_command
 from pplm.cli.generate import generate_command
 from pplm.cli.sine import sine_command
@@ -31,6 +32,7 @@ pplm.add_command(generate_command)
 pplm.add_command(train_command)
 pplm.add_command(classify_command)
 pplm.add_command(sine_command)
+pplm.add_command(benchmark_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

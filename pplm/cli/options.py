@@ -9,9 +9,14 @@ from typing import Any, get_args, get_type_hints
 import click
 
 from pplm.config import SteeringConfig
+from pplm.errors import InputError
 from pplm.models import EMBEDDED_MODEL
 
 Command = Callable[..., Any]
+
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:1, mps ..."
+)
 
 
 def model_options(command: Command) -> Command:
@@ -19,8 +24,7 @@ def model_options(command: Command) -> Command:
     for option in (
         click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
                      show_default=True, help="Number format of the weights in memory."),
-        click.option("--device", default="auto", show_default=True,
-                     help="Where to compute: auto, cpu, cuda, cuda:1, mps ..."),
+        device_option,
         click.option("--model", "model_name", default=EMBEDDED_MODEL, show_default=True,
                      help="The embedded model, a hub id (openai-community/gpt2-medium), a folder or a .gguf file."),
     ):  # fmt: skip
@@ -48,3 +52,16 @@ def given_steering(options: dict[str, Any]) -> dict[str, Any]:
     """Take the steering fields that the user gave out of a command's options."""
     taken = {field.name: options.pop(field.name) for field in fields(SteeringConfig)}
     return {name: value for name, value in taken.items() if value is not None}
+
+
+def comma_list(kind: type) -> Callable[[click.Context, click.Parameter, str], tuple[Any, ...]]:
+    """Return a callback for an option that takes several values of a kind with commas between."""
+
+    def read(context: click.Context, option: click.Parameter, text: str) -> tuple[Any, ...]:  # noqa: ARG001
+        try:
+            return tuple(kind(part.strip()) for part in text.split(","))
+        except ValueError:
+            numbers = " whole numbers" if kind is int else ""
+            raise InputError(f"{option.opts[0]} takes{numbers} with commas between; got {text!r}") from None
+
+    return read

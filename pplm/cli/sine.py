@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,12 +11,14 @@ import click
 import torch
 from rich.console import Console
 
+from pplm.cli.outputs import check_writable, write_json
 from pplm.config import NormRule
 from pplm.errors import InputError
+from pplm.figures import check_plot
 from pplm.sine import Oscillator, Reference, SineConfig, SteeringProtocol, WaveAttribute, sine_wave, train
 from pplm.sine_experiment import SineRow, compare
 from pplm.sine_network import check_wave
-from pplm.sine_plot import check_plot, plot_comparison
+from pplm.sine_plot import plot_comparison
 
 _OVERRIDES = ("step_size", "num_iterations", "gamma", "kl_scale", "norm_rule", "rounds")
 _PATH = click.Path(dir_okay=False, path_type=Path)
@@ -95,7 +95,10 @@ def sine_command(
     config = SineConfig.for_protocol(options["protocol"], **given)
     wanted = sine_wave(frequency, amplitude)
     model = _attribute(attribute, wanted, frequency, amplitude, energy_scale)
-    _check_paths(plot, output)
+    for option, path in (("--plot", plot), ("--output", output)):
+        check_writable(option, path)
+    if plot is not None:
+        check_plot(plot)
     with Console(stderr=True).status(f"training {seeds} networks for {epochs} epochs") as status:
         networks = train(range(seeds), epochs=epochs)
         status.update("drawing unsteered and steered waves")
@@ -112,7 +115,7 @@ def sine_command(
         **{name: getattr(config.steering, name) for name in _OVERRIDES if name != "rounds"},
     }
     if output is not None:
-        _write(output, {**settings, "rows": [asdict(row) for row in comparison.rows]})
+        write_json("--output", output, {**settings, "rows": [asdict(row) for row in comparison.rows]})
     if plot is not None:
         title = f"{config.protocol}, {attribute}, wanted: {frequency:g} Hz, amplitude {amplitude:g}"
         plot_comparison(comparison, plot, title=title)
@@ -127,19 +130,6 @@ def _attribute(
     if energy_scale is not None:
         raise InputError("--energy-scale is the oscillator's; leave it out or add --attribute oscillator")
     return Reference(wanted)
-
-
-def _check_paths(plot: Path | None, output: Path | None) -> None:
-    for option, path in (("--plot", plot), ("--output", output)):
-        if path is None:
-            continue
-        folder = path.absolute().parent
-        if not folder.is_dir():
-            raise InputError(f"{option} {path}: the folder {path.parent} does not exist; make it first")
-        if not os.access(path if path.exists() else folder, os.W_OK):
-            raise InputError(f"{option} {path} cannot be written; choose another place")
-    if plot is not None:
-        check_plot(plot)
 
 
 def _show(rows: Sequence[SineRow], frequency: float, amplitude: float) -> None:
@@ -177,10 +167,3 @@ def _off(values: Sequence[float | None], wanted: float) -> torch.Tensor:
 
 def _within(off: torch.Tensor, limit: float) -> str:
     return f"{int((off <= limit).sum())} of {len(off)}"
-
-
-def _write(path: Path, result: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--output {path} cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,97 @@
+"""How much more memory a piece of work needs at its peak than was in use before it.
+
+Weights and everything else that was there before do not count. On CUDA torch's own allocator is asked. On a CPU it is
+the resident memory of this process: on Linux the kernel's own high-water mark, which misses nothing, elsewhere a
+sample every millisecond, which can miss a shorter peak. Other devices keep no such record.
+
+Resident memory holds more than the tensors: the C library keeps blocks that it means to reuse, more or fewer depending
+on what ran before. 16 samples over 200 tokens of the embedded model measured 313 to 380 MB in different orders, and 258
+to 263 MB with `MALLOC_MMAP_THRESHOLD_=65536` in the environment, by which glibc returns large blocks as they are freed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import torch
+
+_MEGABYTE = 1e6
+_SAMPLE_SECONDS = 0.001
+_PROCESS = Path("/proc/self")
+_RESET_HIGH_WATER = "5"
+"""What Linux wants written to `clear_refs` to start a new high-water mark (man 5 proc)."""
+
+
+def peak_memory_mb(work: Callable[[], object], device: torch.device) -> float | None:
+    """Do some work and return the peak of its memory in MB (10^6 bytes) over what was in use before.
+
+    None on a device that keeps no record. What earlier work has left behind for reuse is given back first, as far as
+    the C library can.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        return _peak_on_cuda(work, device)
+    if device.type != "cpu":
+        work()
+        return None
+    _return_free_memory()
+    if not _reset_high_water():
+        return _peak_by_sampling(work)
+    before = _resident_kilobytes("VmRSS")
+    work()
+    return (_resident_kilobytes("VmHWM") - before) * 1024 / _MEGABYTE
+
+
+def _peak_on_cuda(work: Callable[[], object], device: torch.device) -> float:
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    work()
+    torch.cuda.synchronize(device)
+    return (torch.cuda.max_memory_allocated(device) - before) / _MEGABYTE
+
+
+def _peak_by_sampling(work: Callable[[], object]) -> float:
+    process = psutil.Process()
+    before = highest = process.memory_info().rss
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal highest
+        while not done.wait(_SAMPLE_SECONDS):
+            highest = max(highest, process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        work()
+    finally:
+        done.set()
+        watcher.join()
+    return (max(highest, process.memory_info().rss) - before) / _MEGABYTE
+
+
+def _return_free_memory() -> None:
+    """Let glibc give back what it keeps; other C libraries have no such call and keep less."""
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _reset_high_water() -> bool:
+    """Start a new high-water mark; False where the kernel has none."""
+    try:
+        (_PROCESS / "clear_refs").write_text(_RESET_HIGH_WATER, encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def _resident_kilobytes(field: str) -> int:
+    lines = (_PROCESS / "status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))

@@ -1,0 +1,50 @@
+"""Counting the passes through a language model while something else runs.
+
+Counted are calls of the model's body (all but the language-model head) and gradients that flow back into what such a
+call returned. One pass is one reading of the weights: a batch of any size is one pass, and so is a batch that carries
+steered and unsteered rows together. The pass that reads a prompt counts as one like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass
+class Passes:
+    """Passes through a model's body so far."""
+
+    forward: int = 0
+    backward: int = 0
+
+    @property
+    def total(self) -> int:
+        """Forward and backward passes counted alike."""
+        return self.forward + self.backward
+
+
+@contextmanager
+def count_passes(model: Any) -> Iterator[Passes]:
+    """Count the passes through a causal language model's body inside a `with` block."""
+    passes = Passes()
+
+    def on_backward(gradient: Tensor) -> None:  # noqa: ARG001 - counted, not changed
+        passes.backward += 1
+
+    def on_forward(body: Any, inputs: Any, output: Any) -> None:  # noqa: ARG001
+        passes.forward += 1
+        # torch's backward hooks of modules do not see outputs that are dataclasses, so the tensor itself is asked.
+        hidden = output[0]
+        if hidden.requires_grad:
+            hidden.register_hook(on_backward)
+
+    handle = model.base_model.register_forward_hook(on_forward)
+    try:
+        yield passes
+    finally:
+        handle.remove()

@@ -1,0 +1,235 @@
+"""Steered against unsteered: seconds, passes and memory, measured side by side.
+
+Every case is first run once without a clock, which warms it up, counts its passes and takes its memory. Then come
+rounds: in each, every case's steered run stands between two unsteered ones, whose mean it is compared with, so that a
+machine that is slow for a while slows down both. All cases take part in every round, so that rows can be compared with
+each other too.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from itertools import product
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pplm.benchmark.config import BenchmarkConfig, Case
+from pplm.benchmark.memory import peak_memory_mb
+from pplm.benchmark.passes import count_passes
+from pplm.benchmark.rows import BenchmarkRow, Measured, rows_of
+from pplm.config import SteeringConfig
+from pplm.decoding import steered_decoding
+from pplm.errors import InputError
+from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
+from pplm.limits import check_length
+
+AttributeFactory = Callable[[Any, Any], AttributeModel]
+"""Makes an attribute model for a language model and its tokenizer, which is None where there is none."""
+Progress = Callable[[int, int, str], None]
+"""Is told how many runs are done, how many there are, and which case comes next."""
+
+_FIRST_TOKENS = 2
+"""Length of the very first run, which pays for what libraries set up once a process."""
+
+
+def run_benchmark(
+    model: Any,
+    attributes: Mapping[str, AttributeFactory],
+    config: BenchmarkConfig | None = None,
+    *,
+    tokenizer: Any = None,
+    progress: Progress | None = None,
+) -> list[BenchmarkRow]:
+    """Measure every combination of a benchmark's lists.
+
+    Unsteered is transformers' own `model.generate`, steered the same call with `custom_generate`; both write exactly
+    `new_tokens` tokens after the same random prompts. The caller's random state is left as it was.
+
+    Parameters
+    ----------
+    model
+        As `load_model` returns it; it is converted to each number format and left as it was.
+    attributes
+        What makes the attribute model of each name in `config.attributes`.
+    config
+        What to measure; None takes the defaults.
+    tokenizer
+        Handed to the attribute models.
+    progress
+        Called before each run.
+
+    Returns
+    -------
+    list of BenchmarkRow
+        In the order of `config.cases()`.
+
+    Raises
+    ------
+    InputError
+        If a case does not fit the model's positions, or an attribute is unknown.
+
+    """
+    config = config or BenchmarkConfig()
+    for name in config.attributes:
+        if name not in attributes:
+            raise InputError(f"attributes must be of {', '.join(attributes)}; got {name!r}")
+    settings = steering_settings(model, attributes, config, tokenizer=tokenizer)
+    for case in config.cases():
+        total, horizon = case.prompt_tokens + case.new_tokens, settings[case.attribute].horizon_length
+        check_length(model, case.prompt_tokens, total, horizon)
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        runs = _prepare(model, attributes, settings, config, tokenizer)
+        return _measure(runs, config, progress or (lambda done, total, case: None))  # noqa: ARG005
+
+
+def steering_settings(
+    model: Any, attributes: Mapping[str, AttributeFactory], config: BenchmarkConfig, *, tokenizer: Any = None
+) -> dict[str, SteeringConfig]:
+    """Return the settings of each attribute: the paper's preset for its kind, under those of the benchmark."""
+    return {
+        name: SteeringConfig.for_attributes([attributes[name](model, tokenizer)], **config.steering)
+        for name in config.attributes
+    }
+
+
+def in_dtype(model: Any, dtype: str) -> Any:
+    """Return a copy of a model with its weights in another number format, or the model itself if they are."""
+    kind = getattr(torch, dtype)
+    if model.dtype == kind:
+        return model
+    copy = deepcopy(model)
+    copy.config.dtype = kind
+    for parameter in copy.parameters():  # not `.to`, which would round buffers that loading leaves in float32
+        parameter.data = parameter.data.to(kind)
+    return copy
+
+
+@dataclass
+class _Run:
+    """A case with all that it takes to run it."""
+
+    case: Case
+    model: Any
+    prompts: Tensor
+    loop: Any
+    top_k: int
+    measured: Measured = field(default_factory=Measured)
+
+    def unsteered(self) -> None:
+        """Write the texts as transformers alone does."""
+        self._generate(self.case.new_tokens)
+
+    def steered(self) -> None:
+        """Write the texts with steering."""
+        self._generate(self.case.new_tokens, custom_generate=self.loop)
+
+    def first(self) -> None:
+        """Write a few tokens both ways, so that what is set up once is there."""
+        new_tokens = min(_FIRST_TOKENS, self.case.new_tokens)
+        self._generate(new_tokens)
+        self._generate(new_tokens, custom_generate=self.loop)
+
+    def _generate(self, new_tokens: int, **arguments: Any) -> None:
+        try:
+            output = self.model.generate(
+                self.prompts,
+                attention_mask=torch.ones_like(self.prompts),
+                min_new_tokens=new_tokens,
+                max_new_tokens=new_tokens,
+                do_sample=True,
+                top_k=self.top_k,
+                pad_token_id=0,  # there is no padding; transformers wants to know all the same
+                **arguments,
+            )
+        except torch.OutOfMemoryError as error:
+            raise InputError(f"{self.case} does not fit into memory; lower samples or the number of tokens") from error
+        written = output.shape[1] - self.prompts.shape[1]
+        if written != new_tokens:
+            raise InputError(
+                f"the model stopped after {written} of {new_tokens} new tokens, so its time cannot be compared; remove "
+                "what stops it from its generation config"
+            )
+
+
+def _prepare(
+    model: Any,
+    attributes: Mapping[str, AttributeFactory],
+    settings: Mapping[str, SteeringConfig],
+    config: BenchmarkConfig,
+    tokenizer: Any,
+) -> list[_Run]:
+    """Make the runs of all cases, which share one model a number format and one loop an attribute and model."""
+    models = {dtype: in_dtype(model, dtype) for dtype in config.dtypes}
+    loops = {}
+    for name, dtype in product(config.attributes, config.dtypes):
+        # Bound here: a bag reads the model once to learn how its words go on, which is no part of a token's cost.
+        bound = bind_attributes(weigh_attributes([attributes[name](model, tokenizer)]), models[dtype])
+        loops[name, dtype] = steered_decoding([a.model for a in bound], settings[name], seed=config.seed)
+    runs = []
+    for case in config.cases():
+        loop, prompts = loops[case.attribute, case.dtype], _prompts(case, model, config.seed)
+        runs.append(_Run(case, models[case.dtype], prompts, loop, config.top_k))
+    return runs
+
+
+def _prompts(case: Case, model: Any, seed: int) -> Tensor:
+    """Return (B, T) random token ids, the same for all attributes and number formats."""
+    generator = torch.Generator().manual_seed(seed)
+    size = (case.samples, case.prompt_tokens)
+    return torch.randint(model.config.get_text_config().vocab_size, size, generator=generator).to(model.device)
+
+
+def _measure(runs: Sequence[_Run], config: BenchmarkConfig, progress: Progress) -> list[BenchmarkRow]:
+    total, done = len(runs) * (1 + config.repeats), 0
+    for dtype in config.dtypes:
+        next(run for run in runs if run.case.dtype == dtype).first()
+    for run in runs:
+        progress(done, total, f"warm-up: {run.case}")
+        _warm_up(run)
+        done += 1
+    for repeat in range(config.repeats):
+        for run in runs:
+            progress(done, total, f"round {repeat + 1}: {run.case}")
+            _time(run)
+            done += 1
+    return rows_of([(run.case, run.measured) for run in runs])
+
+
+def _warm_up(run: _Run) -> None:
+    """Run a case both ways without a clock, counting passes and taking the memory."""
+    measured, device = run.measured, run.model.device
+    with count_passes(run.model) as passes:
+        measured.unsteered_peak_memory_mb = peak_memory_mb(run.unsteered, device)
+    measured.unsteered_passes = passes.total
+    with count_passes(run.model) as passes:
+        measured.peak_memory_mb = peak_memory_mb(run.steered, device)
+    measured.passes = passes.total
+
+
+def _time(run: _Run) -> None:
+    device = run.model.device
+    gc.collect()  # what earlier runs have left is no part of these
+    before = _seconds(run.unsteered, device)
+    run.measured.steered_seconds.append(_seconds(run.steered, device))
+    run.measured.unsteered_seconds.append((before + _seconds(run.unsteered, device)) / 2)
+
+
+def _seconds(work: Callable[[], None], device: torch.device) -> float:
+    """Return the wall seconds of some work, the device's own included."""
+    _wait_for(device)
+    start = perf_counter()
+    work()
+    _wait_for(device)
+    return perf_counter() - start
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -1,0 +1,196 @@
+"""`pplm benchmark`: what steering costs on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from attribute_models import BagOfWords, Discriminator, read_word_list
+from pplm.benchmark import (
+    RANDOM_MODELS,
+    BenchmarkConfig,
+    BenchmarkRow,
+    describe_machine,
+    random_model,
+    run_benchmark,
+    steering_settings,
+)
+from pplm.benchmark.plot import plot_benchmark
+from pplm.cli.options import comma_list, device_option, given_steering, steering_options
+from pplm.cli.outputs import check_writable, write_json
+from pplm.errors import InputError
+from pplm.figures import check_plot
+from pplm.models import load_model
+
+BAG = "space"
+_SEED = 0
+_PATH = click.Path(dir_okay=False, path_type=Path)
+
+
+def _bag(model: Any, tokenizer: Any) -> BagOfWords:
+    """Return the shipped bag or, without a tokenizer, as many random tokens as it has words."""
+    if tokenizer is not None:
+        return BagOfWords.load(BAG, tokenizer)
+    size, vocabulary = len(read_word_list(BAG)), model.config.get_text_config().vocab_size
+    ids = torch.randperm(vocabulary, generator=torch.Generator().manual_seed(_SEED))[:size]
+    return BagOfWords.from_token_ids(ids.tolist(), vocabulary, name="random bag")
+
+
+def _discriminator(model: Any, tokenizer: Any) -> Discriminator:  # noqa: ARG001 - a head needs no tokenizer
+    """Return a head of two classes with random weights, of the model's width."""
+    width = model.get_input_embeddings().weight.shape[1]
+    weight = torch.randn(2, width, generator=torch.Generator().manual_seed(_SEED)) / width**0.5
+    return Discriminator.from_weights(weight, torch.zeros(2), ["a", "b"], "a", name="random head")
+
+
+ATTRIBUTES: Mapping[str, Callable[[Any, Any], Any]] = {"bag": _bag, "discriminator": _discriminator}
+
+
+@click.command("benchmark")
+@click.option(
+    "--model",
+    "model_name",
+    default="random:gpt2",
+    show_default=True,
+    help=f"{' or '.join(RANDOM_MODELS)}, which have the published size and random weights, or a model as in "
+    "pplm generate: gpt2-mini, a hub id, a folder, a .gguf file.",
+)
+@device_option
+@click.option("--samples", default="1,4,16", show_default=True, callback=comma_list(int), help="Texts at once.")
+@click.option(
+    "--prompt-tokens", default="10", show_default=True, callback=comma_list(int), help="Length of the random prompts."
+)
+@click.option("--new-tokens", default="30", show_default=True, callback=comma_list(int), help="Tokens to be written.")
+@click.option(
+    "--attributes",
+    default="bag,discriminator",
+    show_default=True,
+    callback=comma_list(str),
+    help=f"bag is the {BAG} bag (random tokens for a random: model), discriminator a head with random weights.",
+)
+@click.option(
+    "--dtype",
+    "dtypes",
+    default="float32",
+    show_default=True,
+    callback=comma_list(str),
+    help="Number formats of the weights: float32, bfloat16, float16. With float32 among them, the others are also "
+    "compared with it.",
+)
+@click.option("--repeats", type=int, default=3, show_default=True, help="Timed rounds, after one without a clock.")
+@click.option("--json", "json_path", type=_PATH, default=None, help="Write machine, settings and rows here.")
+@click.option("--plot", type=_PATH, default=None, help='Draw the figure here (.png, .pdf, .svg); needs "pplm[plot]".')
+@steering_options
+def benchmark_command(model_name: str, device: str, json_path: Path | None, plot: Path | None, **options: Any) -> None:
+    """Measure steered beside unsteered generation of the same batch.
+
+    Every option that takes a list takes several values with commas between, and every combination is measured.
+    Unsteered is transformers' own generate. Settings are the paper's for the kind of attribute: 3 iterations and a
+    window of 5 for a bag, 10 iterations and no window for a discriminator. Seconds are those of the wall, divided by
+    new tokens and samples: the median of the rounds, with the lowest and the highest.
+    """
+    given = given_steering(options)
+    config = BenchmarkConfig(steering=given, **options)
+    for name in config.attributes:
+        if name not in ATTRIBUTES:
+            raise InputError(f"--attributes must be of {', '.join(ATTRIBUTES)}; got {name!r}")
+    for option, path in (("--json", json_path), ("--plot", plot)):
+        check_writable(option, path)
+    if plot is not None:
+        check_plot(plot)
+    model, tokenizer = _load(model_name, device)
+    with _progress() as progress:
+        rows = run_benchmark(model, ATTRIBUTES, config, tokenizer=tokenizer, progress=progress)
+    machine = describe_machine(model.device)
+    click.echo(f"{model_name}, {', '.join(f'{name} {value}' for name, value in machine.items())}\n")
+    for line in _table(rows):
+        click.echo(line)
+    if json_path is not None:
+        steering = steering_settings(model, ATTRIBUTES, config, tokenizer=tokenizer)
+        write_json(
+            "--json",
+            json_path,
+            {
+                "model": model_name,
+                "machine": machine,
+                "settings": {
+                    "repeats": config.repeats,
+                    "seed": config.seed,
+                    "top_k": config.top_k,
+                    "steering": {name: asdict(settings) for name, settings in steering.items()},
+                },
+                "rows": [asdict(row) for row in rows],
+            },
+        )
+    if plot is not None:
+        plot_benchmark(rows, plot, title=f"{model_name}, {machine['processor']}, threads: {machine['threads']}")
+
+
+def _load(name: str, device: str) -> tuple[Any, Any]:
+    """Return a model in float32 and its tokenizer; a random model has none."""
+    if name.startswith("random:"):
+        return random_model(name, device=device, seed=_SEED), None
+    return load_model(name, device=device)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+
+        def show(done: int, total: int, case: str) -> None:
+            progress.update(task, completed=done, total=total, description=case)
+
+        yield show
+
+
+def _table(rows: Sequence[BenchmarkRow]) -> Iterator[str]:
+    """Yield the lines of a Markdown table; a comparison that no row has is left out."""
+    columns = {
+        "attribute": lambda row: row.attribute,
+        "dtype": lambda row: row.dtype,
+        "samples": lambda row: str(row.samples),
+        "prompt": lambda row: str(row.prompt_tokens),
+        "new": lambda row: str(row.new_tokens),
+        "unsteered ms": lambda row: _milliseconds(row, row.unsteered_seconds_per_token, row.unsteered_wall_seconds),
+        "steered ms": lambda row: _milliseconds(row, row.steered_seconds_per_token, row.steered_wall_seconds),
+        "ratio": lambda row: f"{row.ratio:.2f} ({row.ratio_range[0]:.2f} to {row.ratio_range[1]:.2f})",
+        "to float32": lambda row: _number(row.ratio_to_float32),
+        "to one sample": lambda row: _number(row.ratio_to_one_sample),
+        "passes": lambda row: f"{row.passes_per_token:.2f}",
+        "peak MB": lambda row: "" if row.peak_memory_mb is None else f"{row.peak_memory_mb:.0f}",
+    }
+    if len({row.dtype for row in rows}) == 1 or all(row.ratio_to_float32 is None for row in rows):
+        del columns["to float32"]
+    if len({row.samples for row in rows}) == 1 or all(row.ratio_to_one_sample is None for row in rows):
+        del columns["to one sample"]
+    yield f"| {' | '.join(columns)} |"
+    yield "| " + " | ".join("---" for _ in columns) + " |"
+    for row in rows:
+        yield f"| {' | '.join(cell(row) for cell in columns.values())} |"
+    yield ""
+    yield "ms: milliseconds per token and sample. ratio: steered over unsteered."
+    yield "passes: through the model's body, forward and backward, per token. peak MB: beyond the weights."
+    if "to float32" in columns:
+        yield "to float32: steered over unsteered in float32."
+    if "to one sample" in columns:
+        yield "to one sample: steered over unsteered with one sample."
+
+
+def _milliseconds(row: BenchmarkRow, median: float, wall_seconds: Sequence[float]) -> str:
+    scale = 1000 / (row.new_tokens * row.samples)
+    return f"{median * 1000:.1f} ({min(wall_seconds) * scale:.1f} to {max(wall_seconds) * scale:.1f})"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

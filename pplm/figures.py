@@ -1,0 +1,46 @@
+"""Figures without a window and without global state; they need matplotlib, the optional extra `plot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pplm.errors import InputError
+
+
+def new_figure(**settings: Any) -> Any:
+    """Return an empty figure that belongs to no window and no global state.
+
+    Raises
+    ------
+    InputError
+        Without matplotlib.
+
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError('a plot needs matplotlib; install it with: pip install "pplm[plot]"') from None
+    return Figure(**settings)
+
+
+def check_plot(path: Path) -> None:
+    """Refuse a figure that could not be drawn or written, before anything is computed."""
+    supported = new_figure().canvas.get_supported_filetypes()
+    if path.suffix.lower().lstrip(".") not in supported:
+        raise InputError(f"a plot cannot be written as {path.name!r}; end its name in .png, .pdf or .svg")
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure in the format that the file's name asks for."""
+    try:
+        figure.savefig(path, dpi=90)
+    except OSError as error:
+        raise InputError(f"the plot {path} cannot be written: {error.strerror or error}") from None
+
+
+def plain_minor_ticks() -> Any:
+    """Return what writes the minor ticks of a logarithmic axis as plain numbers, where there is room for them."""
+    from matplotlib.ticker import LogFormatter
+
+    return LogFormatter(labelOnlyBase=False, minor_thresholds=(1, 0.4))

@@ -1,0 +1,79 @@
+"""What a lower number format does to steering: the losses beside float32's, on the same texts.
+
+python scripts/dtype_agreement.py --bag space
+python scripts/dtype_agreement.py --discriminator sentiment:positive
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from pplm import SteeringConfig, load_model, steering_presets
+from pplm.benchmark import Agreement, describe_machine, dtype_agreement
+from pplm.cli import run_command
+from pplm.cli.attributes import attribute_options, load_attributes, take_choice
+from pplm.cli.options import comma_list, device_option, given_steering, steering_options
+from pplm.cli.outputs import check_writable, write_json
+from pplm.errors import InputError
+from pplm.models import EMBEDDED_MODEL
+from pplm.resources import data_path
+
+
+@click.command()
+@attribute_options
+@click.option("--model", "model_name", default=EMBEDDED_MODEL, show_default=True, help="As in pplm generate.")
+@device_option
+@click.option("--dtype", "dtypes", default="bfloat16,float16", show_default=True, callback=comma_list(str),
+              help="Number formats to compare with float32, with commas between.")  # fmt: skip
+@click.option("--prompts", type=click.File(encoding="utf-8"), default=str(data_path("prompts", "topics.txt")),
+              help="A text file, one prompt a line.")  # fmt: skip
+@click.option("--num-prompts", default=5, show_default=True, help="Take the first so many prompts.")
+@click.option("--num-samples", default=2, show_default=True, help="Texts a prompt.")
+@click.option("--max-new-tokens", default=30, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), default=None,
+              help="Write machine, settings and rows here.")  # fmt: skip
+@steering_options
+def agreement_table(
+    model_name: str, device: str, prompts: TextIO, num_prompts: int, json_path: Path | None, **options: Any
+) -> None:
+    """Print a Markdown table of the losses' absolute differences from float32, in nats."""
+    choice, given = take_choice(options), given_steering(options)
+    SteeringConfig(**given)
+    check_writable("--json", json_path)
+    model, tokenizer = load_model(model_name, device=device)
+    attributes = load_attributes(choice, model, tokenizer)
+    if not attributes:
+        raise InputError("no attribute given; add --bag space, --discriminator sentiment:positive or another")
+    steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model), **given)
+    lines = [line.strip() for line in prompts if line.strip()][:num_prompts]
+    rows = dtype_agreement(model, tokenizer, lines, attributes, steering=steering, **options)
+    click.echo(f"{model_name}, {len(lines)} prompts x {options['num_samples']} samples x "
+               f"{options['max_new_tokens']} tokens, {steering}\n")  # fmt: skip
+    _show(rows)
+    if json_path is not None:
+        settings = {"model": model_name, "machine": describe_machine(model.device), "steering": asdict(steering)}
+        shown = [{**asdict(row), "median_same_tokens": row.median_same_tokens} for row in rows]
+        write_json("--json", json_path, {**settings, "prompts": lines, **options, "rows": shown})
+
+
+def _show(rows: list[Agreement]) -> None:
+    click.echo("| dtype | over | tokens | attribute loss in float32 | mean difference | largest | KL in float32 | "
+               "mean difference | largest |\n" + "| --- " * 9 + "|")  # fmt: skip
+    for row in rows:
+        cells = [row.dtype, row.span, str(row.tokens)]
+        for deviation in (row.attribute_loss, row.kl):
+            cells += [f"{deviation.reference:.3f}", f"{deviation.mean:.2g}", f"{deviation.largest:.2g}"]
+        click.echo(f"| {' | '.join(cells)} |")
+    click.echo()
+    for row in {row.dtype: row for row in rows}.values():
+        same = f"{row.median_same_tokens:g} (median; least {min(row.same_tokens)}, most {max(row.same_tokens)})"
+        click.echo(f"tokens that {row.dtype} writes before a text differs from float32's: {same}")
+
+
+if __name__ == "__main__":
+    run_command(agreement_table)
