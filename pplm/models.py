@@ -59,7 +59,7 @@ def load_model(
     """
     source, arguments = _locate(str(name_or_path))
     arguments["trust_remote_code"] = trust_remote_code
-    place = _device(device)
+    place = torch_device(device)
     try:
         config = AutoConfig.from_pretrained(source, **arguments)
         if config.is_encoder_decoder:
@@ -119,10 +119,10 @@ def _locate(name: str) -> tuple[str, dict[str, Any]]:
     if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise InputError(f"model folder {name} does not exist")
     # Asked once and briefly: without a network transformers would retry every file for half a minute.
-    return name, {} if _hub_answers(name) else {"local_files_only": True}
+    return name, {} if hub_answers(name) else {"local_files_only": True}
 
 
-def _hub_answers(name: str) -> bool:
+def hub_answers(name: str) -> bool:
     """Say whether the hub can be reached, whatever it thinks of the name; a cached model needs no hub."""
     try:
         HfApi().model_info(name, timeout=10)
@@ -133,7 +133,8 @@ def _hub_answers(name: str) -> bool:
     return True
 
 
-def _device(name: str) -> torch.device:
+def torch_device(name: str) -> torch.device:
+    """Return the device of that name, for "auto" the first accelerator there is, else the CPU."""
     if name == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
