@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 import torch
 from rich.console import Console
 
+from pplm.cli.files import check_writable
 from pplm.config import NormRule
 from pplm.errors import InputError
 from pplm.sine import Oscillator, Reference, SineConfig, SteeringProtocol, WaveAttribute, sine_wave, train
@@ -130,14 +130,8 @@ def _attribute(
 
 
 def _check_paths(plot: Path | None, output: Path | None) -> None:
-    for option, path in (("--plot", plot), ("--output", output)):
-        if path is None:
-            continue
-        folder = path.absolute().parent
-        if not folder.is_dir():
-            raise InputError(f"{option} {path}: the folder {path.parent} does not exist; make it first")
-        if not os.access(path if path.exists() else folder, os.W_OK):
-            raise InputError(f"{option} {path} cannot be written; choose another place")
+    check_writable("--plot", plot)
+    check_writable("--output", output)
     if plot is not None:
         check_plot(plot)
 
