@@ -76,7 +76,7 @@ def test_a_token_that_begins_inside_the_prompt_does_not_count(judge, tokenizer):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
-def test_batches_and_padding_change_nothing(gpt2, llama, tokenizer, batch_size):
+def test_batches_and_padding_change_nothing(gpt2, tokenizer, batch_size):
     alone = [PerplexityJudge(gpt2, tokenizer, "tiny").judge([text])[0] for text in TEXTS]
     together = PerplexityJudge(gpt2, tokenizer, "tiny", batch_size=batch_size).judge(TEXTS)
     torch.testing.assert_close(torch.tensor(together), torch.tensor(alone), rtol=1e-4, atol=1e-4)

@@ -35,8 +35,7 @@ class PerplexityJudge:
 
         `batch_size` texts are read at once (>= 1); it changes nothing but speed and memory.
         """
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1; got {batch_size}")
+        _check_batch_size(batch_size)
         self.model, self.tokenizer, self.name, self.batch_size = model, tokenizer, name, batch_size
 
     @classmethod
@@ -51,6 +50,7 @@ class PerplexityJudge:
             If the model cannot be loaded.
 
         """
+        _check_batch_size(batch_size)
         model, tokenizer = load_model(source, device=device, dtype=dtype)
         path = local_path(source)
         return cls(model, tokenizer, str(source) if path is None else path.resolve().name, batch_size=batch_size)
@@ -114,3 +114,8 @@ class PerplexityJudge:
             .cpu()
             for row, text in enumerate(ids)
         ]
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1; got {batch_size}")
