@@ -110,8 +110,8 @@ class PerplexityJudge:
             functional.cross_entropy(
                 logits[row, : len(text) - 1].float(), input_ids[row, 1 : len(text)], reduction="none"
             )
-            .double()
             .cpu()
+            .double()
             for row, text in enumerate(ids)
         ]
 
