@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pplm.errors import InputError
+
+
+@dataclass(frozen=True)
+class TextTokens:
+    """A text's T tokens.
+
+    Attributes
+    ----------
+    ids
+        With the model's beginning-of-text token in front, where it has one.
+    starts
+        The character at which each token begins; -1 for tokens that stand for no character of the text.
+
+    """
+
+    ids: list[int]
+    starts: list[int]
 
 
 def encode_prompt(model: Any, tokenizer: Any, prompt: str, *, bos: bool = True) -> list[int]:
@@ -39,6 +57,31 @@ def encode_texts(model: Any, tokenizer: Any, texts: Sequence[str], *, bos: bool 
     bos_id = bos_token_id(model, tokenizer)
     # verbose=False: what is longer than the context is the caller's to count, not the tokenizer's to warn of.
     return [_begin(list(ids), bos_id, bos=bos) for ids in tokenizer(list(texts), verbose=False).input_ids]
+
+
+def encode_with_starts(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[TextTokens]:
+    """Return the ids of `encode_texts` and where in the text each begins; an empty text is let through.
+
+    Raises
+    ------
+    InputError
+        If the tokenizer cannot say where its tokens begin.
+
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(
+            f"the tokenizer {type(tokenizer).__name__} cannot say where its tokens begin; take a model with a fast one"
+        )
+    if not texts:
+        return []
+    found = tokenizer(list(texts), return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+    bos_id = bos_token_id(model, tokenizer)
+    result = []
+    for ids, offsets, added in zip(found.input_ids, found.offset_mapping, found.special_tokens_mask, strict=True):
+        starts = [-1 if special else begin for (begin, _), special in zip(offsets, added, strict=True)]
+        begun = _begin(list(ids), bos_id, bos=True)
+        result.append(TextTokens(begun, [-1] * (len(begun) - len(ids)) + starts))
+    return result
 
 
 def bos_token_id(model: Any, tokenizer: Any) -> int | None:

@@ -119,10 +119,10 @@ def _locate(name: str) -> tuple[str, dict[str, Any]]:
     if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise InputError(f"model folder {name} does not exist")
     # Asked once and briefly: without a network transformers would retry every file for half a minute.
-    return name, {} if _hub_answers(name) else {"local_files_only": True}
+    return name, {} if hub_answers(name) else {"local_files_only": True}
 
 
-def _hub_answers(name: str) -> bool:
+def hub_answers(name: str) -> bool:
     """Say whether the hub can be reached, whatever it thinks of the name; a cached model needs no hub."""
     try:
         HfApi().model_info(name, timeout=10)

@@ -13,10 +13,10 @@ from typing import Any
 import click
 
 from attribute_models import classify_texts, read_labelled, train_discriminator
-from pplm import InputError, SteeringConfig, generate, load_model, steering_presets
+from pplm import SteeringConfig, generate, load_model, steering_presets
 from pplm.cli import run_command
 from pplm.cli.options import given_steering, model_options, steering_options
-from pplm.evaluation import dist_n, repeat_rate
+from pplm.evaluation import JudgedText, SentimentJudge, dist_n, repeat_rate
 from pplm.resources import data_path
 
 
@@ -33,10 +33,7 @@ def sentiment_table(
     data: str, labels: str, num_prompts: int, num_samples: int, max_new_tokens: int, seed: int, **options: Any
 ) -> None:
     """Print a Markdown table of what the judges say of unsteered and steered texts."""
-    try:
-        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-    except ImportError as error:
-        raise InputError('VADER is not installed; pip install -c constraints.txt -e ".[evaluation]"') from error
+    vader = SentimentJudge()
     given, model_name = given_steering(options), options.pop("model_name")
     model, tokenizer = load_model(model_name, **options)
     texts = read_labelled(data)
@@ -48,13 +45,12 @@ def sentiment_table(
     click.echo(f"{model_name}, {len(prompts)} prompts x {num_samples} samples, {steering}\n")
     click.echo("| steered towards | VADER, mean | VADER > 0 | held-out head: p(positive) | repeats | dist-3 |")
     click.echo("| --- | --- | --- | --- | --- | --- |")
-    vader = SentimentIntensityAnalyzer()
     pleased, displeased = labels.split(",")
     for label in (None, pleased, displeased):
         attributes = [] if label is None else [guide.towards(label)]
         found = generate(model, tokenizer, prompts, attributes=attributes, steering=steering, num_samples=num_samples,
                          seed=seed, max_new_tokens=max_new_tokens, do_sample=True, top_k=10)  # fmt: skip
-        scores = [vader.polarity_scores(text.text)["compound"] for text in found]
+        scores = [score for (score,) in vader.judge([JudgedText(text.text) for text in found])]
         judged = classify_texts(model, tokenizer, judge, [text.text for text in found])
         probability = float(judged[:, judge.labels.index(pleased)].mean())
         completions = [text.completion for text in found]

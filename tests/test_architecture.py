@@ -73,6 +73,14 @@ def test_attribute_models_use_the_interface_and_not_the_machinery():
     assert found <= allowed
 
 
+def test_evaluation_knows_texts_and_models_but_not_what_steers_them():
+    allowed = {"errors", "encoding", "fingerprint", "models", "resources"}
+    found = set().union(*(of_pplm(path) for path in modules("pplm/evaluation")))
+    assert {"evaluation.metrics", "models"} <= found
+    assert {name for name in found if name.split(".")[0] != "evaluation"} <= allowed
+    assert of_pplm(ROOT / "pplm/evaluation/metrics.py") == {"errors"}
+
+
 SEEDING = {"torch.manual_seed", "np.random.seed", "random.seed"}
 
 

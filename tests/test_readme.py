@@ -18,6 +18,11 @@ def blocks(language):
 
 
 SHELL = [line for block in blocks("") for line in block.splitlines() if line.startswith("pplm ")]
+TEXTS = (
+    '{"prompt": "The lake", "text": "The lake is cold.", "steered": false}\n'
+    '{"prompt": "The lake", "text": "The lake of stars.", "steered": true}\n'
+)
+"""What an earlier command of the README writes into texts.jsonl, in short."""
 OFFLINE = [line for line in SHELL if "openai-community" not in line]
 
 
@@ -36,6 +41,7 @@ def test_the_python_of_the_readme_runs_block_after_block(capsys):
 def test_a_command_of_the_readme_runs(line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("my_words.txt").write_text("boat\nwater\nblack hole\n", encoding="utf-8")
+    Path("texts.jsonl").write_text(TEXTS, encoding="utf-8")
     main(shlex.split(line)[1:])  # returns only where all is well
     assert capsys.readouterr().out.strip()
 

@@ -19,6 +19,7 @@ from transformers import StoppingCriteria
 
 from pplm.cli.attributes import attribute_options, bag_words, load_attributes, take_choice
 from pplm.cli.options import given_steering, model_options, steering_options
+from pplm.cli.outputs import check_writable
 from pplm.config import SteeringConfig
 from pplm.encoding import encode_prompt
 from pplm.errors import InputError
@@ -90,7 +91,7 @@ def generate_command(
     SteeringConfig(**given)  # wrong values are told before a model is loaded
     sampling = _sampling(options)
     counts = _sample_counts(options)
-    _check_output(output)
+    check_writable("--output", output)
     model, tokenizer = load_model(model_name, device=device, dtype=dtype)
     _check_prompts(model, tokenizer, prompts, options, given)
     attributes = load_attributes(choice, model, tokenizer)
@@ -168,11 +169,6 @@ def _check_prompts(
     """Refuse what cannot be continued before anything else is said about it."""
     longest = max(len(encode_prompt(model, tokenizer, prompt, bos=not options["no_bos"])) for prompt in prompts)
     check_length(model, longest, longest + options["max_new_tokens"], given.get("horizon_length", 1))
-
-
-def _check_output(path: Path | None) -> None:
-    if path is not None and not path.absolute().parent.is_dir():
-        raise InputError(f"--output {path}: the folder {path.parent} does not exist; make it first")
 
 
 class _CountToken(StoppingCriteria):

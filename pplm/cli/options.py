@@ -19,17 +19,26 @@ device_option = click.option(
 )
 
 
-def model_options(command: Command) -> Command:
-    """Add --model, --device and --dtype."""
+def device_options(command: Command) -> Command:
+    """Add --device and --dtype."""
     for option in (
         click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
                      show_default=True, help="Number format of the weights in memory."),
         device_option,
-        click.option("--model", "model_name", default=EMBEDDED_MODEL, show_default=True,
-                     help="The embedded model, a hub id (openai-community/gpt2-medium), a folder or a .gguf file."),
     ):  # fmt: skip
         command = option(command)
     return command
+
+
+def model_options(command: Command) -> Command:
+    """Add --model, --device and --dtype."""
+    return click.option(
+        "--model",
+        "model_name",
+        default=EMBEDDED_MODEL,
+        show_default=True,
+        help="The embedded model, a hub id (openai-community/gpt2-medium), a folder or a .gguf file.",
+    )(device_options(command))
 
 
 def steering_options(command: Command) -> Command:

