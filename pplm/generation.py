@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import StoppingCriteriaList, StopStringCriteria
 from transformers.generation import BaseStreamer
 
+from pplm.batching import in_batches
 from pplm.config import SteeringConfig
 from pplm.decoding import SteeredOutput, steered_decoding
 from pplm.encoding import encode_prompt
@@ -97,7 +98,8 @@ def generate(
         Begin every text with the model's beginning-of-text token where the tokenizer does not do so itself. It
         counts as a position.
     max_batch_size
-        Texts that are generated at once; None takes all. With `seed` it does not change any text.
+        Texts that are generated at once; None takes all. With `seed` it does not change any text. Where memory runs
+        out, it is halved with a warning.
     streamer, stop_strings
         As in transformers' `generate`.
     **generate_arguments
@@ -122,10 +124,8 @@ def generate(
         steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model))
     encoded = [encode_prompt(model, tokenizer, prompt, bos=bos) for prompt in prompts]
     rows = [(index, sample) for index in range(len(prompts)) for sample in range(num_samples)]
-    size = max_batch_size or len(rows)
-    results: list[Generation] = []
-    for start in range(0, len(rows), size):
-        batch = rows[start : start + size]
+
+    def run(batch: Sequence[SampleId]) -> list[Generation]:
         input_ids, attention_mask = _left_pad([encoded[index] for index, _ in batch], _pad_id(model, tokenizer))
         stopping = StoppingCriteriaList(generate_arguments.get("stopping_criteria") or [])
         if stop_strings is not None:
@@ -137,8 +137,9 @@ def generate(
             **_for_transformers(generate_arguments, _pad_id(model, tokenizer)),
             stopping_criteria=stopping,
         )
-        results += _generations(output, tokenizer, prompts, batch, encoded, seed, bool(attributes) and steering.moves)
-    return results
+        return _generations(output, tokenizer, prompts, batch, encoded, seed, bool(attributes) and steering.moves)
+
+    return in_batches(rows, max_batch_size, run)
 
 
 def _check_request(

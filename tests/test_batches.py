@@ -16,6 +16,8 @@ SETTINGS = {
     "whole history": SteeringConfig(step_size=0.1, gamma=1.0, window_length=0, norm_rule="current"),
     "window and decay": SteeringConfig(step_size=0.15, gamma=1.0, window_length=4, decay=True),
     "horizon": SteeringConfig(step_size=0.1, gamma=1.0, horizon_length=2, norm_rule="current", num_iterations=2),
+    "every second": SteeringConfig(step_size=0.1, gamma=1.0, steer_every=2),
+    "skipping": SteeringConfig(step_size=0.1, gamma=1.0, skip_below=2.5),
     "short grad": SteeringConfig(step_size=0.1, gamma=1.0, grad_length=3, kl_scale=0.5),
 }
 

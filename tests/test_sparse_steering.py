@@ -1,0 +1,154 @@
+"""Steering some tokens and some samples only, and how many passes any of it takes."""
+
+import pytest
+import torch
+from helpers import STRONG, decode, new_tokens
+
+from pplm import InputError, SteeringConfig
+
+PROMPTS = [[5, 9, 33, 71, 12], [8, 64, 2, 3, 4], [29, 30, 31, 32, 33]]
+
+
+def with_fields(**fields):
+    return SteeringConfig(step_size=0.3, num_iterations=3, gamma=1.0, norm_rule="current", **fields)
+
+
+class Watched:
+    """An attribute model that remembers how many samples it was shown."""
+
+    def __init__(self, model):
+        self.model, self.rows = model, []
+
+    def loss(self, step):
+        self.rows.append(len(step.logits))
+        return self.model.loss(step)
+
+
+@pytest.fixture
+def passes(gpt2):
+    """Count the forward passes of GPT-2's body, and the rows of each."""
+    rows = []
+    handle = gpt2.transformer.h[0].register_forward_hook(lambda *seen: rows.append(len(seen[2])))
+    yield rows
+    handle.remove()
+
+
+def unchanged(one, other):
+    return torch.equal(one.sequences, other.sequences) and all(
+        torch.equal(a, b) for a, b in zip(one.logits, other.logits, strict=True)
+    )
+
+
+# --- which tokens and samples -----------------------------------------------------------------------------------
+
+
+def test_the_defaults_steer_every_token_of_every_sample(gpt2, bag, head):
+    sparse = with_fields(steer_every=1, skip_below=0.0)
+    assert unchanged(decode(gpt2, PROMPTS, [bag, head], sparse), decode(gpt2, PROMPTS, [bag, head], STRONG))
+
+
+def test_only_every_kth_token_is_steered_and_the_moved_history_stays(gpt2, bag):
+    output = decode(gpt2, PROMPTS, [bag], with_fields(steer_every=2), new=5)
+    assert output.steering.kl[[0, 2, 4]].isfinite().all()
+    assert output.steering.kl[[1, 3]].isnan().all()
+    # The second token is not steered, but its history was moved at the first: its logits are not the model's own.
+    unsteered = gpt2(output.sequences[:, :6]).logits[:, -1]
+    assert (output.logits[1] - unsteered).abs().amax(1).gt(1e-3).all()
+
+
+def test_steering_only_the_first_token_equals_a_grad_length_of_one(gpt2, bag):
+    rare, short = with_fields(steer_every=100), with_fields(grad_length=1)
+    assert unchanged(decode(gpt2, PROMPTS, [bag], rare), decode(gpt2, PROMPTS, [bag], short))
+
+
+@pytest.mark.parametrize("names", ["bag", "head", "bag head"])
+def test_a_threshold_above_every_loss_gives_the_unsteered_text(model, bag, head, names):
+    attributes = [{"bag": bag, "head": head}[name] for name in names.split()]
+    output = decode(model, PROMPTS, attributes, with_fields(skip_below=1e6))
+    plain = decode(model, PROMPTS)
+    assert torch.equal(output.sequences, plain.sequences)
+    for one, other in zip(output.logits, plain.logits, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    assert output.steering.kl.isnan().all()
+
+
+def test_a_threshold_below_every_loss_skips_nobody(model, bag):
+    output, dense = (decode(model, PROMPTS, [bag], with_fields(skip_below=value)) for value in (1e-9, 0.0))
+    assert torch.equal(output.sequences, dense.sequences)
+    for one, other in zip(output.logits, dense.logits, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_a_sample_is_skipped_where_its_loss_is_below_the_threshold_and_nowhere_else(gpt2, bag):
+    dense = decode(gpt2, PROMPTS, [bag], STRONG, new=1)
+    first_losses = dense.steering.attribute_loss[0, 0]
+    threshold = float(first_losses.sort().values[1])  # the median of three: one sample is below
+    output = decode(gpt2, PROMPTS, [bag], with_fields(skip_below=threshold), new=1)
+    skipped = output.steering.kl[0, 0].isnan()
+    assert torch.equal(skipped, first_losses < threshold)
+    assert skipped.sum() == 1
+    plain = decode(gpt2, PROMPTS, new=1)
+    torch.testing.assert_close(output.logits[0][skipped], plain.logits[0][skipped], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(output.logits[0][~skipped], dense.logits[0][~skipped], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("field", "value"), [("steer_every", 0), ("skip_below", -0.1), ("steer_every", 1.5)])
+def test_values_out_of_range_are_refused_by_name(field, value):
+    with pytest.raises(InputError, match=field):
+        SteeringConfig(**{field: value})
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------
+
+
+def test_a_steered_token_takes_one_forward_pass_an_iteration_and_one_last(gpt2, bag, passes):
+    decode(gpt2, PROMPTS[:1], [bag], with_fields(), new=4)
+    # The prompt; the first token, whose unsteered reading is the prompt's; then three whose ride in the first pass.
+    assert passes == [1, *[1, 1, 1, 1], *(3 * [2, 1, 1, 1])]
+
+
+def test_a_token_that_is_not_steered_takes_one_pass(gpt2, bag, passes):
+    decode(gpt2, PROMPTS[:1], [bag], with_fields(steer_every=3), new=4)
+    assert passes == [1, *[1, 1, 1, 1], 2, 2, *[2, 1, 1, 1]]
+
+
+def test_plain_decoding_takes_one_pass_a_token_over_one_history(gpt2, passes):
+    decode(gpt2, PROMPTS, new=4)
+    assert passes == [3, 3, 3, 3]
+
+
+def test_skipped_and_finished_samples_leave_the_iterations(gpt2, bag):
+    watched = Watched(bag)
+    free = decode(gpt2, PROMPTS, [bag], STRONG, new=6)
+    end = new_tokens(free)[0][1]
+    assert all(end not in row for row in new_tokens(free)[1:])
+    output = decode(gpt2, PROMPTS, [watched], STRONG, new=6, eos_token_id=end)
+    assert output.lengths.tolist() == [2, 6, 6]
+    assert watched.rows == 2 * [3, 3, 3] + 4 * [2, 2, 2]
+    assert output.steering.kl[2:, :, 0].isnan().all()
+    assert output.steering.kl[:2, :, 0].isfinite().all()
+
+
+def test_a_finished_sample_s_neighbours_are_steered_as_before(gpt2, bag, head):
+    free = decode(gpt2, PROMPTS, [bag, head], STRONG, new=6)
+    end = new_tokens(free)[0][1]
+    output = decode(gpt2, PROMPTS, [bag, head], STRONG, new=6, eos_token_id=end)
+    for row in range(1, 3):
+        length = int(output.lengths[row])
+        assert new_tokens(output)[row][:length] == new_tokens(free)[row][:length]
+        for step in range(length):
+            torch.testing.assert_close(output.logits[step][row], free.logits[step][row], atol=1e-4, rtol=1e-4)
+
+
+def test_the_returned_cache_covers_the_finished_samples_too(gpt2, bag):
+    free = decode(gpt2, PROMPTS, [bag], STRONG, new=6)
+    output = decode(gpt2, PROMPTS, [bag], STRONG, new=6, eos_token_id=new_tokens(free)[0][1])
+    wanted = gpt2(output.sequences[:, :-1]).past_key_values
+    for found, real in zip(output.past_key_values.layers, wanted.layers, strict=True):
+        torch.testing.assert_close(found.keys, real.keys, atol=1e-4, rtol=1e-4)
+
+
+def test_a_text_longer_than_the_spare_room_equals_its_parity_without_it(gpt2, bag, monkeypatch):
+    wanted = decode(gpt2, PROMPTS, [bag], STRONG, new=12)
+    monkeypatch.setattr("pplm.kv_cache.ROOM", 1)
+    assert unchanged(decode(gpt2, PROMPTS, [bag], STRONG, new=12), wanted)
