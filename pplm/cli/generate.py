@@ -18,15 +18,17 @@ from torch import Tensor
 from transformers import StoppingCriteria
 
 from pplm.cli.attributes import attribute_options, bag_words, load_attributes, take_choice
-from pplm.cli.options import given_steering, model_options, steering_options
+from pplm.cli.options import given_rerank, given_steering, model_options, rerank_options, steering_options
 from pplm.cli.outputs import check_writable
 from pplm.config import SteeringConfig
 from pplm.encoding import encode_prompt
 from pplm.errors import InputError
-from pplm.generation import Generation, generate
+from pplm.generated_text import Generation
+from pplm.generation import generate
 from pplm.interface import weigh_attributes
 from pplm.limits import check_length
 from pplm.models import load_model, steering_presets
+from pplm.rerank import check_rankable
 
 _SAMPLING = ("top_k", "top_p", "temperature")
 
@@ -56,6 +58,7 @@ _SAMPLING = ("top_k", "top_p", "temperature")
     default=None,
     help="Above 1 discourages tokens already used; 1.1 to 1.3 when the text repeats itself.",
 )
+@rerank_options
 @click.option("--no-bos", is_flag=True, help="Do not put the model's beginning-of-text token before the prompt.")
 @click.option(
     "--max-batch-size",
@@ -90,11 +93,16 @@ def generate_command(
     given = given_steering(options)
     SteeringConfig(**given)  # wrong values are told before a model is loaded
     sampling = _sampling(options)
+    rerank = given_rerank(options)
+    if rerank is not None and options["greedy"]:
+        raise InputError(f"--greedy gives one text a prompt; leave out --rerank {rerank.candidates}")
     counts = _sample_counts(options)
     check_writable("--output", output)
     model, tokenizer = load_model(model_name, device=device, dtype=dtype)
     _check_prompts(model, tokenizer, prompts, options, given)
     attributes = load_attributes(choice, model, tokenizer)
+    if rerank is not None:
+        check_rankable(weigh_attributes(attributes))
     if not attributes:
         click.echo("no attribute given (--bag, --discriminator, ...): the texts are unsteered", err=True)
     steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model), **given)
@@ -108,16 +116,19 @@ def generate_command(
         "max_batch_size": options["max_batch_size"],
         **sampling,
     }
-    runs = [([], counts[0]), (attributes, counts[1])] if attributes else [([], counts[1])]
+    plain: tuple[Any, ...] = ([], counts[0] if attributes else counts[1], None)
+    runs = [plain, (attributes, counts[1], rerank)] if attributes else [plain]
     texts: list[Generation] = []
-    with _progress(sum(options["max_new_tokens"] for _, number in runs if number)) as count_token:
-        for models, number in runs:
+    with _progress(sum(options["max_new_tokens"] for _, number, _ in runs if number)) as count_token:
+        for models, number, choose in runs:
             if number:
-                texts += generate(model, tokenizer, prompts, attributes=models, steering=steering,
-                                  num_samples=number, stopping_criteria=[count_token], **request)  # fmt: skip
+                texts += generate(model, tokenizer, prompts, attributes=models, steering=steering, num_samples=number,
+                                  rerank=choose, stopping_criteria=[count_token], **request)  # fmt: skip
     _show(texts, len(prompts), bag_words(attributes))
     if output is not None:
         settings = {"steering": asdict(steering), "attributes": _describe(attributes), "model": model_name}
+        if rerank is not None:
+            settings["rerank"] = asdict(rerank)
         _write(output, texts, settings)
 
 
@@ -222,8 +233,8 @@ def _describe(attributes: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, texts: Sequence[Generation], settings: dict[str, Any]) -> None:
-    """Write one JSON object a line; an unsteered text was made with no attribute."""
+    """Write one JSON object a line; an unsteered text was made with no attribute and is the only one drawn."""
     with path.open("w", encoding="utf-8") as file:
         for text in texts:
-            own = settings if text.steered else {**settings, "attributes": []}
+            own = settings if text.steered else {**settings, "attributes": [], "rerank": None}
             file.write(json.dumps({**asdict(text), **own}, ensure_ascii=False) + "\n")

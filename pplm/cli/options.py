@@ -11,6 +11,7 @@ import click
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.models import EMBEDDED_MODEL
+from pplm.rerank import Rerank
 
 Command = Callable[..., Any]
 
@@ -55,6 +56,29 @@ def steering_options(command: Command) -> Command:
             option = click.option(name, type=kind, default=None, help=help_text)
         command = option(command)
     return command
+
+
+def rerank_options(command: Command) -> Command:
+    """Add --rerank and --min-distinct."""
+    for option in (
+        click.option("--min-distinct", type=float, default=None,
+                     help="With --rerank: leave out candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower (0 to "
+                     f"1; 0 leaves none out).  [default: {Rerank.min_distinct}]"),
+        click.option("--rerank", "candidates", type=int, default=None, metavar="R",
+                     help="Draw R candidates for each steered sample and keep the one that the attribute models find "
+                     "likeliest. Costs R times as much."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def given_rerank(options: dict[str, Any]) -> Rerank | None:
+    """Take --rerank and --min-distinct out of a command's options; None without --rerank."""
+    candidates, min_distinct = options.pop("candidates"), options.pop("min_distinct")
+    if candidates is None and min_distinct is not None:
+        raise InputError(f"--min-distinct {min_distinct} chooses among candidates; add --rerank 10 or leave it out")
+    given = {"candidates": candidates, "min_distinct": min_distinct}
+    return None if candidates is None else Rerank(**{name: value for name, value in given.items() if value is not None})
 
 
 def given_steering(options: dict[str, Any]) -> dict[str, Any]:
