@@ -67,7 +67,7 @@ def test_only_the_command_line_knows_the_benchmark():
 
 
 def test_attribute_models_use_the_interface_and_not_the_machinery():
-    allowed = {"interface", "errors", "resources", "pooling", "models", "encoding", "fingerprint"}
+    allowed = {"interface", "errors", "resources", "pooling", "models", "encoding", "fingerprint", "processes"}
     found = set().union(*(of_pplm(path) for path in modules("attribute_models")))
     assert "interface" in found
     assert found <= allowed

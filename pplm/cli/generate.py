@@ -18,7 +18,14 @@ from torch import Tensor
 from transformers import StoppingCriteria
 
 from pplm.cli.attributes import attribute_options, bag_words, load_attributes, take_choice
-from pplm.cli.options import given_rerank, given_steering, model_options, rerank_options, steering_options
+from pplm.cli.options import (
+    given_rerank,
+    given_steering,
+    join_processes,
+    model_options,
+    rerank_options,
+    steering_options,
+)
 from pplm.cli.outputs import check_writable
 from pplm.config import SteeringConfig
 from pplm.encoding import encode_prompt
@@ -28,7 +35,8 @@ from pplm.generation import generate
 from pplm.interface import weigh_attributes
 from pplm.limits import check_length
 from pplm.models import load_model, steering_presets
-from pplm.rerank import check_rankable
+from pplm.processes import Processes
+from pplm.rerank import Rerank, check_rankable
 
 _SAMPLING = ("top_k", "top_p", "temperature")
 
@@ -63,8 +71,9 @@ _SAMPLING = ("top_k", "top_p", "temperature")
 @click.option(
     "--max-batch-size",
     type=int,
-    default=None,
-    help="Texts generated at once; lower it when memory runs out.  [default: all]",
+    default=32,
+    show_default=True,
+    help="Texts generated at once; lower it when memory runs out, or to share few prompts out over many processes.",
 )
 @click.option(
     "--output",
@@ -85,7 +94,7 @@ def generate_command(
 
     Prints, for each prompt, an unsteered text and the steered ones. When the text repeats itself, lower
     --step-size or --gm-scale, or add --repetition-penalty 1.2. When the topic does not show, raise --step-size
-    or --num-iterations.
+    or --num-iterations. Several devices: accelerate launch -m pplm generate PROMPT ...
     """  # fmt: skip
     choice = take_choice(options)
     if options["seed"] is not None and options["seed"] < 0:
@@ -98,38 +107,73 @@ def generate_command(
         raise InputError(f"--greedy gives one text a prompt; leave out --rerank {rerank.candidates}")
     counts = _sample_counts(options)
     check_writable("--output", output)
-    model, tokenizer = load_model(model_name, device=device, dtype=dtype)
+    processes, place = join_processes(device)
+    model, tokenizer = load_model(model_name, device=place, dtype=dtype)
     _check_prompts(model, tokenizer, prompts, options, given)
-    attributes = load_attributes(choice, model, tokenizer)
+    attributes = load_attributes(choice, model, tokenizer, speak=processes.main)
     if rerank is not None:
         check_rankable(weigh_attributes(attributes))
-    if not attributes:
+    if not attributes and processes.main:
         click.echo("no attribute given (--bag, --discriminator, ...): the texts are unsteered", err=True)
     steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model), **given)
     seed = options["seed"]
     if seed is None:
-        seed = int(torch.randint(2**31, ()))
-        click.echo(f"seed {seed}", err=True)
+        seed = processes.share(int(torch.randint(2**31, ())))
+        if processes.main:
+            click.echo(f"seed {seed}", err=True)
     request = {
         "seed": seed,
         "bos": not options["no_bos"],
         "max_batch_size": options["max_batch_size"],
         **sampling,
     }
-    plain: tuple[Any, ...] = ([], counts[0] if attributes else counts[1], None)
+    plain: tuple[Any, int, None] = ([], counts[0] if attributes else counts[1], None)
     runs = [plain, (attributes, counts[1], rerank)] if attributes else [plain]
-    texts: list[Generation] = []
-    with _progress(sum(options["max_new_tokens"] for _, number, _ in runs if number)) as count_token:
-        for models, number, choose in runs:
-            if number:
-                texts += generate(model, tokenizer, prompts, attributes=models, steering=steering, num_samples=number,
-                                  rerank=choose, stopping_criteria=[count_token], **request)  # fmt: skip
+    texts = _generate(model, tokenizer, prompts, runs, processes, {"steering": steering, **request})
+    if not processes.main:
+        return
     _show(texts, len(prompts), bag_words(attributes))
     if output is not None:
         settings = {"steering": asdict(steering), "attributes": _describe(attributes), "model": model_name}
         if rerank is not None:
             settings["rerank"] = asdict(rerank)
         _write(output, texts, settings)
+
+
+def _generate(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    runs: Sequence[tuple[Any, int, Rerank | None]],
+    processes: Processes,
+    request: dict[str, Any],
+) -> list[Generation]:
+    """Return the texts of all runs (attribute models, samples a prompt, rerank) in order, whoever generated them."""
+    most = max(number * (rerank.candidates if rerank else 1) for _, number, rerank in runs)
+    groups = processes.own(_groups(len(prompts), most, request["max_batch_size"]))
+    steps = len(groups) * sum(number > 0 for _, number, _ in runs) * request["max_new_tokens"]
+    texts: list[Generation] = []
+    with _progress(steps, shown=processes.main) as count_token:
+        for attributes, number, rerank in runs:
+            own: list[Generation] = []
+            for group in groups if number else []:
+                own += generate(model, tokenizer, [prompts[i] for i in group], prompt_indices=group,
+                                attributes=attributes, num_samples=number, rerank=rerank,
+                                stopping_criteria=[count_token], **request)  # fmt: skip
+            texts += sorted(processes.join(own), key=lambda text: (text.prompt_index, text.sample))
+    return texts
+
+
+def _groups(prompts: int, texts: int, size: int) -> list[range]:
+    """Deal prompts with so many texts each into groups that are generated at once, whatever the processes.
+
+    A text does not depend on its batch but for rounding; the groups are the same in one process and in many, so
+    that not even that differs.
+    """
+    if size < 1:
+        raise InputError(f"--max-batch-size must be at least 1; got {size}")
+    each = max(1, size // texts)
+    return [range(start, min(start + each, prompts)) for start in range(0, prompts, each)]
 
 
 def _sampling(options: dict[str, Any]) -> dict[str, Any]:
@@ -194,7 +238,7 @@ class _CountToken(StoppingCriteria):
 
 
 @contextmanager
-def _progress(tokens: int) -> Iterator[_CountToken]:
+def _progress(tokens: int, *, shown: bool) -> Iterator[_CountToken]:
     columns = (
         TextColumn("steering"),
         BarColumn(),
@@ -204,7 +248,7 @@ def _progress(tokens: int) -> Iterator[_CountToken]:
     )
     console = Console(stderr=True)
     # Where nobody watches there is no bar, and no blank line that its end would leave.
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
         yield _CountToken(progress, progress.add_task("tokens", total=tokens))
 
 

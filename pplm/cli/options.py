@@ -11,6 +11,7 @@ import click
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.models import EMBEDDED_MODEL
+from pplm.processes import Processes
 from pplm.rerank import Rerank
 
 Command = Callable[..., Any]
@@ -40,6 +41,12 @@ def model_options(command: Command) -> Command:
         show_default=True,
         help="The embedded model, a hub id (openai-community/gpt2-medium), a folder or a .gguf file.",
     )(device_options(command))
+
+
+def join_processes(device: str) -> tuple[Processes, str]:
+    """Return the processes of `accelerate launch` and this one's device, for --device."""
+    processes = Processes(cpu=device == "cpu")
+    return processes, (str(processes.device) if device == "auto" and processes.count > 1 else device)
 
 
 def steering_options(command: Command) -> Command:
