@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from pplm.errors import InputError
-from pplm.evaluation.metrics import dist_n
+from pplm.evaluation.metrics import mean_dist
 from pplm.generated_text import Generation, without_end
 from pplm.interface import WeightedAttribute, WholeText
 
@@ -68,12 +68,9 @@ class Choice:
 
 
 def mean_distinct(completion: str) -> float:
-    """Return the mean of Dist-1, Dist-2 and Dist-3 of one text; 0 for an empty one.
-
-    A text of one or two words has no longer n-grams; those are left out of the mean.
-    """
-    values = [value for value in (dist_n([completion], n) for n in (1, 2, 3)) if not math.isnan(value)]
-    return sum(values) / len(values) if values else 0.0
+    """Return the mean of Dist-1, Dist-2 and Dist-3 of one text; 0 for an empty one, which is no text to keep."""
+    value = mean_dist([completion])
+    return 0.0 if math.isnan(value) else value
 
 
 def check_rankable(attributes: Sequence[WeightedAttribute]) -> None:
@@ -140,15 +137,26 @@ def score_texts(
         Token ids of N texts, the beginning-of-text token with the prompts.
 
     """
-    scores: list[float] = []
+    return score_texts_by(model, [attributes], prompts, completions)[0]
+
+
+def score_texts_by(
+    model: Any,
+    mixtures: Sequence[Sequence[WeightedAttribute]],
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+) -> list[list[float]]:
+    """Return what `score_texts` returns for each of several mixtures of attributes, reading the texts only once."""
+    scores: list[list[float]] = [[] for _ in mixtures]
     for start in range(0, len(prompts), _TEXTS_AT_ONCE):
         end = start + _TEXTS_AT_ONCE
         text = _read(model, prompts[start:end], completions[start:end])
-        total = text.logits.new_zeros(text.logits.shape[0])
-        for attribute in attributes:
-            if attribute.weight:  # 0 times an infinite loss would be no number
-                total = total - attribute.weight * attribute.text_loss(text)
-        scores += total.tolist()
+        for own, attributes in zip(scores, mixtures, strict=True):
+            total = text.logits.new_zeros(text.logits.shape[0])
+            for attribute in attributes:
+                if attribute.weight:  # 0 times an infinite loss would be no number
+                    total = total - attribute.weight * attribute.text_loss(text)
+            own += total.tolist()
     return scores
 
 

@@ -20,10 +20,12 @@ from transformers import StoppingCriteria
 from pplm.cli.attributes import attribute_options, bag_words, load_attributes, take_choice
 from pplm.cli.options import (
     given_rerank,
+    given_sampling,
     given_steering,
     join_processes,
     model_options,
     rerank_options,
+    sampling_options,
     steering_options,
 )
 from pplm.cli.outputs import check_writable
@@ -37,8 +39,6 @@ from pplm.limits import check_length
 from pplm.models import load_model, steering_presets
 from pplm.processes import Processes
 from pplm.rerank import Rerank, check_rankable
-
-_SAMPLING = ("top_k", "top_p", "temperature")
 
 
 @click.command("generate")
@@ -57,15 +57,7 @@ _SAMPLING = ("top_k", "top_p", "temperature")
 @click.option("--max-new-tokens", type=int, default=50, show_default=True, help="Length of the new text, in tokens.")
 @click.option("--seed", type=int, default=None, help="Same seed, same texts.  [default: a new one, shown on stderr]")
 @click.option("--greedy", is_flag=True, help="Always take the likeliest token; one sample a prompt.")
-@click.option("--top-k", type=int, default=None, help="Draw among the k likeliest tokens; 0 is all.  [default: 10]")
-@click.option("--top-p", type=float, default=None, help="Draw among the likeliest tokens that reach this mass (0-1].")
-@click.option("--temperature", type=float, default=None, help="Below 1 plays safe, above 1 takes risks.  [default: 1]")
-@click.option(
-    "--repetition-penalty",
-    type=float,
-    default=None,
-    help="Above 1 discourages tokens already used; 1.1 to 1.3 when the text repeats itself.",
-)
+@sampling_options
 @rerank_options
 @click.option("--no-bos", is_flag=True, help="Do not put the model's beginning-of-text token before the prompt.")
 @click.option(
@@ -180,28 +172,14 @@ def _sampling(options: dict[str, Any]) -> dict[str, Any]:
     """Return what goes to transformers' `generate`; wrong combinations are refused."""
     if options["max_new_tokens"] < 1:
         raise InputError(f"--max-new-tokens must be at least 1; got {options['max_new_tokens']}")
-    arguments = {"max_new_tokens": options["max_new_tokens"], "do_sample": not options["greedy"]}
-    given = {name: options[name] for name in _SAMPLING if options[name] is not None}
+    given = given_sampling(options)
+    chosen = {"max_new_tokens": options["max_new_tokens"], "do_sample": not options["greedy"]}
     if options["greedy"]:
-        if given:
-            raise InputError(f"--greedy takes the likeliest token; leave out --{next(iter(given)).replace('_', '-')}")
-    else:
-        arguments |= {"top_k": 10, **given}
-        _check_sampling(arguments)
-    if options["repetition_penalty"] is not None:
-        if not 0 < options["repetition_penalty"] < float("inf"):
-            raise InputError(f"--repetition-penalty must be above 0; got {options['repetition_penalty']}")
-        arguments["repetition_penalty"] = options["repetition_penalty"]
-    return arguments
-
-
-def _check_sampling(arguments: dict[str, Any]) -> None:
-    if arguments["top_k"] < 0:
-        raise InputError(f"--top-k must be at least 0; got {arguments['top_k']}")
-    if not 0 < arguments.get("top_p", 1.0) <= 1:
-        raise InputError(f"--top-p must be above 0 and at most 1; got {arguments['top_p']}")
-    if not 0 < arguments.get("temperature", 1.0) < float("inf"):
-        raise InputError(f"--temperature must be above 0; got {arguments['temperature']}; use --greedy for 0")
+        draws = [name for name in given if name != "repetition_penalty"]
+        if draws:
+            raise InputError(f"--greedy takes the likeliest token; leave out --{draws[0].replace('_', '-')}")
+        return chosen | given
+    return chosen | {"top_k": 10} | given
 
 
 def _sample_counts(options: dict[str, Any]) -> tuple[int, int]:
