@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pplm.comparison.measures import MEASURES, MethodRow
 from pplm.errors import InputError
+from pplm.figures import new_figure, save_figure
 
 COLOURS = {"B": "0.55", "BR": "#56b4e9", "BC": "#d55e00", "BCR": "#0072b2"}
 """Grey is unsteered; told apart by colour-blind readers too."""
@@ -17,8 +17,8 @@ COLOURS = {"B": "0.55", "BR": "#56b4e9", "BC": "#d55e00", "BCR": "#0072b2"}
 def can_draw() -> bool:
     """Say whether matplotlib is installed."""
     try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
+        new_figure()
+    except InputError:
         return False
     return True
 
@@ -41,7 +41,7 @@ def plot_methods(rows: Sequence[MethodRow], main: str, path: Path) -> str:
         axes.annotate(row.method, (x, y), xytext=(8, 8), textcoords="offset points")
     axes.set(xlabel=axis_title(across), ylabel=axis_title(main))
     axes.grid(visible=True, alpha=0.3)
-    save(figure, path)
+    save_figure(figure, path)
     return f"{MEASURES[main].title} against {MEASURES[across].title}, with 95% intervals"
 
 
@@ -67,30 +67,8 @@ def plot_attributes(rows: Sequence[MethodRow], main: str, path: Path) -> str:
     axes.set_ylabel(axis_title(main))
     axes.legend(frameon=False)
     axes.grid(visible=True, axis="y", alpha=0.3)
-    save(figure, path)
+    save_figure(figure, path)
     return f"{MEASURES[main].title} by attribute, with 95% intervals"
-
-
-def new_figure(**settings: Any) -> Any:
-    """Return an empty figure that belongs to no window and no global state."""
-    from matplotlib.figure import Figure
-
-    return Figure(**settings)
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write a figure to a file.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
-
-    """
-    try:
-        figure.savefig(path, dpi=110)
-    except OSError as error:
-        raise InputError(f"the picture {path} cannot be written: {error.strerror or error}") from error
 
 
 def axis_value(name: str, value: float) -> float:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pplm.comparison.measures import MEASURES, MeasuredText, MethodRow
-from pplm.comparison.pictures import axis_title, axis_value, new_figure, save
+from pplm.comparison.pictures import axis_title, axis_value
 from pplm.comparison.sweep import BASE, Best, Budget, best_settings, frontier
 from pplm.comparison.tables import markdown_table, shown
+from pplm.figures import new_figure, save_figure
 
 _TEXTS_SHOWN = 5
 _COSTS = ("perplexity", "repeats")
@@ -88,7 +89,7 @@ def plot_frontier(sweep: Sweep, path: Path) -> str:
         axes.set(xlabel=axis_title(cost), ylabel=axis_title(sweep.main))
         axes.grid(visible=True, alpha=0.3)
     axes.legend(frameon=False, fontsize="small")
-    save(figure, path)
+    save_figure(figure, path)
     return f"{MEASURES[sweep.main].title} against {' and '.join(MEASURES[cost].title for cost in sweep.costs)}"
 
 
