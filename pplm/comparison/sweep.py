@@ -44,12 +44,15 @@ class Budget:
         if not 0 <= self.repeats <= 1:
             raise InputError(f"repeat_budget must be between 0 and 1; got {self.repeats}")
 
+    def limit(self, cost: str, base: MethodRow) -> float:
+        """Return the highest "perplexity" or "repeats" that is within the budget, given the unsteered row."""
+        value = base.values[cost]
+        return self.perplexity * value if cost == "perplexity" else value + self.repeats
+
     def holds(self, row: MethodRow, base: MethodRow) -> bool:
         """Say whether a setting's row stays within the budget of the unsteered row."""
-        fluent = math.isnan(base.values["perplexity"]) or (
-            row.values["perplexity"] <= self.perplexity * base.values["perplexity"]
-        )
-        return fluent and row.values["repeats"] <= base.values["repeats"] + self.repeats
+        limits = {cost: self.limit(cost, base) for cost in ("perplexity", "repeats")}
+        return all(math.isnan(limit) or row.values[cost] <= limit for cost, limit in limits.items())
 
 
 @dataclass(frozen=True)

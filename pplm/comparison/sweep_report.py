@@ -72,8 +72,11 @@ def sweep_markdown(sweep: Sweep) -> str:
     return "\n".join([*_head(sweep), *_all(sweep), *_texts(sweep), *_settings(sweep)]).rstrip() + "\n"
 
 
-def plot_frontier(sweep: Sweep, path: Path) -> str:
-    """Draw the attribute against each cost, one point a setting and a line through the frontier; return the title."""
+def plot_frontier(sweep: Sweep, path: Path) -> None:
+    """Draw the attribute against each cost, one point a setting and a line through the frontier.
+
+    A setting within one budget may be beyond the other, and is then drawn as beyond in both.
+    """
     base, rows = sweep.together[0], sweep.together[1:]
     figure = new_figure(figsize=(5.5 * len(sweep.costs), 4.5), layout="constrained")
     for axes, cost in zip(figure.subplots(1, len(sweep.costs), squeeze=False)[0], sweep.costs, strict=True):
@@ -83,14 +86,18 @@ def plot_frontier(sweep: Sweep, path: Path) -> str:
         axes.scatter(*_points([base], cost, sweep.main), color="0.5", label="unsteered", zorder=3)
         best = frontier(rows, sweep.main, cost)
         axes.plot(*_points(best, cost, sweep.main), color="0.6", linewidth=1)
+        limit = sweep.budget.limit(cost, base)
+        axes.axvline(axis_value(cost, limit), color="0.6", linestyle=":", label="budget")
+        middle = sum(axes.get_xlim()) / 2
         for row in best:
             point = axis_value(cost, row.values[cost]), axis_value(sweep.main, row.values[sweep.main])
-            axes.annotate(row.method, point, xytext=(5, 5), textcoords="offset points", fontsize="x-small")
+            left = point[0] > middle  # names lean inwards
+            axes.annotate(row.method, point, xytext=(-5 if left else 5, 5), textcoords="offset points",
+                          ha="right" if left else "left", fontsize="x-small")  # fmt: skip
         axes.set(xlabel=axis_title(cost), ylabel=axis_title(sweep.main))
         axes.grid(visible=True, alpha=0.3)
-    axes.legend(frameon=False, fontsize="small")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     save_figure(figure, path)
-    return f"{MEASURES[sweep.main].title} against {' and '.join(MEASURES[cost].title for cost in sweep.costs)}"
 
 
 def _points(rows: Sequence[MethodRow], across: str, up: str) -> tuple[list[float], list[float]]:
