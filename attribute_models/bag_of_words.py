@@ -30,7 +30,7 @@ from attribute_models.own_texts import own_texts
 from attribute_models.seed_words import neighbours
 from attribute_models.word_list import read_word_list, write_word_list
 from pplm.errors import InputError
-from pplm.interface import SteeringStep
+from pplm.interface import SteeringStep, WholeText
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +206,21 @@ class BagOfWords:
     def loss(self, step: SteeringStep) -> Tensor:
         """Return -log of the probability mass on the bag: (B,), in nats; infinite where no token is credited."""
         return -self.log_mass(step)
+
+    def text_loss(self, text: WholeText) -> Tensor:
+        """Return the mean of -log p(bag) along each text: (B,), in nats; infinite where no token was ever credited.
+
+        The paper ranks by the attribute model's likelihood of the whole text (section 3.4) and does not say what that
+        is for a bag, which only speaks of one next token. Here it is the loss that steers, under the unsteered
+        model's distributions from the prompt's last token to the text's. The mean, not the sum, so that a text does
+        not gain by ending early; positions where no token is credited are left out, as in steering.
+        """
+        positions = text.ahead.any(0).nonzero()[:, 0].tolist()
+        masses = [self._log_mass(text.input_ids[:, : n + 1], text.log_probs[:, n]) for n in positions]
+        log_mass = torch.stack(masses, dim=1)
+        counts = text.ahead[:, positions] & log_mass.isfinite()
+        mean = torch.where(counts, log_mass, 0.0).sum(1) / counts.sum(1)
+        return torch.where(counts.any(1), -mean, torch.inf)
 
     def _log_mass(self, input_ids: Tensor, log_probs: Tensor) -> Tensor:
         """Return the log of the mass on credited tokens (B,), from texts (B, T) and log-probabilities (B, V)."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pplm.interface import AttributeModel, SteeringStep
+from pplm.interface import AttributeModel, SteeringStep, WholeText
 
 SMALLEST_LOSS = 1e-6
 """The avoided attribute's own loss is held above this: at probability 1 the complement's loss would be infinite."""
@@ -41,11 +42,28 @@ class Avoid:
 
     def loss(self, step: SteeringStep) -> Tensor:
         """Return -log(1 - p): (B,), in nats; infinite where the avoided attribute cannot act."""
-        own = self.attribute.loss(step)
-        acts = own.isfinite()
-        own = torch.where(acts, own, 1.0).clamp(min=SMALLEST_LOSS)
-        # log(1 - exp(-x)), by the form that is exact for small x and the one that is exact for large x.
-        small = own < math.log(2)
-        exact_small = torch.log(-torch.expm1(-torch.where(small, own, 1.0)))
-        exact_large = torch.log1p(-torch.exp(-torch.where(small, 1.0, own)))
-        return torch.where(acts, -torch.where(small, exact_small, exact_large), torch.inf)
+        return _complement(self.attribute.loss(step))
+
+    @property
+    def text_loss(self) -> Callable[[WholeText], Tensor] | None:
+        """Returns -log(1 - p) of whole texts, (B,); None where the avoided attribute cannot read them."""
+        own = getattr(self.attribute, "text_loss", None)
+        if own is None:
+            return None
+
+        def loss(text: WholeText) -> Tensor:
+            # Here an infinite loss means that nothing of the attribute is in the text, which is what is wanted.
+            return torch.where(own(text).isinf(), 0.0, _complement(own(text)))
+
+        return loss
+
+
+def _complement(own: Tensor) -> Tensor:
+    """Return -log(1 - p) for losses -log p (B,); infinite ones stay so."""
+    acts = own.isfinite()
+    own = torch.where(acts, own, 1.0).clamp(min=SMALLEST_LOSS)
+    # log(1 - exp(-x)), by the form that is exact for small x and the one that is exact for large x.
+    small = own < math.log(2)
+    exact_small = torch.log(-torch.expm1(-torch.where(small, own, 1.0)))
+    exact_large = torch.log1p(-torch.exp(-torch.where(small, 1.0, own)))
+    return torch.where(acts, -torch.where(small, exact_small, exact_large), torch.inf)

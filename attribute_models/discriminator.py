@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy, linear
 from attribute_models.atomic_folder import atomic_folder
 from pplm.errors import InputError
 from pplm.fingerprint import public_name, same_weights, weight_hashes
-from pplm.interface import SteeringStep
+from pplm.interface import SteeringStep, WholeText
 from pplm.resources import data_path, local_path, shipped_names
 
 _FOLDER = "discriminators"
@@ -242,9 +242,17 @@ class Discriminator:
 
     def loss(self, step: SteeringStep) -> Tensor:
         """Return -log p(label | text so far and its expected future): (B,), in nats."""
+        return self._cross_entropy(step.mean_hidden_state)
+
+    def text_loss(self, text: WholeText) -> Tensor:
+        """Return -log p(label | whole text): (B,), in nats."""
+        return self._cross_entropy(text.mean_hidden_state)
+
+    def _cross_entropy(self, hidden_state: Tensor) -> Tensor:
+        """Return -log p(label) (B,) from mean hidden states (B, D)."""
         if self.label is None:
             raise InputError(f"{self.name} has no wanted class; choose one of {', '.join(self.labels)}")
-        logits = self.class_logits(step.mean_hidden_state)
+        logits = self.class_logits(hidden_state)
         wanted = torch.full(logits.shape[:1], self.labels.index(self.label), device=logits.device)
         return cross_entropy(logits, wanted, reduction="none")
 

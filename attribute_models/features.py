@@ -19,6 +19,7 @@ from attribute_models.feature_cache import feature_fingerprint, load_cached, sto
 from pplm.encoding import bos_token_id, encode_texts
 from pplm.errors import InputError
 from pplm.pooling import PooledHidden
+from pplm.processes import Processes
 
 Progress = Callable[[int, int], None]
 """Called with the number of texts read so far and of all texts."""
@@ -128,10 +129,10 @@ def extract_features(
     options = options or FeatureOptions()
     if batch_tokens < 1:
         raise InputError(f"batch_tokens must be at least 1; got {batch_tokens}")
-    processes = _Processes()
+    processes = Processes()
     key = feature_fingerprint(model, tokenizer, texts, options) if cache_dir is not None else ""
     cached = load_cached(cache_dir, key) if cache_dir is not None and processes.main else None
-    if processes.agree(cached is not None):
+    if processes.share(cached is not None):
         pooled, truncated = processes.share(cached)
         return Features(pooled, options, truncated, from_cache=True)
     ids, truncated = _encode(model, tokenizer, texts)
@@ -172,7 +173,7 @@ def _read(
     ids: Sequence[Sequence[int]],
     ends: Tensor,
     batch_tokens: int,
-    processes: _Processes,
+    processes: Processes,
     on_progress: Progress | None,
 ) -> Tensor:
     """Return (N, P, D), text by text in the order given, whatever the batches and processes."""
@@ -214,34 +215,3 @@ def _batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
             batches.append([])
         batches[-1].append(row)
     return batches
-
-
-class _Processes:
-    """The processes that `accelerate launch` started; just this one without it."""
-
-    def __init__(self) -> None:
-        from accelerate import PartialState
-
-        self._state = PartialState()
-        self.count, self.index = self._state.num_processes, self._state.process_index
-        self.main = self._state.is_main_process
-
-    def agree(self, mine: bool) -> bool:
-        """Return the main process's answer everywhere."""
-        return bool(self.share(mine))
-
-    def share(self, mine: Any) -> Any:
-        """Return the main process's object everywhere."""
-        if self.count == 1:
-            return mine
-        from accelerate.utils import broadcast_object_list
-
-        return broadcast_object_list([mine])[0]
-
-    def sum(self, mine: Tensor) -> Tensor:
-        """Add up tensors of which each row is zero in all processes but one."""
-        if self.count == 1:
-            return mine
-        from accelerate.utils import reduce
-
-        return reduce(mine.to(self._state.device), "sum").cpu()

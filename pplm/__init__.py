@@ -15,9 +15,11 @@ A     attribute models                             C     classes of a discrimina
 from pplm.config import PAPER_PRESETS, SteeringConfig
 from pplm.decoding import SteeredOutput, steered_decoding
 from pplm.errors import InputError
-from pplm.generation import Generation, generate
-from pplm.interface import AttributeModel, SteeringStep
+from pplm.generated_text import Generation
+from pplm.generation import generate
+from pplm.interface import AttributeModel, SteeringStep, WholeText
 from pplm.models import freeze, load_model, steering_presets
+from pplm.rerank import Rerank
 from pplm.steering import Steered, steer
 from pplm.trace import SteeringTrace
 
@@ -26,11 +28,13 @@ __all__ = [
     "AttributeModel",
     "Generation",
     "InputError",
+    "Rerank",
     "Steered",
     "SteeredOutput",
     "SteeringConfig",
     "SteeringStep",
     "SteeringTrace",
+    "WholeText",
     "freeze",
     "generate",
     "load_model",

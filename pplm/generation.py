@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,51 +13,13 @@ from transformers.generation import BaseStreamer
 
 from pplm.batching import in_batches
 from pplm.config import SteeringConfig
-from pplm.decoding import SteeredOutput, steered_decoding
+from pplm.decoding import steered_decoding
 from pplm.encoding import encode_prompt
 from pplm.errors import InputError
+from pplm.generated_text import Generation, cut_texts
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 from pplm.models import steering_presets
-from pplm.sampling import SampleId
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One generated text and what steering did to it.
-
-    Attributes
-    ----------
-    prompt, completion, text
-        What was given, what was added, and both together.
-    prompt_index, sample
-        Which prompt of the call, and which of its samples; with `seed` they name the random stream.
-    seed
-        As passed to `generate`.
-    token_ids
-        Of the completion; its last is the end-of-text token if the text ended by itself.
-    steered
-        Whether attribute models could move this text.
-    attribute_losses
-        By new token and iteration, before that iteration's update: the weighted sum over attribute models. Empty
-        for a token that was not steered.
-    losses_by_attribute
-        The same for each attribute model alone, unweighted.
-    kl
-        KL divergence from the unsteered distribution, by new token and iteration, in nats.
-
-    """
-
-    prompt: str
-    completion: str
-    text: str
-    prompt_index: int
-    sample: int
-    seed: int | None
-    token_ids: list[int]
-    steered: bool
-    attribute_losses: list[list[float]]
-    losses_by_attribute: dict[str, list[list[float]]]
-    kl: list[list[float]]
+from pplm.rerank import Rerank, check_rankable, keep_best
 
 
 def generate(
@@ -73,6 +33,8 @@ def generate(
     seed: int | None = None,
     bos: bool = True,
     max_batch_size: int | None = None,
+    rerank: Rerank | None = None,
+    prompt_indices: Sequence[int] | None = None,
     streamer: BaseStreamer | None = None,
     stop_strings: str | Sequence[str] | None = None,
     **generate_arguments: Any,
@@ -100,6 +62,12 @@ def generate(
     max_batch_size
         Texts that are generated at once; None takes all. With `seed` it does not change any text. Where memory runs
         out, it is halved with a warning.
+    rerank
+        Draw several candidates for every sample and keep the best by the attribute models' likelihood of the whole
+        text. Candidate 0 is the text that plain generation gives.
+    prompt_indices
+        The numbers that name the prompts' random streams; None counts from 0. With them several calls, or several
+        processes, can share out one list of prompts.
     streamer, stop_strings
         As in transformers' `generate`.
     **generate_arguments
@@ -113,33 +81,61 @@ def generate(
     Raises
     ------
     InputError
-        If a prompt is empty, too long, or a setting cannot be used.
+        If a prompt is empty, too long, or a setting cannot be used; with `rerank`, if an attribute model cannot read
+        whole texts.
 
     """
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    numbers = list(range(len(prompts)) if prompt_indices is None else prompt_indices)
+    candidates = 1 if rerank is None else rerank.candidates
     _check_request(model, prompts, num_samples, max_batch_size, generate_arguments)
+    _check_numbers(numbers, prompts)
     bound = bind_attributes(weigh_attributes(attributes), model)
+    if rerank is not None:
+        check_rankable(bound)
+        _check_candidates(model, candidates, streamer, generate_arguments)
     attributes = [(attribute.model, attribute.weight) for attribute in bound]
     if steering is None:
         steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model))
     encoded = [encode_prompt(model, tokenizer, prompt, bos=bos) for prompt in prompts]
-    rows = [(index, sample) for index in range(len(prompts)) for sample in range(num_samples)]
+    rows = [(p, s, c) for p in range(len(prompts)) for s in range(num_samples) for c in range(candidates)]
 
-    def run(batch: Sequence[SampleId]) -> list[Generation]:
-        input_ids, attention_mask = _left_pad([encoded[index] for index, _ in batch], _pad_id(model, tokenizer))
+    def run(batch: Sequence[tuple[int, int, int]]) -> list[Generation]:
+        streams = [(numbers[p], s, c) for p, s, c in batch]
+        input_ids, attention_mask = _left_pad([encoded[row[0]] for row in batch], _pad_id(model, tokenizer))
         stopping = StoppingCriteriaList(generate_arguments.get("stopping_criteria") or [])
         if stop_strings is not None:
             stopping.append(StopStringCriteria(tokenizer, stop_strings))
         output = model.generate(
             input_ids.to(model.device),
             attention_mask=attention_mask.to(model.device),
-            custom_generate=steered_decoding(attributes, steering, seed=seed, sample_ids=batch, streamer=streamer),
+            custom_generate=steered_decoding(attributes, steering, seed=seed, sample_ids=streams, streamer=streamer),
             **_for_transformers(generate_arguments, _pad_id(model, tokenizer)),
             stopping_criteria=stopping,
         )
-        return _generations(output, tokenizer, prompts, batch, encoded, seed, bool(attributes) and steering.moves)
+        own = [(prompts[row[0]], encoded[row[0]]) for row in batch]
+        return cut_texts(output, tokenizer, own, streams, seed, bool(attributes) and steering.moves)
 
-    return in_batches(rows, max_batch_size, run)
+    results = in_batches(rows, max_batch_size, run)
+    if rerank is None:
+        return results
+    return keep_best(model, tokenizer, bound, results, [encoded[row[0]] for row in rows], rerank)
+
+
+def _check_numbers(numbers: Sequence[int], prompts: Sequence[str]) -> None:
+    if len(numbers) != len(prompts) or len(set(numbers)) != len(numbers) or min(numbers) < 0:
+        raise InputError(
+            f"prompt_indices must be {len(prompts)} different numbers of at least 0, one a prompt; got {list(numbers)}"
+        )
+
+
+def _check_candidates(model: Any, candidates: int, streamer: BaseStreamer | None, arguments: dict[str, Any]) -> None:
+    if candidates > 1 and streamer is not None:
+        raise InputError("a streamer would show candidates that are not kept; leave out streamer or rerank")
+    if candidates > 1 and not _in_effect("do_sample", model, arguments):
+        raise InputError(
+            f"{candidates} greedy candidates would all be the same; use do_sample=True or leave out rerank"
+        )
 
 
 def _check_request(
@@ -191,54 +187,3 @@ def _left_pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tenso
     ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in rows])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
     return ids, mask
-
-
-def _generations(
-    output: SteeredOutput,
-    tokenizer: Any,
-    prompts: Sequence[str],
-    batch: Sequence[SampleId],
-    encoded: Sequence[Sequence[int]],
-    seed: int | None,
-    steered: bool,
-) -> list[Generation]:
-    trace = output.steering
-    prompt_length = output.sequences.shape[1] - trace.kl.shape[0]
-    generations = []
-    for row, (index, sample) in enumerate(batch):
-        length = int(output.lengths[row])
-        token_ids = output.sequences[row, prompt_length : prompt_length + length].tolist()
-        completion = _completion(tokenizer, encoded[index], token_ids)
-        generations.append(
-            Generation(
-                prompt=prompts[index],
-                completion=completion,
-                text=prompts[index] + completion,
-                prompt_index=index,
-                sample=sample,
-                seed=seed,
-                token_ids=token_ids,
-                steered=steered,
-                attribute_losses=_by_token(trace.attribute_loss[:length, :, row]),
-                losses_by_attribute={
-                    name: _by_token(trace.attribute_losses[:length, :, number, row])
-                    for number, name in enumerate(trace.names)
-                },
-                kl=_by_token(trace.kl[:length, :, row]),
-            )
-        )
-    return generations
-
-
-def _completion(tokenizer: Any, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> str:
-    """Decode new tokens behind their prompt: some tokenizers drop a leading space of what they decode alone."""
-    before = tokenizer.decode(prompt_ids, skip_special_tokens=True)
-    whole = tokenizer.decode([*prompt_ids, *token_ids], skip_special_tokens=True)
-    if whole.startswith(before):
-        return whole[len(before) :]
-    return tokenizer.decode(token_ids, skip_special_tokens=True)
-
-
-def _by_token(values: Tensor) -> list[list[float]]:
-    """Turn (N, I) into lists, a token that was not steered (NaN) having none."""
-    return [[value for value in token if not math.isnan(value)] for token in values.tolist()]

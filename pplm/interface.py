@@ -1,4 +1,4 @@
-"""What an attribute model is, and what it is shown before each new token.
+"""What an attribute model is, and what it is shown: before each new token, and of a finished text.
 
 Any object with a method `loss(step) -> (B,)` is an attribute model; nothing is registered and nothing inherited.
 """
@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from pplm.errors import InputError
+from pplm.pooling import PooledHidden
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,56 @@ class SteeringStep:
         return self.pool()
 
 
+@dataclass(frozen=True)
+class WholeText:
+    """Finished texts and what the unsteered language model makes of them.
+
+    Attributes
+    ----------
+    input_ids
+        (B, T) token ids of prompts and what follows them, padded on the right.
+    attention_mask
+        (B, T) bool, False on padding.
+    prompt_lengths
+        (B,) tokens of the prompts.
+    logits
+        (B, T, V) float32; those at a position are of the token after it.
+    hidden_states
+        (B, T, D), last layer.
+
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    prompt_lengths: Tensor
+    logits: Tensor
+    hidden_states: Tensor
+
+    @cached_property
+    def ahead(self) -> Tensor:
+        """(B, T) bool: positions from a prompt's last token on, whose distributions are of new tokens."""
+        positions = torch.arange(self.input_ids.shape[1], device=self.input_ids.device)
+        return self.attention_mask & (positions >= self.prompt_lengths[:, None] - 1)
+
+    @cached_property
+    def log_probs(self) -> Tensor:
+        """(B, T, V) log-probabilities of the next token after each position."""
+        return self.logits.log_softmax(-1)
+
+    @cached_property
+    def mean_hidden_state(self) -> Tensor:
+        """(B, D) mean last-layer hidden state of the whole text, its prompt included."""
+        return PooledHidden.of(self.hidden_states, self.attention_mask).mean
+
+
 @runtime_checkable
 class AttributeModel(Protocol):
     """Something that can say, differentiably, how much a text lacks an attribute.
 
     Optional members: `name` (str, for reports); `steering_preset` ("bag_of_words" or "discriminator", the settings
     that `SteeringConfig.for_attributes` starts from); `for_model(model)`, called once before decoding, which returns
-    the attribute model to use with this language model, or refuses it.
+    the attribute model to use with this language model, or refuses it; `text_loss(text)`, which returns
+    -log p(attribute | whole text) of each `WholeText`, (B,), and is what candidates are ranked by (`Rerank`).
     """
 
     def loss(self, step: SteeringStep) -> Tensor:
@@ -93,6 +138,22 @@ class WeightedAttribute:
             raise InputError(
                 f"attribute model {self.name!r}: loss(step) must keep the autograd graph to step.logits or "
                 "step.mean_hidden_state; leave out detach(), no_grad() and argmax()"
+            )
+        return loss
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether the model can say how likely a finished text is to have the attribute."""
+        return callable(getattr(self.model, "text_loss", None))
+
+    def text_loss(self, text: WholeText) -> Tensor:
+        """Return the model's own loss of whole texts (B,), unweighted, checked for its shape."""
+        loss = self.model.text_loss(text)  # type: ignore[attr-defined]
+        expected = (text.input_ids.shape[0],)
+        if loss.shape != expected or loss.isnan().any():
+            raise InputError(
+                f"attribute model {self.name!r}: text_loss(text) must return one number a text, shape {expected}; got "
+                f"{tuple(loss.shape)}{' with some that are not numbers' if loss.shape == expected else ''}"
             )
         return loss
 

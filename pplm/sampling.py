@@ -1,7 +1,7 @@
 """Choosing the next token, from torch's global generator or from one random stream a sample.
 
 A stream depends on (seed, prompt index, sample index) alone, so sample 3 of prompt 7 is the same text in a batch
-of any size and order, steered or not.
+of any size and order, steered or not. Further candidates for the same sample have streams of their own.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pplm.errors import InputError
 
-SampleId = tuple[int, int]
-"""(prompt index, sample index)."""
+SampleId = tuple[int, int] | tuple[int, int, int]
+"""(prompt index, sample index), or (prompt index, sample index, candidate), candidate 0 being the same as none."""
 
 
 class RandomStreams:
@@ -24,9 +24,7 @@ class RandomStreams:
     def __init__(self, seed: int, samples: Sequence[SampleId]) -> None:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise InputError(f"seed must be a whole number of at least 0; got {seed!r}")
-        self._generators = [
-            torch.Generator().manual_seed(_stream_seed(seed, prompt, sample)) for prompt, sample in samples
-        ]
+        self._generators = [torch.Generator().manual_seed(_stream_seed(seed, sample)) for sample in samples]
 
     def sample(self, probabilities: Tensor) -> Tensor:
         """Draw one token a row from (B, V) probabilities by inverting their cumulative sum: (B,).
@@ -54,7 +52,8 @@ def choose_tokens(scores: Tensor, do_sample: bool, streams: RandomStreams | None
     return torch.multinomial(probabilities, num_samples=1).squeeze(1)
 
 
-def _stream_seed(seed: int, prompt: int, sample: int) -> int:
-    """Mix the three numbers so that neighbouring streams are independent."""
-    sequence = np.random.SeedSequence(entropy=seed, spawn_key=(prompt, sample))
+def _stream_seed(seed: int, sample: SampleId) -> int:
+    """Mix the numbers so that neighbouring streams are independent."""
+    key = sample[:2] if sample[2:] == (0,) else sample
+    sequence = np.random.SeedSequence(entropy=seed, spawn_key=key)
     return int(sequence.generate_state(1, np.uint64)[0])

@@ -67,7 +67,7 @@ def test_only_the_command_line_knows_the_benchmark():
 
 
 def test_attribute_models_use_the_interface_and_not_the_machinery():
-    allowed = {"interface", "errors", "resources", "pooling", "models", "encoding", "fingerprint"}
+    allowed = {"interface", "errors", "resources", "pooling", "models", "encoding", "fingerprint", "processes"}
     found = set().union(*(of_pplm(path) for path in modules("attribute_models")))
     assert "interface" in found
     assert found <= allowed
@@ -79,6 +79,15 @@ def test_evaluation_knows_texts_and_models_but_not_what_steers_them():
     assert {"evaluation.metrics", "models"} <= found
     assert {name for name in found if name.split(".")[0] != "evaluation"} <= allowed
     assert of_pplm(ROOT / "pplm/evaluation/metrics.py") == {"errors"}
+
+
+def test_a_comparison_is_built_on_generation_and_evaluation_and_only_the_command_line_is_built_on_it():
+    found = set().union(*(of_pplm(path) for path in modules("pplm/comparison")))
+    assert {"generation", "evaluation.scoring", "rerank"} <= found
+    assert not {name for name in found if name.split(".")[0] == "cli"}
+    for path in modules("pplm"):
+        if not {"cli", "comparison"} & set(path.relative_to(ROOT).parts):
+            assert not {name for name in of_pplm(path) if name.split(".")[0] == "comparison"}, path
 
 
 SEEDING = {"torch.manual_seed", "np.random.seed", "random.seed"}

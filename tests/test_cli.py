@@ -123,6 +123,25 @@ def test_no_unsteered_leaves_the_comparison_out(lines):
     assert all(r["steered"] for r in lines(PROMPT, "--bag", "space", "--seed", 0, "--no-unsteered"))
 
 
+def test_rerank_keeps_the_best_steered_candidate_and_leaves_the_comparison_alone(lines):
+    arguments = (PROMPT, "--bag", "space", "--num-samples", 2, "--seed", 3)
+    plain = lines(*arguments)
+    best = lines(*arguments, "--rerank", 4, "--min-distinct", 0)
+    assert best[0]["text"] == plain[0]["text"]
+    assert (best[0]["score"], best[0]["rerank"]) == (None, None)
+    for one, other in zip(plain[1:], best[1:], strict=True):
+        assert other["rerank"] == {"candidates": 4, "min_distinct": 0}
+        assert (one["text"] == other["text"]) == (other["candidate"] == 0)
+        assert other["score"] < 0
+    assert any(record["candidate"] for record in best)
+    alone = lines(*arguments, "--rerank", 1)
+    assert [record["text"] for record in alone] == [record["text"] for record in plain]
+
+
+def test_rerank_without_an_attribute_is_one_line_and_exit_code_2(run):
+    assert_one_line(run(PROMPT, "--rerank", 3), "rerank needs an attribute")
+
+
 def test_greedy_writes_one_text_a_prompt(lines):
     records = lines(PROMPT, "--bag", "space", "--greedy")
     assert [record["steered"] for record in records] == [False, True]
@@ -249,6 +268,10 @@ BAD = {
     "penalty is not a number": (["--repetition-penalty", "nan"], "repetition-penalty"),
     "no batch": (["--max-batch-size", "0"], "max.batch.size"),
     "too many new tokens": (["--max-new-tokens", "600"], "600"),
+    "no candidates": (["--rerank", "0"], "candidates"),
+    "greedy candidates": (["--greedy", "--rerank", "3"], "--rerank 3"),
+    "variety above 1": (["--rerank", "3", "--min-distinct", "1.5"], "min_distinct"),
+    "variety without candidates": (["--min-distinct", "0.5"], "--rerank"),
     "output folder": (["--output", "no/such/folder/out.jsonl"], "no/such/folder"),
     "output is a folder": (["--output", "."], "output"),
 }

@@ -21,7 +21,8 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from pplm.benchmark.run import in_dtype
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
-from pplm.generation import Generation, generate
+from pplm.generated_text import Generation
+from pplm.generation import generate
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 from pplm.models import Dtype, steering_presets
 

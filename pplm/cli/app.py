@@ -13,9 +13,11 @@ from transformers.utils import logging as transformers_logging
 
 from pplm.cli.benchmark import benchmark_command
 from pplm.cli.classify import classify_command
+from pplm.cli.evaluate import evaluate_command
 from pplm.cli.generate import generate_command
 from pplm.cli.score import score_command
 from pplm.cli.sine import sine_command
+from pplm.cli.sweep import sweep_command
 from pplm.cli.train_discriminator import train_command
 from pplm.errors import InputError
 
@@ -33,6 +35,8 @@ pplm.add_command(generate_command)
 pplm.add_command(train_command)
 pplm.add_command(classify_command)
 pplm.add_command(score_command)
+pplm.add_command(evaluate_command)
+pplm.add_command(sweep_command)
 pplm.add_command(sine_command)
 pplm.add_command(benchmark_command)
 

@@ -90,8 +90,8 @@ def load_head(name: str, label: str | None, *, labels: str | None = None, any_mo
     return Discriminator.load(name, label, any_model=any_model)
 
 
-def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any) -> list[Weighted]:
-    """Load what the user named, and tell on stderr what became of each bag's words."""
+def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any, *, speak: bool = True) -> list[Weighted]:
+    """Load what the user named; if `speak`, tell on stderr what became of each bag's words, and obey --save-bag."""
     attributes: list[Weighted] = []
     bags: list[BagOfWords] = []
     for texts, avoid in ((choice.bags, False), (choice.avoid_bags, True)):
@@ -108,8 +108,9 @@ def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any) -> list
         if choice.bag_weights != "listed":
             words = _weigh(bag.weights, choice.bag_weights, model, tokenizer)
             bag = BagOfWords.from_words(words, tokenizer, name=bag.name)
-        click.echo(f"bag from {seeds}: {' '.join(bag.words)}", err=True)
-        if choice.save_bag is not None:
+        if speak:
+            click.echo(f"bag from {seeds}: {' '.join(bag.words)}", err=True)
+        if speak and choice.save_bag is not None:
             bag.save(choice.save_bag)
         bags.append(bag.for_model(model))
         attributes.append((bags[-1], 1.0))
@@ -117,7 +118,7 @@ def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any) -> list
     bound = bind_attributes(weigh_attributes(attributes), model)
     for bag in bags:  # told once nothing can be wrong any more
         report = bag.report()
-        if report.long_words or report.unmatched:
+        if speak and (report.long_words or report.unmatched):
             click.echo(str(report), err=True)
     return [(attribute.model, attribute.weight) for attribute in bound]
 

@@ -18,17 +18,27 @@ from torch import Tensor
 from transformers import StoppingCriteria
 
 from pplm.cli.attributes import attribute_options, bag_words, load_attributes, take_choice
-from pplm.cli.options import given_steering, model_options, steering_options
+from pplm.cli.options import (
+    given_rerank,
+    given_sampling,
+    given_steering,
+    join_processes,
+    model_options,
+    rerank_options,
+    sampling_options,
+    steering_options,
+)
 from pplm.cli.outputs import check_writable
 from pplm.config import SteeringConfig
 from pplm.encoding import encode_prompt
 from pplm.errors import InputError
-from pplm.generation import Generation, generate
+from pplm.generated_text import Generation
+from pplm.generation import generate
 from pplm.interface import weigh_attributes
 from pplm.limits import check_length
 from pplm.models import load_model, steering_presets
-
-_SAMPLING = ("top_k", "top_p", "temperature")
+from pplm.processes import Processes
+from pplm.rerank import Rerank, check_rankable
 
 
 @click.command("generate")
@@ -47,21 +57,15 @@ _SAMPLING = ("top_k", "top_p", "temperature")
 @click.option("--max-new-tokens", type=int, default=50, show_default=True, help="Length of the new text, in tokens.")
 @click.option("--seed", type=int, default=None, help="Same seed, same texts.  [default: a new one, shown on stderr]")
 @click.option("--greedy", is_flag=True, help="Always take the likeliest token; one sample a prompt.")
-@click.option("--top-k", type=int, default=None, help="Draw among the k likeliest tokens; 0 is all.  [default: 10]")
-@click.option("--top-p", type=float, default=None, help="Draw among the likeliest tokens that reach this mass (0-1].")
-@click.option("--temperature", type=float, default=None, help="Below 1 plays safe, above 1 takes risks.  [default: 1]")
-@click.option(
-    "--repetition-penalty",
-    type=float,
-    default=None,
-    help="Above 1 discourages tokens already used; 1.1 to 1.3 when the text repeats itself.",
-)
+@sampling_options
+@rerank_options
 @click.option("--no-bos", is_flag=True, help="Do not put the model's beginning-of-text token before the prompt.")
 @click.option(
     "--max-batch-size",
     type=int,
-    default=None,
-    help="Texts generated at once; lower it when memory runs out.  [default: all]",
+    default=32,
+    show_default=True,
+    help="Texts generated at once; lower it when memory runs out, or to share few prompts out over many processes.",
 )
 @click.option(
     "--output",
@@ -82,7 +86,7 @@ def generate_command(
 
     Prints, for each prompt, an unsteered text and the steered ones. When the text repeats itself, lower
     --step-size or --gm-scale, or add --repetition-penalty 1.2. When the topic does not show, raise --step-size
-    or --num-iterations.
+    or --num-iterations. Several devices: accelerate launch -m pplm generate PROMPT ...
     """  # fmt: skip
     choice = take_choice(options)
     if options["seed"] is not None and options["seed"] < 0:
@@ -90,63 +94,92 @@ def generate_command(
     given = given_steering(options)
     SteeringConfig(**given)  # wrong values are told before a model is loaded
     sampling = _sampling(options)
+    rerank = given_rerank(options)
+    if rerank is not None and options["greedy"]:
+        raise InputError(f"--greedy gives one text a prompt; leave out --rerank {rerank.candidates}")
     counts = _sample_counts(options)
     check_writable("--output", output)
-    model, tokenizer = load_model(model_name, device=device, dtype=dtype)
+    processes, place = join_processes(device)
+    model, tokenizer = load_model(model_name, device=place, dtype=dtype)
     _check_prompts(model, tokenizer, prompts, options, given)
-    attributes = load_attributes(choice, model, tokenizer)
-    if not attributes:
+    attributes = load_attributes(choice, model, tokenizer, speak=processes.main)
+    if rerank is not None:
+        check_rankable(weigh_attributes(attributes))
+    if not attributes and processes.main:
         click.echo("no attribute given (--bag, --discriminator, ...): the texts are unsteered", err=True)
     steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model), **given)
     seed = options["seed"]
     if seed is None:
-        seed = int(torch.randint(2**31, ()))
-        click.echo(f"seed {seed}", err=True)
+        seed = processes.share(int(torch.randint(2**31, ())))
+        if processes.main:
+            click.echo(f"seed {seed}", err=True)
     request = {
         "seed": seed,
         "bos": not options["no_bos"],
         "max_batch_size": options["max_batch_size"],
         **sampling,
     }
-    runs = [([], counts[0]), (attributes, counts[1])] if attributes else [([], counts[1])]
-    texts: list[Generation] = []
-    with _progress(sum(options["max_new_tokens"] for _, number in runs if number)) as count_token:
-        for models, number in runs:
-            if number:
-                texts += generate(model, tokenizer, prompts, attributes=models, steering=steering,
-                                  num_samples=number, stopping_criteria=[count_token], **request)  # fmt: skip
+    plain: tuple[Any, int, None] = ([], counts[0] if attributes else counts[1], None)
+    runs = [plain, (attributes, counts[1], rerank)] if attributes else [plain]
+    texts = _generate(model, tokenizer, prompts, runs, processes, {"steering": steering, **request})
+    if not processes.main:
+        return
     _show(texts, len(prompts), bag_words(attributes))
     if output is not None:
         settings = {"steering": asdict(steering), "attributes": _describe(attributes), "model": model_name}
+        if rerank is not None:
+            settings["rerank"] = asdict(rerank)
         _write(output, texts, settings)
+
+
+def _generate(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    runs: Sequence[tuple[Any, int, Rerank | None]],
+    processes: Processes,
+    request: dict[str, Any],
+) -> list[Generation]:
+    """Return the texts of all runs (attribute models, samples a prompt, rerank) in order, whoever generated them."""
+    most = max(number * (rerank.candidates if rerank else 1) for _, number, rerank in runs)
+    groups = processes.own(_groups(len(prompts), most, request["max_batch_size"]))
+    steps = len(groups) * sum(number > 0 for _, number, _ in runs) * request["max_new_tokens"]
+    texts: list[Generation] = []
+    with _progress(steps, shown=processes.main) as count_token:
+        for attributes, number, rerank in runs:
+            own: list[Generation] = []
+            for group in groups if number else []:
+                own += generate(model, tokenizer, [prompts[i] for i in group], prompt_indices=group,
+                                attributes=attributes, num_samples=number, rerank=rerank,
+                                stopping_criteria=[count_token], **request)  # fmt: skip
+            texts += sorted(processes.join(own), key=lambda text: (text.prompt_index, text.sample))
+    return texts
+
+
+def _groups(prompts: int, texts: int, size: int) -> list[range]:
+    """Deal prompts with so many texts each into groups that are generated at once, whatever the processes.
+
+    A text does not depend on its batch but for rounding; the groups are the same in one process and in many, so
+    that not even that differs.
+    """
+    if size < 1:
+        raise InputError(f"--max-batch-size must be at least 1; got {size}")
+    each = max(1, size // texts)
+    return [range(start, min(start + each, prompts)) for start in range(0, prompts, each)]
 
 
 def _sampling(options: dict[str, Any]) -> dict[str, Any]:
     """Return what goes to transformers' `generate`; wrong combinations are refused."""
     if options["max_new_tokens"] < 1:
         raise InputError(f"--max-new-tokens must be at least 1; got {options['max_new_tokens']}")
-    arguments = {"max_new_tokens": options["max_new_tokens"], "do_sample": not options["greedy"]}
-    given = {name: options[name] for name in _SAMPLING if options[name] is not None}
+    given = given_sampling(options)
+    chosen = {"max_new_tokens": options["max_new_tokens"], "do_sample": not options["greedy"]}
     if options["greedy"]:
-        if given:
-            raise InputError(f"--greedy takes the likeliest token; leave out --{next(iter(given)).replace('_', '-')}")
-    else:
-        arguments |= {"top_k": 10, **given}
-        _check_sampling(arguments)
-    if options["repetition_penalty"] is not None:
-        if not 0 < options["repetition_penalty"] < float("inf"):
-            raise InputError(f"--repetition-penalty must be above 0; got {options['repetition_penalty']}")
-        arguments["repetition_penalty"] = options["repetition_penalty"]
-    return arguments
-
-
-def _check_sampling(arguments: dict[str, Any]) -> None:
-    if arguments["top_k"] < 0:
-        raise InputError(f"--top-k must be at least 0; got {arguments['top_k']}")
-    if not 0 < arguments.get("top_p", 1.0) <= 1:
-        raise InputError(f"--top-p must be above 0 and at most 1; got {arguments['top_p']}")
-    if not 0 < arguments.get("temperature", 1.0) < float("inf"):
-        raise InputError(f"--temperature must be above 0; got {arguments['temperature']}; use --greedy for 0")
+        draws = [name for name in given if name != "repetition_penalty"]
+        if draws:
+            raise InputError(f"--greedy takes the likeliest token; leave out --{draws[0].replace('_', '-')}")
+        return chosen | given
+    return chosen | {"top_k": 10} | given
 
 
 def _sample_counts(options: dict[str, Any]) -> tuple[int, int]:
@@ -183,7 +216,7 @@ class _CountToken(StoppingCriteria):
 
 
 @contextmanager
-def _progress(tokens: int) -> Iterator[_CountToken]:
+def _progress(tokens: int, *, shown: bool) -> Iterator[_CountToken]:
     columns = (
         TextColumn("steering"),
         BarColumn(),
@@ -193,7 +226,7 @@ def _progress(tokens: int) -> Iterator[_CountToken]:
     )
     console = Console(stderr=True)
     # Where nobody watches there is no bar, and no blank line that its end would leave.
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
         yield _CountToken(progress, progress.add_task("tokens", total=tokens))
 
 
@@ -222,8 +255,8 @@ def _describe(attributes: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, texts: Sequence[Generation], settings: dict[str, Any]) -> None:
-    """Write one JSON object a line; an unsteered text was made with no attribute."""
+    """Write one JSON object a line; an unsteered text was made with no attribute and is the only one drawn."""
     with path.open("w", encoding="utf-8") as file:
         for text in texts:
-            own = settings if text.steered else {**settings, "attributes": []}
+            own = settings if text.steered else {**settings, "attributes": [], "rerank": None}
             file.write(json.dumps({**asdict(text), **own}, ensure_ascii=False) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
@@ -11,6 +12,8 @@ import click
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.models import EMBEDDED_MODEL
+from pplm.processes import Processes
+from pplm.rerank import Rerank
 
 Command = Callable[..., Any]
 
@@ -41,6 +44,12 @@ def model_options(command: Command) -> Command:
     )(device_options(command))
 
 
+def join_processes(device: str) -> tuple[Processes, str]:
+    """Return the processes of `accelerate launch` and this one's device, for --device."""
+    processes = Processes(cpu=device == "cpu")
+    return processes, (str(processes.device) if device == "auto" and processes.count > 1 else device)
+
+
 def steering_options(command: Command) -> Command:
     """Add every field of `SteeringConfig` under its own name; not given means the preset's value."""
     kinds = get_type_hints(SteeringConfig)
@@ -55,6 +64,60 @@ def steering_options(command: Command) -> Command:
             option = click.option(name, type=kind, default=None, help=help_text)
         command = option(command)
     return command
+
+
+def sampling_options(command: Command) -> Command:
+    """Add --top-k, --top-p, --temperature and --repetition-penalty."""
+    for option in (
+        click.option("--repetition-penalty", type=float, default=None,
+                     help="Above 1 discourages tokens already used; 1.1 to 1.3 when the text repeats itself."),
+        click.option("--temperature", type=float, default=None,
+                     help="Below 1 plays safe, above 1 takes risks.  [default: 1]"),
+        click.option("--top-p", type=float, default=None,
+                     help="Draw among the likeliest tokens that reach this mass (0-1]."),
+        click.option("--top-k", type=int, default=None,
+                     help="Draw among the k likeliest tokens; 0 is all.  [default: 10]"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def given_sampling(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the sampling settings that the user gave out of a command's options, checked."""
+    taken = {name: options.pop(name) for name in ("top_k", "top_p", "temperature", "repetition_penalty")}
+    given = {name: value for name, value in taken.items() if value is not None}
+    if given.get("top_k", 0) < 0:
+        raise InputError(f"--top-k must be at least 0; got {given['top_k']}")
+    if not 0 < given.get("top_p", 1.0) <= 1:
+        raise InputError(f"--top-p must be above 0 and at most 1; got {given['top_p']}")
+    if not 0 < given.get("temperature", 1.0) < math.inf:
+        raise InputError(f"--temperature must be above 0, 0.01 is nearly greedy; got {given['temperature']}")
+    if not 0 < given.get("repetition_penalty", 1.0) < math.inf:
+        raise InputError(f"--repetition-penalty must be above 0; got {given['repetition_penalty']}")
+    return given
+
+
+def rerank_options(command: Command) -> Command:
+    """Add --rerank and --min-distinct."""
+    for option in (
+        click.option("--min-distinct", type=float, default=None,
+                     help="With --rerank: leave out candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower (0 to "
+                     f"1; 0 leaves none out).  [default: {Rerank.min_distinct}]"),
+        click.option("--rerank", "candidates", type=int, default=None, metavar="R",
+                     help="Draw R candidates for each steered sample and keep the one that the attribute models find "
+                     "likeliest. Costs R times as much."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def given_rerank(options: dict[str, Any]) -> Rerank | None:
+    """Take --rerank and --min-distinct out of a command's options; None without --rerank."""
+    candidates, min_distinct = options.pop("candidates"), options.pop("min_distinct")
+    if candidates is None and min_distinct is not None:
+        raise InputError(f"--min-distinct {min_distinct} chooses among candidates; add --rerank 10 or leave it out")
+    given = {"candidates": candidates, "min_distinct": min_distinct}
+    return None if candidates is None else Rerank(**{name: value for name, value in given.items() if value is not None})
 
 
 def given_steering(options: dict[str, Any]) -> dict[str, Any]:

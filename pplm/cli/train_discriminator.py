@@ -15,7 +15,7 @@ from attribute_models.atomic_folder import check_replaceable
 from attribute_models.discriminator import HEAD_FILES
 from attribute_models.labelled_data import LabelledData, read_labelled
 from attribute_models.training import TrainedDiscriminator, TrainingConfig, TrainingReport, train_discriminator
-from pplm.cli.options import model_options
+from pplm.cli.options import join_processes, model_options
 from pplm.models import load_model
 
 _DEFAULTS = TrainingConfig()
@@ -93,9 +93,9 @@ def train_command(data: str, output: str, model_name: str, device: str, dtype: A
         split=options["split"],
     )
     labelled.split((config.validation_fraction, config.test_fraction), config.seed)  # told before a model is loaded
-    place, main_process = _place(device)
+    processes, place = join_processes(device)
     model, tokenizer = load_model(model_name, device=place, dtype=dtype)
-    with _progress(shown=main_process) as on_progress:
+    with _progress(shown=processes.main) as on_progress:
         trained = train_discriminator(
             model,
             tokenizer,
@@ -106,18 +106,10 @@ def train_command(data: str, output: str, model_name: str, device: str, dtype: A
             on_progress=on_progress,
             cache_dir=None if options["no_cache"] else options["cache_dir"],
         )
-    if main_process:
+    if processes.main:
         trained.save(output)
         for line in _lines(trained, labelled, output):
             click.echo(line)
-
-
-def _place(device: str) -> tuple[str, bool]:
-    """Return this process's device and whether it is the one that speaks and writes."""
-    from accelerate import PartialState
-
-    state = PartialState(cpu=device == "cpu")
-    return (str(state.device) if device == "auto" else device), state.is_main_process
 
 
 @contextmanager

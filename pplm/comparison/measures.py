@@ -1,0 +1,283 @@
+"""Numbers of each method's texts: measured by none of the attribute models, with intervals over prompts.
+
+Every number but Dist-n is a sum over texts divided by another (words on a list by words, losses by tokens, texts by
+texts), which is what lets prompts be redrawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from pplm.comparison.bootstrap import Interval, PromptBootstrap, interval
+from pplm.comparison.methods import Chosen
+from pplm.evaluation import Judge, JudgedText, PerplexityJudge, SentimentJudge, dist_n
+from pplm.evaluation.scoring import TextScores, judge_all, score
+
+Fraction = tuple[float, float]
+"""A numerator and a denominator; (0, 0) where nothing can be said."""
+
+NOTHING: Fraction = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column: its title, and whether it is shown as a share."""
+
+    title: str
+    share: bool = False
+
+
+MEASURES: Mapping[str, Measure] = {
+    "held_out_texts": Measure("texts with a held-out word", share=True),
+    "held_out_share": Measure("held-out words", share=True),
+    "bag_share": Measure("bag words", share=True),
+    "right": Measure("VADER right", share=True),
+    "vader": Measure("VADER towards the wanted side"),
+    "head": Measure("held-out head"),
+    "similarity": Measure("similarity"),
+    "perplexity": Measure("perplexity"),
+    "dist_1": Measure("dist-1"),
+    "dist_2": Measure("dist-2"),
+    "dist_3": Measure("dist-3"),
+    "repeats": Measure("immediate repeats", share=True),
+    "repeated_4grams": Measure("repeated 4-grams", share=True),
+    "seconds_per_token": Measure("seconds per token kept"),
+}
+_DIST = {"dist_1": 1, "dist_2": 2, "dist_3": 3}
+MAIN = ("held_out_share", "right", "head", "similarity", "bag_share")
+"""What says best whether the attribute shows, the best first; the last is what a bag steers by, and no judge."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is known of an attribute to tell whether a text shows it.
+
+    Attributes
+    ----------
+    bag_words
+        The words that steer; empty for none.
+    held_out_words
+        Words of the same topic that steering never saw; empty for none.
+    sentiment
+        Which side of VADER's 0 is right; None where sentiment says nothing.
+    head
+        Gives the probability of the wanted class by a head that steered nothing, as its only column.
+
+    """
+
+    bag_words: Collection[str] = frozenset()
+    held_out_words: Collection[str] = frozenset()
+    sentiment: Literal["positive", "negative"] | None = None
+    head: Judge | None = None
+
+
+@dataclass(frozen=True)
+class MeasuredText:
+    """A chosen text and its fractions by measure."""
+
+    chosen: Chosen
+    fractions: Mapping[str, Fraction]
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """What a method's texts measure for one attribute, or for all ("").
+
+    Attributes
+    ----------
+    values, intervals
+        By measure; no interval for Dist-n and times.
+    relative
+        By measure, how many times as large it is as B's, and the interval of that. Empty without B.
+
+    """
+
+    method: str
+    attribute: str
+    texts: int
+    values: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    relative: Mapping[str, tuple[float, Interval]] = field(default_factory=dict)
+
+
+def measure_texts(
+    chosen: Sequence[Chosen], wanted: Mapping[str, Wanted], judges: Sequence[Judge]
+) -> list[MeasuredText]:
+    """Let the judges read the texts, each once, and count words."""
+    judged = [JudgedText(item.sample.text, prompt=item.sample.prompt, attribute=item.attribute) for item in chosen]
+    columns: dict[str, list[float]] = {}
+    for judge in judges:
+        columns |= _judge_once(judge, judged)
+    heads = _judge_heads(judged, wanted)
+    measured = []
+    for row, item in enumerate(chosen):
+        lists = {"bag_share": wanted[item.attribute].bag_words, "held_out_share": wanted[item.attribute].held_out_words}
+        words = {name: entries for name, entries in lists.items() if entries}
+        counts = score([judged[row]], {}, words)
+        values = {name: column[row] for name, column in columns.items()}
+        own = _fractions(counts, values, wanted[item.attribute].sentiment) | {"head": _mean(heads[row])}
+        own["seconds_per_token"] = (item.seconds, float(item.sample.tokens))
+        measured.append(MeasuredText(item, own))
+    return measured
+
+
+def measure_methods(texts: Sequence[MeasuredText], *, replicates: int = 2000) -> list[MethodRow]:
+    """Return a row for each method and attribute, and one a method for all attributes together, which come first."""
+    methods = list(dict.fromkeys(text.chosen.method for text in texts))
+    attributes = list(dict.fromkeys(text.chosen.attribute for text in texts))
+    prompts = 1 + max(text.chosen.sample.prompt_index for text in texts)
+    bootstrap = PromptBootstrap(prompts, replicates=replicates)
+    rows = []
+    for attribute in ["", *(attributes if len(attributes) > 1 else [])]:
+        of_attribute = [text for text in texts if attribute in ("", text.chosen.attribute)]
+        base = [text for text in of_attribute if text.chosen.method == "B"]
+        for method in methods:
+            own = [text for text in of_attribute if text.chosen.method == method]
+            rows.append(_row(method, attribute, own, base, prompts, bootstrap))
+    return rows
+
+
+def expected_measure(wanted: Mapping[str, Wanted], judges: Sequence[Judge]) -> str | None:
+    """Return what `main_measure` will be before there are texts, or None if nothing measures all the attributes."""
+    columns = {column for judge in judges for column in judge.columns}
+    known = [
+        {
+            "held_out_share": bool(attribute.held_out_words),
+            "right": attribute.sentiment is not None and "vader" in columns,
+            "head": attribute.head is not None,
+            "similarity": "similarity" in columns,
+            "bag_share": bool(attribute.bag_words),
+        }
+        for attribute in wanted.values()
+    ]
+    return next((name for name in MAIN if all(can[name] for can in known)), None)
+
+
+def main_measure(rows: Sequence[MethodRow]) -> str | None:
+    """Return the measure that says best whether the attributes show, among those that every row has."""
+    known = [name for name in MAIN if all(not math.isnan(row.values[name]) for row in rows)]
+    return known[0] if known else None
+
+
+def _judge_once(judge: Judge, texts: Sequence[JudgedText]) -> dict[str, list[float]]:
+    """Return column -> one number a text, without letting the judge read a text twice."""
+    if isinstance(judge, PerplexityJudge | SentimentJudge):  # they do not ask what was wanted
+        texts = [JudgedText(text.text, prompt=text.prompt) for text in texts]
+    different = list(dict.fromkeys(texts))
+    judged = judge_all([judge], different)
+    place = {text: row for row, text in enumerate(different)}
+    return {name: [values[place[text]] for text in texts] for name, values in judged.items()}
+
+
+def _judge_heads(texts: Sequence[JudgedText], wanted: Mapping[str, Wanted]) -> list[float]:
+    """Return each text's probability of its own attribute by that attribute's held-out head; NaN without one."""
+    result = [math.nan] * len(texts)
+    for name, attribute in wanted.items():
+        rows = [row for row, text in enumerate(texts) if text.attribute == name]
+        if attribute.head is None or not rows:
+            continue
+        (column,) = _judge_once(attribute.head, [texts[row] for row in rows]).values()
+        for row, value in zip(rows, column, strict=True):
+            result[row] = value
+    return result
+
+
+def _fractions(
+    counts: TextScores, judged: Mapping[str, float], sentiment: Literal["positive", "negative"] | None
+) -> dict[str, Fraction]:
+    """Return one text's fractions."""
+    words = float(counts.words)
+    held_out = _part(counts.word_shares.get("held_out_share", math.nan), words)
+    found = {
+        "held_out_share": held_out,
+        "held_out_texts": (float(held_out[0] > 0), 1.0) if "held_out_share" in counts.word_shares else NOTHING,
+        "bag_share": _part(counts.word_shares.get("bag_share", math.nan), words),
+        "repeats": _part(counts.repeats, words - 1),
+        "repeated_4grams": _part(counts.repeated_4grams, words - 3),
+        "perplexity": (judged.get("nll", 0.0), judged.get("tokens", 0.0)),
+        "similarity": _mean(judged.get("similarity", math.nan)),
+        "vader": NOTHING,
+        "right": NOTHING,
+    }
+    if sentiment is not None and "vader" in judged:
+        towards = judged["vader"] if sentiment == "positive" else -judged["vader"]
+        found["vader"] = _mean(towards)
+        found["right"] = (float(towards > 0), 1.0)  # a text without a word (NaN) is not right either
+    return found
+
+
+def _part(share: float, whole: float) -> Fraction:
+    return NOTHING if math.isnan(share) else (share * whole, whole)
+
+
+def _mean(value: float) -> Fraction:
+    return NOTHING if math.isnan(value) else (value, 1.0)
+
+
+def _row(
+    method: str,
+    attribute: str,
+    texts: Sequence[MeasuredText],
+    base: Sequence[MeasuredText],
+    prompts: int,
+    bootstrap: PromptBootstrap,
+) -> MethodRow:
+    values: dict[str, float] = {}
+    intervals: dict[str, Interval] = {}
+    relative: dict[str, tuple[float, Interval]] = {}
+    for name in MEASURES:
+        if name in _DIST:
+            values[name] = _dist(texts, _DIST[name])
+            continue
+        sums, of_base = _by_prompt(texts, name, prompts), _by_prompt(base, name, prompts)
+        values[name] = _shown(name, _ratio(sums))
+        if name == "seconds_per_token":
+            continue
+        drawn = _shown_all(name, bootstrap.ratios(*sums))
+        intervals[name] = interval(drawn)
+        base_value = _shown(name, _ratio(of_base))
+        if base_value and not math.isnan(base_value):
+            with np.errstate(divide="ignore", invalid="ignore"):  # a redrawing may leave B nothing: infinitely more
+                drawn = drawn / _shown_all(name, bootstrap.ratios(*of_base))
+            relative[name] = (values[name] / base_value, interval(drawn))
+    return MethodRow(method, attribute, len(texts), values, intervals, relative)
+
+
+def _by_prompt(texts: Sequence[MeasuredText], name: str, prompts: int) -> tuple[list[float], list[float]]:
+    """Return numerators and denominators summed by prompt, both (P,)."""
+    above, below = [0.0] * prompts, [0.0] * prompts
+    for text in texts:
+        numerator, denominator = text.fractions[name]
+        above[text.chosen.sample.prompt_index] += numerator
+        below[text.chosen.sample.prompt_index] += denominator
+    return above, below
+
+
+def _ratio(sums: tuple[Sequence[float], Sequence[float]]) -> float:
+    above, below = math.fsum(sums[0]), math.fsum(sums[1])
+    return above / below if below else math.nan
+
+
+def _shown(name: str, value: float) -> float:
+    """Return a mean loss as a perplexity, and everything else as it is."""
+    return float(_shown_all(name, value))
+
+
+def _shown_all(name: str, values: Any) -> Any:
+    with np.errstate(over="ignore"):  # an impossible text's perplexity is infinite
+        return np.exp(values) if name == "perplexity" else values
+
+
+def _dist(texts: Sequence[MeasuredText], n: int) -> float:
+    """Return Dist-n pooled by attribute, as the paper's numbers imply, and averaged over attributes."""
+    by_attribute: dict[str, list[str]] = defaultdict(list)
+    for text in texts:
+        by_attribute[text.chosen.attribute].append(text.chosen.sample.completion)
+    values = [dist_n(completions, n) for completions in by_attribute.values()]
+    return math.fsum(values) / len(values) if values else math.nan

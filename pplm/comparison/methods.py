@@ -1,0 +1,102 @@
+"""The paper's four methods (section 4.1), all out of the same pools, so that no text is generated twice.
+
+B is the first unsteered candidate and BR the best of them, BC the first steered candidate and BCR the best of those.
+The unsteered pool knows nothing of the attribute, so one serves all attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pplm.comparison.pool import Arm, Pools
+from pplm.comparison.samples import Sample
+from pplm.errors import InputError
+from pplm.rerank import Rerank
+
+METHODS = {
+    "B": "unsteered, the first candidate",
+    "BR": "unsteered, the best candidate",
+    "BC": "steered, the first candidate",
+    "BCR": "steered, the best candidate",
+}
+UNSTEERED = "unsteered"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A text that a method gives for one attribute and one prompt.
+
+    Attributes
+    ----------
+    method, attribute
+        Whose text it is, and what was wanted.
+    sample
+        The text.
+    seconds
+        What it took, the candidates that were not kept included.
+    all_repetitive
+        Whether it was kept although all candidates repeat themselves.
+
+    """
+
+    method: str
+    attribute: str
+    sample: Sample
+    seconds: float
+    all_repetitive: bool = False
+
+
+def steered_arm(attribute: str) -> str:
+    """Return the name of the arm that steers to an attribute."""
+    return f"steered to {attribute}"
+
+
+def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
+    """Return the methods in the paper's order, each once.
+
+    Raises
+    ------
+    InputError
+        If one is unknown, or there is none.
+
+    """
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown or not methods:
+        raise InputError(f"unknown method {', '.join(unknown) or '(none)'}; choose among {', '.join(METHODS)}")
+    return tuple(name for name in METHODS if name in methods)
+
+
+def reranks(method: str) -> bool:
+    """Say whether a method needs more than one candidate."""
+    return method.endswith("R")
+
+
+def steers(method: str) -> bool:
+    """Say whether a method steers."""
+    return "C" in method
+
+
+def arms_of(methods: Sequence[str], steered: Sequence[Arm]) -> list[Arm]:
+    """Return the arms that these methods choose from, given the steered one of every attribute."""
+    plain = [Arm(UNSTEERED)] if any(not steers(method) for method in methods) else []
+    return plain + (list(steered) if any(steers(method) for method in methods) else [])
+
+
+def choose(pools: Pools, methods: Sequence[str], attributes: Sequence[str], rerank: Rerank) -> list[Chosen]:
+    """Return every method's text for every attribute and prompt, in this order."""
+    chosen = []
+    for method in methods:
+        for attribute in attributes:
+            arm = steered_arm(attribute) if steers(method) else UNSTEERED
+            for prompt in range(len(pools.plan.prompts)):
+                chosen.append(_choose(pools.of(arm, prompt), method, attribute, rerank))
+    return chosen
+
+
+def _choose(pool: Sequence[Sample], method: str, attribute: str, rerank: Rerank) -> Chosen:
+    if not reranks(method):
+        return Chosen(method, attribute, pool[0], pool[0].seconds)
+    choice = rerank.best([sample.completion for sample in pool], [sample.scores[attribute] for sample in pool])
+    seconds = sum(sample.seconds for sample in pool)
+    return Chosen(method, attribute, pool[choice.index], seconds, choice.all_repetitive)

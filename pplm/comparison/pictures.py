@@ -1,0 +1,89 @@
+"""The comparison's pictures; they need matplotlib, the optional extra `plot`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from pplm.comparison.measures import MEASURES, MethodRow
+from pplm.errors import InputError
+from pplm.figures import new_figure, save_figure
+
+COLOURS = {"B": "0.55", "BR": "#56b4e9", "BC": "#d55e00", "BCR": "#0072b2"}
+"""Grey is unsteered; told apart by colour-blind readers too."""
+
+
+def can_draw() -> bool:
+    """Say whether matplotlib is installed."""
+    try:
+        new_figure()
+    except InputError:
+        return False
+    return True
+
+
+def plot_methods(rows: Sequence[MethodRow], main: str, path: Path) -> str:
+    """Draw the attribute against perplexity, one point a method; return the picture's title.
+
+    Without a judge, immediate repeats stand in for perplexity. `rows` are one a method.
+    """
+    across = "perplexity" if any(not math.isnan(row.values["perplexity"]) for row in rows) else "repeats"
+    figure = new_figure(figsize=(6, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for row in rows:
+        x, y = axis_value(across, row.values[across]), axis_value(main, row.values[main])
+        errors = [_errors(row, name) for name in (across, main)]
+        axes.errorbar(
+            x, y, xerr=errors[0], yerr=errors[1], fmt="o", markersize=8, color=COLOURS[row.method], capsize=3,
+            linewidth=1,
+        )  # fmt: skip
+        axes.annotate(row.method, (x, y), xytext=(8, 8), textcoords="offset points")
+    axes.set(xlabel=axis_title(across), ylabel=axis_title(main))
+    axes.grid(visible=True, alpha=0.3)
+    save_figure(figure, path)
+    return f"{MEASURES[main].title} against {MEASURES[across].title}, with 95% intervals"
+
+
+def plot_attributes(rows: Sequence[MethodRow], main: str, path: Path) -> str:
+    """Draw the attribute's measure as bars, attribute by attribute; return the picture's title.
+
+    `rows` are one for each method and attribute.
+    """
+    attributes = list(dict.fromkeys(row.attribute for row in rows))
+    methods = list(dict.fromkeys(row.method for row in rows))
+    figure = new_figure(figsize=(max(5, 1.4 * len(attributes)), 4), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(methods)
+    for number, method in enumerate(methods):
+        own = {row.attribute: row for row in rows if row.method == method}
+        places = [place + (number - (len(methods) - 1) / 2) * width for place in range(len(attributes))]
+        heights = [axis_value(main, own[name].values[main]) for name in attributes]
+        errors = [_errors(own[name], main) for name in attributes]
+        bars = [[error[side][0] for error in errors] for side in (0, 1)]
+        axes.bar(places, heights, width, color=COLOURS[method], label=method)
+        axes.errorbar(places, heights, yerr=bars, fmt="none", ecolor="0.2", linewidth=1)
+    axes.set_xticks(range(len(attributes)), attributes)
+    axes.set_ylabel(axis_title(main))
+    axes.legend(frameon=False)
+    axes.grid(visible=True, axis="y", alpha=0.3)
+    save_figure(figure, path)
+    return f"{MEASURES[main].title} by attribute, with 95% intervals"
+
+
+def axis_value(name: str, value: float) -> float:
+    """Return a measure as it stands on an axis: shares in percent."""
+    return 100 * value if MEASURES[name].share else value
+
+
+def axis_title(name: str) -> str:
+    """Return a measure's title with its unit."""
+    return f"{MEASURES[name].title} (%)" if MEASURES[name].share else MEASURES[name].title
+
+
+def _errors(row: MethodRow, name: str) -> list[list[float]]:
+    """Return the distances [[down], [up]] from a value to its interval's ends; 0 where there is none."""
+    value, bounds = row.values[name], row.intervals.get(name, (math.nan, math.nan))
+    if math.isnan(value) or any(map(math.isnan, bounds)):
+        return [[0.0], [0.0]]
+    return [[max(0.0, axis_value(name, value - bounds[0]))], [max(0.0, axis_value(name, bounds[1] - value))]]

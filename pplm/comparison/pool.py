@@ -1,0 +1,234 @@
+"""Draw the texts of an evaluation: every arm's pool of candidates for every prompt, each text once.
+
+Texts are generated in groups that depend on neither the number of processes nor on where an earlier run stopped, so
+that these change nothing, not even by rounding.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pplm.comparison.samples import Sample, SampleFiles, SampleKey
+from pplm.config import SteeringConfig
+from pplm.encoding import encode_prompt
+from pplm.errors import InputError
+from pplm.generated_text import without_end
+from pplm.generation import generate
+from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
+from pplm.processes import Processes
+from pplm.rerank import check_rankable, score_texts_by
+
+_log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with the number of this process's texts that are done, and of all it has to do."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of generating.
+
+    Attributes
+    ----------
+    name
+        For the files, such as "unsteered" or "space".
+    attribute
+        The name of the attribute that steers; None for unsteered texts.
+    steering
+        Its settings; without meaning for unsteered texts.
+
+    """
+
+    name: str
+    attribute: str | None = None
+    steering: SteeringConfig = field(default_factory=SteeringConfig)
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """What every arm generates.
+
+    Attributes
+    ----------
+    prompts
+        P texts to be continued.
+    samples
+        Texts a prompt (>= 1), drawn from random streams (seed, prompt, sample).
+    new_tokens
+        Length of the completion, in tokens (>= 1).
+    seed
+        Of all texts (>= 0); arms share their random numbers.
+    sampling
+        What transformers' `generate` takes, such as `top_k`.
+    batch_size
+        Texts generated at once (>= 1).
+    bos
+        As in `generate`.
+    rank
+        Let every attribute model read its texts, for BR and BCR.
+
+    """
+
+    prompts: tuple[str, ...]
+    samples: int = 10
+    new_tokens: int = 60
+    seed: int = 0
+    sampling: Mapping[str, Any] = field(default_factory=lambda: {"top_k": 10})
+    batch_size: int = 40
+    bos: bool = True
+    rank: bool = True
+
+    def __post_init__(self) -> None:
+        """Check every number against its range."""
+        if not self.prompts:
+            raise InputError("prompts is empty; give at least one")
+        for name in ("samples", "new_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.seed < 0:
+            raise InputError(f"seed must be at least 0; got {self.seed}")
+
+    def groups(self) -> list[range]:
+        """Return prompt indices by the group that is generated at once, all samples of a prompt together."""
+        each = max(1, self.batch_size // self.samples)
+        return [range(start, min(start + each, len(self.prompts))) for start in range(0, len(self.prompts), each)]
+
+
+Attributes = Mapping[str, Sequence[AttributeModel | tuple[AttributeModel, float]]]
+"""Attribute models, or (model, weight) pairs, by the name of the attribute."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pools:
+    """All texts of a run, by (arm, prompt index, sample)."""
+
+    samples: Mapping[SampleKey, Sample]
+    plan: PoolPlan
+
+    def of(self, arm: str, prompt_index: int) -> list[Sample]:
+        """Return one prompt's texts, sample by sample."""
+        return [self.samples[arm, prompt_index, number] for number in range(self.plan.samples)]
+
+
+def draw_pools(
+    model: Any,
+    tokenizer: Any,
+    plan: PoolPlan,
+    arms: Sequence[Arm],
+    attributes: Attributes,
+    files: SampleFiles,
+    *,
+    processes: Processes,
+    on_progress: Progress | None = None,
+) -> Pools:
+    """Generate what is missing in the files, and return everything.
+
+    Unsteered texts are ranked by every attribute, steered ones by their own.
+
+    Raises
+    ------
+    InputError
+        If a file is damaged, or an attribute model cannot rank.
+
+    """
+    bound = {name: bind_attributes(weigh_attributes(models), model) for name, models in attributes.items()}
+    if plan.rank:
+        for weighted in bound.values():
+            check_rankable(weighted)
+    if processes.main:
+        files.repair()
+    processes.wait()
+    found = files.read()
+    processes.wait()  # nobody writes while another still reads
+    missing = [(arm, group) for arm in arms for group in plan.groups() if not _complete(found, arm, group, plan)]
+    own = processes.own(missing)
+    total = sum(len(group) for _, group in own) * plan.samples
+    done = 0
+    if on_progress is not None:
+        on_progress(done, total)
+    for arm, group in own:
+        made = _draw(model, tokenizer, plan, arm, group, bound)
+        _compare(made, found)
+        files.append(sample for sample in made if sample.key not in found)
+        done += len(made)
+        if on_progress is not None:
+            on_progress(done, total)
+    processes.wait()
+    found = files.read()
+    processes.wait()
+    keys = [(arm.name, p, s) for arm in arms for p in range(len(plan.prompts)) for s in range(plan.samples)]
+    if processes.main:
+        files.merge([found[key] for key in keys])
+    return Pools({key: found[key] for key in keys}, plan)
+
+
+def _keys(arm: Arm, group: range, plan: PoolPlan) -> list[SampleKey]:
+    return [(arm.name, prompt, sample) for prompt in group for sample in range(plan.samples)]
+
+
+def _complete(found: Mapping[SampleKey, Sample], arm: Arm, group: range, plan: PoolPlan) -> bool:
+    return all(key in found for key in _keys(arm, group, plan))
+
+
+def _draw(
+    model: Any,
+    tokenizer: Any,
+    plan: PoolPlan,
+    arm: Arm,
+    group: range,
+    attributes: Mapping[str, Sequence[WeightedAttribute]],
+) -> list[Sample]:
+    """Generate and rank one group of one arm."""
+    models = [] if arm.attribute is None else [(a.model, a.weight) for a in attributes[arm.attribute]]
+    start = time.perf_counter()
+    texts = generate(
+        model,
+        tokenizer,
+        [plan.prompts[index] for index in group],
+        prompt_indices=group,
+        attributes=models,
+        steering=arm.steering,
+        num_samples=plan.samples,
+        seed=plan.seed,
+        bos=plan.bos,
+        max_batch_size=plan.batch_size,
+        max_new_tokens=plan.new_tokens,
+        do_sample=True,
+        **plan.sampling,
+    )
+    seconds = (time.perf_counter() - start) / len(texts)
+    scores: dict[str, list[float]] = {}
+    if plan.rank:
+        prompts = [encode_prompt(model, tokenizer, text.prompt, bos=plan.bos) for text in texts]
+        completions = [without_end(text.token_ids, tokenizer) for text in texts]
+        names = list(attributes) if arm.attribute is None else [arm.attribute]
+        values = score_texts_by(model, [attributes[name] for name in names], prompts, completions)
+        scores = dict(zip(names, values, strict=True))
+    return [
+        Sample(
+            arm=arm.name,
+            prompt_index=text.prompt_index,
+            sample=text.sample,
+            prompt=text.prompt,
+            completion=text.completion,
+            tokens=len(text.token_ids),
+            seconds=seconds,
+            scores={name: own[row] for name, own in scores.items()},
+        )
+        for row, text in enumerate(texts)
+    ]
+
+
+def _compare(made: Sequence[Sample], found: Mapping[SampleKey, Sample]) -> None:
+    """Say so when a text that is there already came out otherwise: then the machine or its libraries have changed."""
+    other = sum(sample.key in found and found[sample.key].completion != sample.completion for sample in made)
+    if other:
+        _log.warning(
+            "%d texts of an interrupted group come out otherwise now; the earlier ones are kept (was the run begun "
+            "with another machine, number of threads or version of torch?)",
+            other,
+        )

@@ -1,0 +1,163 @@
+"""The texts of an evaluation on disk: one JSON object a line, written as they are generated, so that nothing is lost.
+
+A run that was killed leaves at most half a line behind, which is cut off when the run goes on. Several processes
+write a file each; when all is done they are merged in order into `samples.jsonl`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import IO
+
+from pplm.errors import InputError
+
+SAMPLES_FILE = "samples.jsonl"
+_PARTS = "samples.part*.jsonl"
+_log = logging.getLogger(__name__)
+
+SampleKey = tuple[str, int, int]
+"""(arm, prompt index, sample)."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One generated text.
+
+    Attributes
+    ----------
+    arm
+        The way of generating that made it, such as "unsteered" or "space".
+    prompt_index, sample
+        Which prompt, and which of its texts; with the seed they name the random stream.
+    prompt, completion
+        What was given and what was added.
+    tokens
+        New tokens, one that ended the text included.
+    seconds
+        This text's share of the time that its batch took.
+    scores
+        How likely the whole text is to have each attribute it was ranked by, in nats; higher is better.
+
+    """
+
+    arm: str
+    prompt_index: int
+    sample: int
+    prompt: str
+    completion: str
+    tokens: int
+    seconds: float
+    scores: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def key(self) -> SampleKey:
+        """What names the text within a run."""
+        return self.arm, self.prompt_index, self.sample
+
+    @property
+    def text(self) -> str:
+        """Prompt and completion together."""
+        return self.prompt + self.completion
+
+
+class SampleFiles:
+    """The sample files in one output folder, as one of several processes sees them."""
+
+    def __init__(self, folder: Path, *, index: int = 0, count: int = 1) -> None:
+        """Name the folder, and which of how many processes writes."""
+        self.folder = folder
+        self._own = folder / (SAMPLES_FILE if count == 1 else f"samples.part{index}.jsonl")
+
+    def repair(self) -> None:
+        """Cut off half a last line, wherever a killed run left one; for the main process alone, before all read.
+
+        Raises
+        ------
+        InputError
+            If a file cannot be written.
+
+        """
+        for path in self._files():
+            with _told(path), path.open("r+b") as file:
+                content = file.read()
+                end = content.rfind(b"\n") + 1
+                if end < len(content):
+                    _log.warning("the last line of %s is incomplete; its text is generated again", path)
+                    file.truncate(end)
+
+    def read(self) -> dict[SampleKey, Sample]:
+        """Return all texts that are there.
+
+        Raises
+        ------
+        InputError
+            With the line that is damaged.
+
+        """
+        found: dict[SampleKey, Sample] = {}
+        for path in self._files():
+            with _told(path):
+                lines = path.read_text(encoding="utf-8").split("\n")
+            for number, line in enumerate(lines[:-1], start=1):
+                sample = _sample(line, f"{path}, line {number}")
+                found.setdefault(sample.key, sample)
+        return found
+
+    def append(self, samples: Iterable[Sample]) -> None:
+        """Write texts to this process's file, at once."""
+        with _told(self._own), self._own.open("a", encoding="utf-8", newline="\n") as file:
+            _write(file, samples)
+
+    def merge(self, samples: Sequence[Sample]) -> None:
+        """Make `samples.jsonl` hold these texts in this order, and take the processes' own files away."""
+        whole, new = self.folder / SAMPLES_FILE, self.folder / f"{SAMPLES_FILE}.new"
+        with _told(whole):
+            with new.open("w", encoding="utf-8", newline="\n") as file:
+                _write(file, samples)
+            new.replace(whole)
+            for part in self.folder.glob(_PARTS):
+                part.unlink()
+
+    def _files(self) -> list[Path]:
+        whole = self.folder / SAMPLES_FILE
+        return [*([whole] if whole.is_file() else []), *sorted(self.folder.glob(_PARTS))]
+
+
+def _write(file: IO[str], samples: Iterable[Sample]) -> None:
+    for sample in samples:
+        values = asdict(sample)
+        # JSON has no infinity: a text that can have nothing of an attribute has no score for it.
+        values["scores"] = {name: score if math.isfinite(score) else None for name, score in sample.scores.items()}
+        file.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
+        file.flush()
+    os.fsync(file.fileno())
+
+
+def _sample(line: str, place: str) -> Sample:
+    try:
+        values = json.loads(line)
+        values["scores"] = {name: -math.inf if score is None else score for name, score in values["scores"].items()}
+        sample = Sample(**{item.name: values[item.name] for item in fields(Sample)})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{place} is damaged ({error!r}); delete that line, its text is then generated again"
+        ) from error
+    return sample
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn a file that cannot be read or written into an error the user can act on."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path} cannot be used: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8; delete it or choose another --output") from error

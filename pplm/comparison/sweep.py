@@ -1,0 +1,115 @@
+"""Which settings steer best? A grid of them, each measured as the comparison measures, and the best within a budget.
+
+The unsteered texts are drawn once. A setting is within the budget if the judge's perplexity is at most so many times
+that of the unsteered texts, and immediate repeats have risen by at most so much: text that repeats itself is likely,
+so perplexity alone would choose it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pplm.comparison.measures import MethodRow
+from pplm.comparison.methods import UNSTEERED, Chosen
+from pplm.comparison.pool import Pools
+from pplm.errors import InputError
+
+BASE = "B"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What steering may cost.
+
+    Attributes
+    ----------
+    perplexity
+        Times the unsteered perplexity (>= 1); without a judge it does not count.
+    repeats
+        Rise of the share of words that repeat the one before (0 to 1).
+
+    """
+
+    perplexity: float = 1.25
+    repeats: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Check both against their ranges."""
+        if not 1 <= self.perplexity < math.inf:
+            raise InputError(f"budget must be at least 1, times the unsteered perplexity; got {self.perplexity}")
+        if not 0 <= self.repeats <= 1:
+            raise InputError(f"repeat_budget must be between 0 and 1; got {self.repeats}")
+
+    def limit(self, cost: str, base: MethodRow) -> float:
+        """Return the highest "perplexity" or "repeats" that is within the budget, given the unsteered row."""
+        value = base.values[cost]
+        return self.perplexity * value if cost == "perplexity" else value + self.repeats
+
+    def holds(self, row: MethodRow, base: MethodRow) -> bool:
+        """Say whether a setting's row stays within the budget of the unsteered row."""
+        limits = {cost: self.limit(cost, base) for cost in ("perplexity", "repeats")}
+        return all(math.isnan(limit) or row.values[cost] <= limit for cost, limit in limits.items())
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best setting for one attribute, or for all (""); None where none is within the budget and shows it more."""
+
+    attribute: str
+    row: MethodRow | None
+    base: MethodRow
+
+
+def grid(varied: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return every combination of the values of the varied settings."""
+    return [dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())]
+
+
+def setting_name(point: Mapping[str, Any]) -> str:
+    """Return a combination's name, such as "step_size 0.02, gm_scale 0.8"."""
+    return ", ".join(f"{name} {value}" for name, value in point.items())
+
+
+def all_texts(pools: Pools, arms: Mapping[tuple[str, str], str]) -> list[Chosen]:
+    """Return every text of every arm, for every attribute that it counts for.
+
+    `arms` maps (method, attribute) to the arm's name.
+    """
+    return [
+        Chosen(method, attribute, sample, sample.seconds)
+        for (method, attribute), arm in arms.items()
+        for prompt in range(len(pools.plan.prompts))
+        for sample in pools.of(arm, prompt)
+    ]
+
+
+def arm_names(attributes: Sequence[str], steered: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+    """Return (method, attribute) -> arm, the unsteered one counting for every attribute, given the steered ones."""
+    return {**{(BASE, attribute): UNSTEERED for attribute in attributes}, **steered}
+
+
+def best_settings(rows: Sequence[MethodRow], main: str, budget: Budget) -> list[Best]:
+    """Return the setting with the highest `main` measure within the budget, for all attributes and for each.
+
+    A setting that does not show more of the attribute than unsteered texts is none.
+    """
+    found = []
+    for attribute in dict.fromkeys(row.attribute for row in rows):
+        own = {row.method: row for row in rows if row.attribute == attribute}
+        base = own.pop(BASE)
+        within = [row for row in own.values() if budget.holds(row, base) and row.values[main] > base.values[main]]
+        found.append(Best(attribute, max(within, key=lambda row: row.values[main], default=None), base))
+    return found
+
+
+def frontier(rows: Sequence[MethodRow], main: str, cost: str) -> list[MethodRow]:
+    """Return the rows that no other beats in both the measure (higher is better) and the cost, the cheapest first."""
+    kept: list[MethodRow] = []
+    for row in sorted(rows, key=lambda row: (row.values[cost], -row.values[main])):
+        if not kept or row.values[main] > kept[-1].values[main]:
+            kept.append(row)
+    return kept

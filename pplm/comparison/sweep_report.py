@@ -1,0 +1,181 @@
+"""A sweep as a Markdown report, and its frontier as a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pplm.comparison.measures import MEASURES, MeasuredText, MethodRow
+from pplm.comparison.pictures import axis_title, axis_value
+from pplm.comparison.sweep import BASE, Best, Budget, best_settings, frontier
+from pplm.comparison.tables import markdown_table, shown
+from pplm.figures import new_figure, save_figure
+
+_TEXTS_SHOWN = 5
+_COSTS = ("perplexity", "repeats")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Everything that a sweep's report tells; see `Comparison` for the fields that both have."""
+
+    model: str
+    rows: Sequence[MethodRow]
+    texts: Sequence[MeasuredText]
+    main: str
+    budget: Budget
+    judges: Sequence[str]
+    notes: Sequence[str]
+    settings: Mapping[str, Any]
+    surroundings: Mapping[str, Any]
+    picture: str | None = None
+
+    @property
+    def together(self) -> list[MethodRow]:
+        """One row a setting, the unsteered one first."""
+        return [row for row in self.rows if not row.attribute]
+
+    @property
+    def best(self) -> list[Best]:
+        """For all attributes together, then for each."""
+        return best_settings(self.rows, self.main, self.budget)
+
+    @property
+    def costs(self) -> list[str]:
+        """The measures of cost that are known."""
+        return [name for name in _COSTS if not any(math.isnan(row.values[name]) for row in self.together)]
+
+
+def best_lines(sweep: Sweep) -> list[str]:
+    """Return the lines of the table of the best settings."""
+    names = [sweep.main, *(name for name in sweep.costs), "dist_3"]
+    head = ["attribute", "best settings", *(MEASURES[name].title for name in names)]
+    lines = []
+    for best in sweep.best:
+        name = best.attribute or "all"
+        lines.append([name, "unsteered", *(shown(measure, best.base.values[measure]) for measure in names)])
+        if best.row is None:
+            lines.append([name, "none within the budget shows more", *("" for _ in names)])
+        else:
+            row = best.row
+            cells = [shown(measure, row.values[measure], row.intervals.get(measure)) for measure in names]
+            lines.append([name, row.method, *cells])
+    return markdown_table(head, lines)
+
+
+def sweep_markdown(sweep: Sweep) -> str:
+    """Return the report."""
+    return "\n".join([*_head(sweep), *_all(sweep), *_texts(sweep), *_settings(sweep)]).rstrip() + "\n"
+
+
+def plot_frontier(sweep: Sweep, path: Path) -> None:
+    """Draw the attribute against each cost, one point a setting and a line through the frontier.
+
+    A setting within one budget may be beyond the other, and is then drawn as beyond in both.
+    """
+    base, rows = sweep.together[0], sweep.together[1:]
+    figure = new_figure(figsize=(5.5 * len(sweep.costs), 4.5), layout="constrained")
+    for axes, cost in zip(figure.subplots(1, len(sweep.costs), squeeze=False)[0], sweep.costs, strict=True):
+        for inside, colour, label in ((True, "#0072b2", "within the budget"), (False, "#d55e00", "beyond it")):
+            own = [row for row in rows if sweep.budget.holds(row, base) is inside]
+            axes.scatter(*_points(own, cost, sweep.main), color=colour, label=label, zorder=3)
+        axes.scatter(*_points([base], cost, sweep.main), color="0.5", label="unsteered", zorder=3)
+        best = frontier(rows, sweep.main, cost)
+        axes.plot(*_points(best, cost, sweep.main), color="0.6", linewidth=1)
+        limit = sweep.budget.limit(cost, base)
+        axes.axvline(axis_value(cost, limit), color="0.6", linestyle=":", label="budget")
+        middle = sum(axes.get_xlim()) / 2
+        for row in best:
+            point = axis_value(cost, row.values[cost]), axis_value(sweep.main, row.values[sweep.main])
+            left = point[0] > middle  # names lean inwards
+            axes.annotate(row.method, point, xytext=(-5 if left else 5, 5), textcoords="offset points",
+                          ha="right" if left else "left", fontsize="x-small")  # fmt: skip
+        axes.set(xlabel=axis_title(cost), ylabel=axis_title(sweep.main))
+        axes.grid(visible=True, alpha=0.3)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    save_figure(figure, path)
+
+
+def _points(rows: Sequence[MethodRow], across: str, up: str) -> tuple[list[float], list[float]]:
+    return [axis_value(across, row.values[across]) for row in rows], [axis_value(up, row.values[up]) for row in rows]
+
+
+def _head(sweep: Sweep) -> Iterator[str]:
+    budget = f"immediate repeats at most {sweep.budget.repeats:.2%} above those of unsteered texts"
+    if "perplexity" in sweep.costs:
+        budget = f"perplexity at most {sweep.budget.perplexity:g} times that of unsteered texts, and {budget}"
+    yield f"# {sweep.model}: {len(sweep.together) - 1} settings"
+    yield ""
+    yield (
+        f"{len(sweep.settings['prompts'])} prompts, {sweep.settings['samples']} texts a prompt, attribute and setting, "
+        f"{sweep.settings['new_tokens']} new tokens. The best setting is the one with the most "
+        f"{MEASURES[sweep.main].title} within the budget: {budget}. Brackets hold 95% of the values when prompts are "
+        "redrawn (bootstrap): where they overlap, another setting may be as good. "
+        + (f"Judges: {', '.join(sweep.judges)}." if sweep.judges else "There was no judge.")
+    )
+    yield ""
+    for note in sweep.notes:
+        yield f"- {note}"
+    yield ""
+    yield "## Best settings"
+    yield ""
+    yield from best_lines(sweep)
+    yield ""
+    if sweep.picture is not None:
+        yield f"![{MEASURES[sweep.main].title} against its cost]({sweep.picture})"
+        yield ""
+
+
+def _all(sweep: Sweep) -> Iterator[str]:
+    rows = sweep.together
+    names = [sweep.main, *sweep.costs, "dist_3"]
+    best = {cost: [row.method for row in frontier(rows[1:], sweep.main, cost)] for cost in sweep.costs}
+    lines = []
+    for row in rows:
+        cells = [shown(name, row.values[name], row.intervals.get(name)) for name in names]
+        on = [MEASURES[cost].title for cost in sweep.costs if row.method in best[cost]]
+        inside = "" if row.method == BASE else "yes" if sweep.budget.holds(row, rows[0]) else "no"
+        lines.append(["unsteered" if row.method == BASE else row.method, *cells, inside, ", ".join(on)])
+    yield "## All settings, all attributes"
+    yield ""
+    yield "A setting is on the frontier if no other shows more of the attribute at less of that cost."
+    yield ""
+    yield from markdown_table(
+        ["settings", *(MEASURES[name].title for name in names), "within the budget", "on the frontier of"], lines
+    )
+    yield ""
+
+
+def _texts(sweep: Sweep) -> Iterator[str]:
+    """Show the best setting's first texts, whatever came of them."""
+    best = sweep.best[0].row
+    if best is None:
+        return
+    yield f"## Texts of {best.method}"
+    yield ""
+    yield "Not selected: the first prompts, each with the next attribute."
+    yield ""
+    attributes = list(dict.fromkeys(text.chosen.attribute for text in sweep.texts))
+    prompts = len(sweep.settings["prompts"])
+    own = {
+        (text.chosen.attribute, text.chosen.sample.prompt_index): text.chosen.sample
+        for text in sweep.texts
+        if text.chosen.method == best.method and text.chosen.sample.sample == 0
+    }
+    for number in range(min(_TEXTS_SHOWN, prompts)):
+        attribute = attributes[number % len(attributes)]
+        yield f"> **{attribute}** {' '.join(own[attribute, number].text.split())}"
+        yield ">"
+    yield ""
+
+
+def _settings(sweep: Sweep) -> Iterator[str]:
+    yield "## Settings"
+    yield ""
+    yield "```json"
+    yield from json.dumps({**sweep.settings, **sweep.surroundings}, indent=1, ensure_ascii=False).split("\n")
+    yield "```"

@@ -1,0 +1,87 @@
+"""Numbers as text: Markdown tables, and the CSV files that hold every number."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pplm.comparison.bootstrap import Interval
+from pplm.comparison.measures import MEASURES, MeasuredText, MethodRow
+from pplm.errors import InputError
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table; cells lose their line breaks and bars."""
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in line)} |" for line in lines]
+
+
+def shown(name: str, value: float, bounds: Interval | None = None) -> str:
+    """Return a measure as text, "" where there is none, with its interval in brackets."""
+    if math.isnan(value):
+        return ""
+    if MEASURES[name].share:
+        text, ends = f"{value:.2%}", "" if bounds is None else " to ".join(f"{100 * end:.2f}" for end in bounds)
+    else:
+        digits = {"perplexity": 1, "seconds_per_token": 4}.get(name, 3)
+        text, ends = f"{value:.{digits}f}", "" if bounds is None else " to ".join(f"{end:.{digits}f}" for end in bounds)
+    return text if bounds is None or any(map(math.isnan, bounds)) else f"{text} ({ends})"
+
+
+def known_measures(rows: Sequence[MethodRow]) -> list[str]:
+    """Return the measures that say anything here, in their order; perplexity always, so that its lack is seen."""
+    return [name for name in MEASURES if name == "perplexity" or any(not math.isnan(row.values[name]) for row in rows)]
+
+
+def write_metrics(path: Path, rows: Sequence[MethodRow]) -> None:
+    """Write one line for each method and attribute ("all" for all together), with intervals."""
+    lines = []
+    for row in rows:
+        line: dict[str, Any] = {"method": row.method, "attribute": row.attribute or "all", "texts": row.texts}
+        for name, value in row.values.items():
+            line[name] = _cell(value)
+            if name in row.intervals:
+                line[f"{name}_low"], line[f"{name}_high"] = map(_cell, row.intervals[name])
+        lines.append(line)
+    write_csv(path, lines)
+
+
+def write_texts(path: Path, texts: Sequence[MeasuredText]) -> None:
+    """Write one line a text that a method chose, with its own numbers."""
+    lines = []
+    for text in texts:
+        sample = text.chosen.sample
+        line: dict[str, Any] = {"method": text.chosen.method, "attribute": text.chosen.attribute}
+        line |= {"prompt_index": sample.prompt_index, "candidate": sample.sample, "prompt": sample.prompt}
+        line |= {"text": sample.text, "tokens": sample.tokens}
+        for name, (above, below) in text.fractions.items():
+            line[name] = _cell(
+                (math.exp(above / below) if name == "perplexity" else above / below) if below else math.nan
+            )
+        lines.append(line)
+    write_csv(path, lines)
+
+
+def write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Write lines that have the same names.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+
+    """
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(lines[0]))
+            writer.writeheader()
+            writer.writerows(lines)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _cell(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,115 @@
+"""One generated text, and how a batch of decoded tokens is cut into them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from pplm.decoding import SteeredOutput
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generated text and what steering did to it.
+
+    Attributes
+    ----------
+    prompt, completion, text
+        What was given, what was added, and both together.
+    prompt_index, sample
+        Which prompt of the call, and which of its samples; with `seed` they name the random stream.
+    seed
+        As passed to `generate`.
+    token_ids
+        Of the completion; its last is the end-of-text token if the text ended by itself.
+    steered
+        Whether attribute models could move this text.
+    attribute_losses
+        By new token and iteration, before that iteration's update: the weighted sum over attribute models. Empty
+        for a token that was not steered.
+    losses_by_attribute
+        The same for each attribute model alone, unweighted.
+    kl
+        KL divergence from the unsteered distribution, by new token and iteration, in nats.
+    candidate
+        With `rerank`: which of the candidates was kept, counted from 0.
+    score
+        With `rerank`: how likely the whole text is to have the attributes, in nats; higher is better.
+
+    """
+
+    prompt: str
+    completion: str
+    text: str
+    prompt_index: int
+    sample: int
+    seed: int | None
+    token_ids: list[int]
+    steered: bool
+    attribute_losses: list[list[float]]
+    losses_by_attribute: dict[str, list[list[float]]]
+    kl: list[list[float]]
+    candidate: int = 0
+    score: float | None = None
+
+
+def cut_texts(
+    output: SteeredOutput,
+    tokenizer: Any,
+    prompts: Sequence[tuple[str, Sequence[int]]],
+    samples: Sequence[tuple[int, int, int]],
+    seed: int | None,
+    steered: bool,
+) -> list[Generation]:
+    """Cut a batch into texts, given each row's prompt with its ids, and (prompt index, sample, candidate)."""
+    trace = output.steering
+    prompt_length = output.sequences.shape[1] - trace.kl.shape[0]
+    generations = []
+    for row, (prompt, prompt_ids) in enumerate(prompts):
+        length = int(output.lengths[row])
+        token_ids = output.sequences[row, prompt_length : prompt_length + length].tolist()
+        completion = _completion(tokenizer, prompt_ids, token_ids)
+        generations.append(
+            Generation(
+                prompt=prompt,
+                completion=completion,
+                text=prompt + completion,
+                prompt_index=samples[row][0],
+                sample=samples[row][1],
+                seed=seed,
+                token_ids=token_ids,
+                steered=steered,
+                attribute_losses=_by_token(trace.attribute_loss[:length, :, row]),
+                losses_by_attribute={
+                    name: _by_token(trace.attribute_losses[:length, :, number, row])
+                    for number, name in enumerate(trace.names)
+                },
+                kl=_by_token(trace.kl[:length, :, row]),
+                candidate=samples[row][2],
+            )
+        )
+    return generations
+
+
+def _completion(tokenizer: Any, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> str:
+    """Decode new tokens behind their prompt: some tokenizers drop a leading space of what they decode alone."""
+    before = tokenizer.decode(prompt_ids, skip_special_tokens=True)
+    whole = tokenizer.decode([*prompt_ids, *token_ids], skip_special_tokens=True)
+    if whole.startswith(before):
+        return whole[len(before) :]
+    return tokenizer.decode(token_ids, skip_special_tokens=True)
+
+
+def _by_token(values: Tensor) -> list[list[float]]:
+    """Turn (N, I) into lists, a token that was not steered (NaN) having none."""
+    return [[value for value in token if not math.isnan(value)] for token in values.tolist()]
+
+
+def without_end(token_ids: Sequence[int], tokenizer: Any) -> list[int]:
+    """Return a completion's ids without the special token that ended it, which is not part of the text."""
+    ids = list(token_ids)
+    return ids[:-1] if ids and ids[-1] in tokenizer.all_special_ids else ids

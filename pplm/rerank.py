@@ -1,0 +1,174 @@
+"""Best of r candidates: draw several texts, drop the repetitive ones, keep the likeliest (paper, section 3.4).
+
+The attribute model, which steers through its gradient, here only reads: it says how likely each finished text is to
+have the attribute (`text_loss`). Because many of its favourites repeat themselves, texts below a mean of Dist-1,
+Dist-2 and Dist-3 are left out first.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from pplm.errors import InputError
+from pplm.evaluation.metrics import mean_dist
+from pplm.generated_text import Generation, without_end
+from pplm.interface import WeightedAttribute, WholeText
+
+_log = logging.getLogger(__name__)
+
+_TEXTS_AT_ONCE = 8
+"""Texts a forward pass: the logits of all their positions are kept, which is much with a large vocabulary."""
+
+
+@dataclass(frozen=True)
+class Rerank:
+    """Keep the best of several candidates for every sample.
+
+    Attributes
+    ----------
+    candidates
+        Texts that are drawn for each one kept (>= 1; 1 keeps what plain generation gives).
+    min_distinct
+        A candidate whose completion has a mean of Dist-1, Dist-2 and Dist-3 below this repeats itself and is left out
+        (0 to 1; 0 leaves none out). If all of a sample's candidates fall, the likeliest is kept and a warning says
+        so. The default leaves out about one in twenty unsteered texts of 60 tokens of the embedded model; lower it
+        for long texts, which repeat more of their words.
+
+    """
+
+    candidates: int = 10
+    min_distinct: float = 0.75
+
+    def __post_init__(self) -> None:
+        """Check both fields against their ranges."""
+        if not isinstance(self.candidates, int) or isinstance(self.candidates, bool) or self.candidates < 1:
+            raise InputError(f"candidates must be a whole number of at least 1; got {self.candidates!r}")
+        if not 0 <= self.min_distinct <= 1:
+            raise InputError(f"min_distinct must be between 0 and 1; got {self.min_distinct}")
+
+    def best(self, completions: Sequence[str], scores: Sequence[float]) -> Choice:
+        """Choose among candidates by their scores (higher is better); of equals the first."""
+        kept = [i for i, text in enumerate(completions) if mean_distinct(text) >= self.min_distinct]
+        among = kept or range(len(completions))
+        return Choice(max(among, key=lambda i: scores[i]), all_repetitive=not kept)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which candidate was kept, and whether it was kept although all of them repeat themselves."""
+
+    index: int
+    all_repetitive: bool
+
+
+def mean_distinct(completion: str) -> float:
+    """Return the mean of Dist-1, Dist-2 and Dist-3 of one text; 0 for an empty one, which is no text to keep."""
+    value = mean_dist([completion])
+    return 0.0 if math.isnan(value) else value
+
+
+def check_rankable(attributes: Sequence[WeightedAttribute]) -> None:
+    """Refuse to rank by nothing, and by attribute models that cannot read a whole text, by name.
+
+    Raises
+    ------
+    InputError
+        With the name of the attribute model.
+
+    """
+    if not attributes:
+        raise InputError("rerank needs an attribute model to rank by; name one or leave rerank out")
+    for attribute in attributes:
+        if not attribute.reads_texts:
+            raise InputError(
+                f"attribute model {attribute.name!r} has no method text_loss(text), so its texts cannot be ranked; "
+                "add one, or leave rerank out"
+            )
+
+
+def keep_best(
+    model: Any,
+    tokenizer: Any,
+    attributes: Sequence[WeightedAttribute],
+    texts: Sequence[Generation],
+    prompts: Sequence[Sequence[int]],
+    rerank: Rerank,
+) -> list[Generation]:
+    """Score all candidates, which stand sample by sample, and keep one of each sample's."""
+    scores = score_texts(model, attributes, prompts, [without_end(text.token_ids, tokenizer) for text in texts])
+    kept, repetitive = [], 0
+    for start in range(0, len(texts), rerank.candidates):
+        own = slice(start, start + rerank.candidates)
+        choice = rerank.best([text.completion for text in texts[own]], scores[own])
+        repetitive += choice.all_repetitive
+        kept.append(replace(texts[start + choice.index], score=scores[start + choice.index]))
+    if repetitive:
+        _log.warning(
+            "%d of %d texts repeat themselves, and so did all their candidates (min_distinct %g); the likeliest was "
+            "kept; lower step_size, gm_scale or min_distinct, or draw more candidates",
+            repetitive,
+            len(kept),
+            rerank.min_distinct,
+        )
+    return kept
+
+
+def score_texts(
+    model: Any,
+    attributes: Sequence[WeightedAttribute],
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+) -> list[float]:
+    """Return how likely each whole text is to have the attributes, in nats; higher is better.
+
+    Parameters
+    ----------
+    model
+        The language model, which reads every text once, unsteered.
+    attributes
+        Adapted to it (`bind_attributes`). The score is the weighted sum of their -`text_loss`.
+    prompts, completions
+        Token ids of N texts, the beginning-of-text token with the prompts.
+
+    """
+    return score_texts_by(model, [attributes], prompts, completions)[0]
+
+
+def score_texts_by(
+    model: Any,
+    mixtures: Sequence[Sequence[WeightedAttribute]],
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+) -> list[list[float]]:
+    """Return what `score_texts` returns for each of several mixtures of attributes, reading the texts only once."""
+    scores: list[list[float]] = [[] for _ in mixtures]
+    for start in range(0, len(prompts), _TEXTS_AT_ONCE):
+        end = start + _TEXTS_AT_ONCE
+        text = _read(model, prompts[start:end], completions[start:end])
+        for own, attributes in zip(scores, mixtures, strict=True):
+            total = text.logits.new_zeros(text.logits.shape[0])
+            for attribute in attributes:
+                if attribute.weight:  # 0 times an infinite loss would be no number
+                    total = total - attribute.weight * attribute.text_loss(text)
+            own += total.tolist()
+    return scores
+
+
+@torch.no_grad()
+def _read(model: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> WholeText:
+    rows = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
+    width = max(map(len, rows))
+    # Padded on the right: under causal attention no real token sees it, and positions count from the text's start.
+    input_ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=model.device)
+    lengths = torch.tensor([len(row) for row in rows], device=model.device)
+    mask = torch.arange(width, device=model.device) < lengths[:, None]
+    arguments = {} if bool(mask.all()) else {"attention_mask": mask.long()}
+    outputs = model(input_ids=input_ids, use_cache=False, output_hidden_states=True, return_dict=True, **arguments)
+    prompt_lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
+    return WholeText(input_ids, mask, prompt_lengths, outputs.logits.float(), outputs.hidden_states[-1])

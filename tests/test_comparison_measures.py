@@ -1,0 +1,235 @@
+"""Methods, measures and intervals, on texts written by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pplm import InputError, Rerank
+from pplm.comparison.bootstrap import PromptBootstrap, interval
+from pplm.comparison.measures import Wanted, expected_measure, main_measure, measure_methods, measure_texts
+from pplm.comparison.methods import Chosen, arms_of, check_methods, choose
+from pplm.comparison.pool import Arm, PoolPlan, Pools
+from pplm.comparison.samples import Sample
+from pplm.evaluation import HeadJudge, dist_n
+
+
+class Judge:
+    """Gives numbers by completion, and remembers what it has read."""
+
+    def __init__(self, columns, numbers):
+        self.name, self.columns, self.numbers, self.read = "judge", columns, numbers, []
+
+    def judge(self, texts):
+        self.read += texts
+        return [tuple(self.numbers[text.completion.strip()]) for text in texts]
+
+
+def chosen(method, completion, *, attribute="space", prompt=0, seconds=1.0, tokens=10):
+    return Chosen(method, attribute, Sample("arm", prompt, 0, "So", f" {completion}", tokens, 0.1), seconds)
+
+
+def rows_of(texts, wanted=None, judges=()):
+    measured = measure_texts(texts, wanted or {"space": Wanted({"star"}, {"orbit"})}, judges)
+    return {(row.method, row.attribute): row for row in measure_methods(measured, replicates=200)}
+
+
+# --- intervals -------------------------------------------------------------------------------------------------
+
+NUMBERS = st.lists(st.tuples(st.floats(0, 10), st.floats(0.1, 10)), min_size=1, max_size=8)
+
+
+@given(NUMBERS)
+def test_an_interval_of_a_ratio_lies_between_the_least_and_the_greatest_prompt(pairs):
+    above, below = zip(*pairs, strict=True)
+    low, high = interval(PromptBootstrap(len(pairs), replicates=200).ratios(above, below))
+    singles = [a / b for a, b in pairs]
+    assert min(singles) - 1e-9 <= low <= high <= max(singles) + 1e-9
+
+
+@given(st.floats(0, 10), st.floats(0.1, 10), st.integers(1, 6))
+def test_prompts_that_are_all_alike_leave_no_doubt(above, below, prompts):
+    low, high = interval(PromptBootstrap(prompts, replicates=100).ratios([above] * prompts, [below] * prompts))
+    assert (low, high) == pytest.approx((above / below, above / below))
+
+
+def test_an_interval_narrows_with_prompts_and_holds_the_mean_s_normal_interval():
+    generator = np.random.default_rng(0)
+    values = generator.normal(5, 1, 400)
+    widths = []
+    for size in (25, 400):
+        low, high = interval(PromptBootstrap(size).ratios(values[:size], np.ones(size)))
+        half = 1.96 * values[:size].std() / size**0.5
+        assert (low, high) == pytest.approx((values[:size].mean() - half, values[:size].mean() + half), abs=half / 4)
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 3
+
+
+def test_nothing_to_divide_by_has_no_interval():
+    assert all(map(math.isnan, interval(PromptBootstrap(2, replicates=20).ratios([0, 0], [0, 0]))))
+
+
+def test_infinite_values_do_not_spoil_an_interval():
+    assert interval(np.array([1.0] * 50 + [math.inf] * 50)) == (1.0, math.inf)
+
+
+# --- the four methods ------------------------------------------------------------------------------------------
+
+
+def pools(texts_by_arm, scores):
+    samples = {}
+    for arm, texts in texts_by_arm.items():
+        for number, text in enumerate(texts):
+            own = {name: values[number] for name, values in scores[arm].items()}
+            samples[arm, 0, number] = Sample(arm, 0, number, "So", text, 5, 2.0, own)
+    return Pools(samples, PoolPlan(("So",), samples=3))
+
+
+POOLS = pools(
+    {
+        "unsteered": ["first plain text", "star star star star star", "a likely plain text"],
+        "steered to space": ["first of space", "second of space", "third of space"],
+        "steered to legal": ["first of law", "second of law", "third of law"],
+    },
+    {
+        "unsteered": {"space": [-3.0, -0.1, -1.0], "legal": [-1.0, -0.1, -2.0]},
+        "steered to space": {"space": [-3.0, -1.0, -2.0]},
+        "steered to legal": {"legal": [-3.0, -2.0, -1.0]},
+    },
+)
+
+
+def test_the_four_methods_take_the_first_and_the_best_of_the_same_pools():
+    found = choose(POOLS, ["B", "BR", "BC", "BCR"], ["space", "legal"], Rerank(3, min_distinct=0.5))
+    texts = {(item.method, item.attribute): item.sample.completion for item in found}
+    assert texts == {
+        ("B", "space"): "first plain text",
+        ("B", "legal"): "first plain text",
+        ("BR", "space"): "a likely plain text",  # the likeliest repeats itself
+        ("BR", "legal"): "first plain text",
+        ("BC", "space"): "first of space",
+        ("BC", "legal"): "first of law",
+        ("BCR", "space"): "second of space",
+        ("BCR", "legal"): "third of law",
+    }
+    assert {item.method: item.seconds for item in found} == {"B": 2, "BR": 6, "BC": 2, "BCR": 6}
+    assert not any(item.all_repetitive for item in found)
+    strict = choose(POOLS, ["BR"], ["space"], Rerank(3, min_distinct=1.0))
+    assert [item.all_repetitive for item in strict] == [False]
+
+
+def test_methods_are_put_in_the_paper_s_order_and_unknown_ones_refused():
+    assert check_methods(["BCR", "B", "BC", "B"]) == ("B", "BC", "BCR")
+    for names in (["B", "CB"], []):
+        with pytest.raises(InputError, match="unknown method"):
+            check_methods(names)
+
+
+def test_only_the_arms_that_are_needed_are_drawn():
+    steered = [Arm("steered to space", "space")]
+    assert [arm.name for arm in arms_of(["B", "BR"], steered)] == ["unsteered"]
+    assert [arm.name for arm in arms_of(["BCR"], steered)] == ["steered to space"]
+    assert [arm.name for arm in arms_of(["B", "BC"], steered)] == ["unsteered", "steered to space"]
+
+
+# --- measures --------------------------------------------------------------------------------------------------
+
+
+def test_words_are_counted_by_hand_and_in_completions_alone():
+    row = rows_of([chosen("B", "the Star, the star and an orbit"), chosen("B", "no no no", prompt=1)])["B", ""]
+    assert row.values["bag_share"] == 2 / 10
+    assert row.values["held_out_share"] == 1 / 10
+    assert row.values["held_out_texts"] == 1 / 2
+    assert row.values["repeats"] == pytest.approx(2 / 8)
+    assert row.values["repeated_4grams"] == 0
+    assert row.values["seconds_per_token"] == 2 / 20
+    assert row.texts == 2
+    low, high = row.intervals["held_out_texts"]
+    assert 0 <= low <= 0.5 <= high <= 1
+    assert "dist_1" not in row.intervals
+
+
+def test_perplexity_pools_tokens_and_is_told_relative_to_b():
+    judge = Judge(("nll", "tokens"), {"a": (2.0, 2.0), "b": (6.0, 2.0), "c": (8.0, 4.0)})
+    texts = [chosen("B", "a"), chosen("B", "b", prompt=1), chosen("BC", "c"), chosen("BC", "c", prompt=1)]
+    rows = rows_of(texts, judges=[judge])
+    assert rows["B", ""].values["perplexity"] == pytest.approx(math.exp(8 / 4))
+    assert rows["BC", ""].values["perplexity"] == pytest.approx(math.exp(2))
+    times, (low, high) = rows["BC", ""].relative["perplexity"]
+    assert times == pytest.approx(1)
+    assert (low, high) == pytest.approx((math.exp(2 - 3), math.exp(2 - 1)))
+
+
+def test_without_a_judge_there_is_no_perplexity():
+    row = rows_of([chosen("B", "a"), chosen("BC", "b")])["BC", ""]
+    assert math.isnan(row.values["perplexity"])
+    assert "perplexity" not in row.relative
+
+
+def test_sentiment_is_right_on_the_wanted_side_of_0_and_a_text_without_words_is_not():
+    judge = Judge(("vader",), {"good": (0.5,), "bad": (-0.4,), "flat": (0.0,), "": (math.nan,)})
+    wanted = {"positive": Wanted(sentiment="positive"), "negative": Wanted(sentiment="negative")}
+    texts = [
+        chosen("B", word, attribute=attribute, prompt=prompt)
+        for attribute in wanted
+        for prompt, word in enumerate(["good", "bad", "flat", ""])
+    ]
+    rows = rows_of(texts, wanted, [judge])
+    assert rows["B", "positive"].values["right"] == rows["B", "negative"].values["right"] == 1 / 4
+    assert rows["B", "positive"].values["vader"] == pytest.approx(0.1 / 3)
+    assert rows["B", "negative"].values["vader"] == pytest.approx(-0.1 / 3)
+    assert rows["B", ""].values["vader"] == pytest.approx(0)
+
+
+def test_each_attribute_has_its_own_held_out_head():
+    def head(share):
+        return HeadJudge(lambda texts: [share] * len(texts), "head", "head")
+
+    wanted = {"a": Wanted(head=head(0.25)), "b": Wanted(head=head(0.75)), "c": Wanted({"star"})}
+    rows = rows_of([chosen("BC", "star", attribute=name) for name in wanted], wanted)
+    assert [rows["BC", name].values["head"] for name in "ab"] == [0.25, 0.75]
+    assert math.isnan(rows["BC", "c"].values["head"])
+    assert rows["BC", ""].values["head"] == 0.5
+
+
+def test_dist_is_pooled_over_an_attribute_and_averaged_over_attributes():
+    texts = {"space": ["a star fell", "a star rose"], "legal": ["law and law", "so it is"]}
+    items = [
+        chosen("B", text, attribute=name, prompt=prompt)
+        for name, own in texts.items()
+        for prompt, text in enumerate(own)
+    ]
+    rows = rows_of(items, {name: Wanted({"star"}) for name in texts})
+    for n in (1, 2, 3):
+        expected = [dist_n(own, n) for own in texts.values()]
+        assert [rows["B", name].values[f"dist_{n}"] for name in texts] == expected
+        assert rows["B", ""].values[f"dist_{n}"] == pytest.approx(sum(expected) / 2)
+
+
+def test_a_judge_reads_no_text_twice():
+    judge = Judge(("similarity",), {"one": (0.1,), "two": (0.2,)})
+    texts = [chosen("B", "one"), chosen("BR", "one"), chosen("BC", "two"), chosen("BCR", "two")]
+    rows = rows_of(texts, judges=[judge])
+    assert len(judge.read) == 2
+    assert {text.attribute for text in judge.read} == {"space"}
+    assert [rows[method, ""].values["similarity"] for method in ("B", "BR", "BC", "BCR")] == [0.1, 0.1, 0.2, 0.2]
+
+
+def test_the_measure_that_is_no_part_of_steering_comes_first():
+    bag, held = Wanted({"star"}), Wanted({"star"}, {"orbit"})
+    feeling = Wanted(sentiment="positive")
+    vader, near = Judge(("vader",), {"a": (1.0,)}), Judge(("similarity",), {"a": (1.0,)})
+    for wanted, judges, name in (
+        ([held], [near], "held_out_share"),
+        ([held, bag], [], "bag_share"),
+        ([held, bag], [near], "similarity"),
+        ([feeling], [vader], "right"),
+        ([feeling], [], None),
+        ([bag, feeling], [vader], None),
+    ):
+        by_name = {str(number): item for number, item in enumerate(wanted)}
+        assert expected_measure(by_name, judges) == name
+        rows = rows_of([chosen("B", "a", attribute=key) for key in by_name], by_name, judges)
+        assert main_measure(list(rows.values())) == name

@@ -1,0 +1,265 @@
+"""What the reader of a report sees."""
+
+import csv
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pplm import InputError
+from pplm.comparison.measures import MeasuredText, MethodRow, Wanted, measure_methods, measure_texts
+from pplm.comparison.methods import METHODS, Chosen
+from pplm.comparison.pictures import plot_attributes, plot_methods
+from pplm.comparison.report import Comparison, markdown
+from pplm.comparison.samples import Sample
+from pplm.comparison.sweep import BASE, Budget, best_settings, frontier, grid, setting_name
+from pplm.comparison.sweep_report import Sweep, best_lines, plot_frontier, sweep_markdown
+from pplm.comparison.tables import markdown_table, shown, write_metrics, write_texts
+
+PROMPTS = ["So", "In all", "But"]
+
+
+class Judge:
+    name, columns = "a judge", ("nll", "tokens")
+
+    def judge(self, texts):
+        return [(3.0 * len(text.completion.split()), float(len(text.completion.split()))) for text in texts]
+
+
+def texts_of(methods, words, judges=()):
+    items = [
+        Chosen(method, attribute, Sample("arm", prompt, 0, PROMPTS[prompt], f" {text} {prompt}", 4, 0.5), 0.5)
+        for method, text in zip(methods, words, strict=True)
+        for attribute in ("space", "legal")
+        for prompt in range(3)
+    ]
+    wanted = {"space": Wanted({"star"}, {"orbit"}), "legal": Wanted({"law"}, {"jury"})}
+    return measure_texts(items, wanted, judges)
+
+
+SETTINGS = {"prompts": PROMPTS, "new_tokens": 4, "samples": 2, "batch_size": 40, "seed": 0}
+
+
+JUDGES = (Judge(),)
+
+
+def comparison(judges=JUDGES, paper="topics", **values):
+    words = ["a plain text", "a text of law", "the star in orbit", "the jury in | orbit"]
+    texts = texts_of(METHODS, words, judges)
+    names = [judge.name for judge in judges]
+    rows = measure_methods(texts, replicates=50)
+    return Comparison("tiny", rows, texts, names, paper, ["Mind this."], SETTINGS, {"processes": 1}, **values)
+
+
+def table_after(text, heading):
+    """Return the cells of the first table behind a heading."""
+    lines = text[text.index(heading) :].splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    body = []
+    for line in lines[first:]:
+        if not line.startswith("|"):
+            break
+        body.append([cell.strip() for cell in line.strip("|").split("|")])
+    return [body[0], *body[2:]]
+
+
+def test_the_main_table_stands_beside_the_paper_s_numbers():
+    head, *rows = table_after(markdown(comparison()), "## All attributes")
+    assert [row[0] for row in rows] == list(METHODS)
+    own = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    assert own["B"]["paper: on topic"] == "11.1%"
+    assert own["BCR"]["paper: perplexity"] == "44.04"
+    assert own["BC"]["paper: dist-1/2/3"] == "0.36/0.78/0.92"
+    assert own["BC"]["texts with a held-out word"].startswith("50.00% (")
+    assert own["B"]["perplexity"].startswith(f"{2.718281828**3:.1f} (")
+    assert len({len(row) for row in [head, *rows]}) == 1
+
+
+def test_sentiment_stands_beside_its_own_table_and_one_s_own_attributes_beside_none():
+    assert "| 73.7% | 46.6 |" in markdown(comparison(paper="sentiment"))
+    assert "paper:" not in markdown(comparison(paper=None))
+
+
+def test_the_report_says_how_the_methods_differ_from_b():
+    head, *rows = table_after(markdown(comparison()), "Compared with B:")
+    assert [row[0] for row in rows] == ["BR", "BC", "BCR"]
+    assert {row[head.index("perplexity")] for row in rows} == {"1.00 times (1.00 to 1.00)"}
+    assert all(re.fullmatch(r"[+-]\d\.\d{3}", row[head.index("dist-3")]) for row in rows)
+
+
+def test_without_a_judge_the_perplexity_column_is_there_and_empty():
+    head, *rows = table_after(markdown(comparison(judges=())), "## All attributes")
+    assert {row[head.index("perplexity")] for row in rows} == {""}
+    assert "There was no judge." in markdown(comparison(judges=()))
+
+
+def test_notes_settings_judges_and_pictures_are_told():
+    text = markdown(comparison(pictures={"methods.png": "A title"}))
+    for part in ("- Mind this.", "a judge", '"new_tokens": 4', '"processes": 1', "![A title](methods.png)"):
+        assert part in text
+
+
+def test_each_method_shows_its_first_texts_unselected():
+    text = markdown(comparison())
+    for method, words in zip(METHODS, ["a plain text", "a text of law", "the star", "the jury"], strict=True):
+        section = text.split(f"### {method},")[1].split("###")[0]
+        quoted = [line for line in section.splitlines() if line.startswith("> ")]
+        assert len(quoted) == 5
+        assert all(words in line for line in quoted)
+        assert [line.split("**")[1] for line in quoted] == ["space", "legal", "space", "legal", "space"]
+        assert len(set(quoted)) == 5
+
+
+def test_every_number_is_in_the_csv_files(tmp_path):
+    report = comparison()
+    write_metrics(tmp_path / "metrics.csv", report.rows)
+    write_texts(tmp_path / "texts.csv", report.texts)
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["method"], row["attribute"]) for row in rows][:5] == [
+        *((name, "all") for name in METHODS),
+        ("B", "space"),
+    ]
+    assert len(rows) == 4 * 3
+    for row, wanted in zip(rows, report.rows, strict=True):
+        assert float(row["held_out_share"]) == wanted.values["held_out_share"]
+        assert float(row["perplexity_low"]) == wanted.intervals["perplexity"][0]
+        assert row["vader"] == row["vader_low"] == ""
+    with (tmp_path / "texts.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 4 * 2 * 3
+    assert lines[0]["text"] == "So a plain text 0"
+    assert float(lines[0]["perplexity"]) == pytest.approx(2.718281828**3)
+    with pytest.raises(InputError, match="cannot be written"):
+        write_metrics(tmp_path, report.rows)
+
+
+def test_a_cell_keeps_the_table_whole():
+    assert markdown_table(["a", "b"], [["x|y", "two\nlines"]]) == ["| a | b |", "| --- | --- |", "| x/y | two lines |"]
+
+
+def test_numbers_are_shown_with_their_unit():
+    nothing = float("nan")
+    assert shown("held_out_share", 0.0123, (0.01, 0.02)) == "1.23% (1.00 to 2.00)"
+    assert shown("perplexity", 39.849, (30.0, 50.0)) == "39.8 (30.0 to 50.0)"
+    assert shown("dist_1", 0.5) == "0.500"
+    assert shown("perplexity", nothing, (nothing, nothing)) == ""
+
+
+@pytest.mark.parametrize("judges", [JUDGES, ()])
+def test_pictures_are_drawn_with_and_without_a_judge(tmp_path, judges):
+    report = comparison(judges)
+    apart = [row for row in report.rows if row.attribute]
+    title = plot_methods(report.together, report.main, tmp_path / "methods.png")
+    assert ("perplexity" in title) == bool(judges)
+    plot_attributes(apart, report.main, tmp_path / "attributes.png")
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("methods.png", "attributes.png"))
+    with pytest.raises(InputError, match="cannot be written"):
+        plot_methods(report.together, report.main, tmp_path / "missing" / "methods.png")
+
+
+# --- sweeps ----------------------------------------------------------------------------------------------------
+
+
+def row(method, main, perplexity=30.0, repeats=0.001, attribute=""):
+    values = {"held_out_share": main, "perplexity": perplexity, "repeats": repeats, "dist_3": 0.9}
+    return MethodRow(method, attribute, 1, values, {})
+
+
+ROWS = [
+    row(BASE, 0.01),
+    row("mild", 0.02, 31.0),
+    row("right", 0.05, 37.5, 0.011),
+    row("strong", 0.20, 38.0),
+    row("loops", 0.30, 10.0, 0.1),
+]
+
+
+def test_a_grid_has_every_combination():
+    assert grid({"a": [1, 2], "b": [3]}) == [{"a": 1, "b": 3}, {"a": 2, "b": 3}]
+    assert setting_name({"step_size": 0.02, "decay": True}) == "step_size 0.02, decay True"
+
+
+def test_the_best_setting_shows_most_within_both_budgets():
+    (best,) = best_settings(ROWS, "held_out_share", Budget(1.25, 0.01))
+    assert best.row.method == "right"
+    assert best_settings(ROWS, "held_out_share", Budget(1.3, 0.01))[0].row.method == "strong"
+    assert best_settings(ROWS, "held_out_share", Budget(1.25, 0.1))[0].row.method == "loops"
+    assert best_settings(ROWS, "held_out_share", Budget(1.0, 0.0))[0].row is None
+
+
+def test_a_setting_that_shows_no_more_than_unsteered_texts_is_not_the_best():
+    rows = [row(BASE, 0.02), row("same", 0.02), row("less", 0.01)]
+    assert best_settings(rows, "held_out_share", Budget())[0].row is None
+
+
+def test_without_a_judge_the_repeats_alone_are_the_budget():
+    rows = [row(one.method, one.values["held_out_share"], float("nan"), one.values["repeats"]) for one in ROWS]
+    assert best_settings(rows, "held_out_share", Budget())[0].row.method == "strong"
+
+
+def test_each_attribute_has_a_best_setting_of_its_own():
+    rows = [row(BASE, 0, attribute="a"), row("x", 1, attribute="a"), row("y", 2, attribute="a")]
+    rows += [row(BASE, 0, attribute="b"), row("x", 2, attribute="b"), row("y", 1, attribute="b")]
+    assert [(best.attribute, best.row.method) for best in best_settings(rows, "held_out_share", Budget())] == [
+        ("a", "y"),
+        ("b", "x"),
+    ]
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(1, 100)), min_size=1, max_size=12))
+def test_the_frontier_holds_what_nothing_beats_and_only_that(points):
+    rows = [row(str(number), main, cost) for number, (main, cost) in enumerate(points)]
+    kept = {
+        (one.values["held_out_share"], one.values["perplexity"])
+        for one in frontier(rows, "held_out_share", "perplexity")
+    }
+
+    def beaten(point):
+        return any(a >= point[0] and b <= point[1] and (a, b) != point for a, b in points)
+
+    assert kept == {point for point in points if not beaten(point)}
+
+
+@pytest.mark.parametrize(("perplexity", "repeats"), [(0.9, 0.01), (float("nan"), 0.01), (1.2, -0.1), (1.2, 1.1)])
+def test_a_budget_that_means_nothing_is_refused(perplexity, repeats):
+    with pytest.raises(InputError, match="budget must be"):
+        Budget(perplexity, repeats)
+
+
+def sweep(judges=JUDGES, budget=None):
+    texts = texts_of([BASE, "step_size 0.1", "step_size 9"], ["a plain text", "the jury in orbit", "a a a a"], judges)
+    rows = measure_methods(texts, replicates=50)
+    assert isinstance(texts[0], MeasuredText)
+    names = [judge.name for judge in judges]
+    return Sweep("tiny", rows, texts, "held_out_share", budget or Budget(), names, ["Mind this."], SETTINGS, {"a": 1})
+
+
+def test_a_sweep_s_report_names_the_best_settings_and_shows_their_texts(tmp_path):
+    text = sweep_markdown(sweep())
+    _, *best = table_after(text, "## Best settings")
+    assert [line[:2] for line in best[:2]] == [["all", "unsteered"], ["all", "step_size 0.1"]]
+    assert [line[0] for line in best[2:]] == ["space", "space", "legal", "legal"]
+    assert "perplexity at most 1.25 times" in text
+    _, *lines = table_after(text, "## All settings")
+    assert [(line[0], line[-2]) for line in lines] == [
+        ("unsteered", ""),
+        ("step_size 0.1", "yes"),
+        ("step_size 9", "no"),
+    ]
+    assert len([line for line in text.splitlines() if line.startswith("> **")]) == 3
+    plot_frontier(sweep(), tmp_path / "frontier.png")
+    assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sweep_without_a_judge_or_a_best_setting_says_so(tmp_path):
+    alone = sweep(judges=())
+    assert alone.costs == ["repeats"]
+    assert "perplexity" not in sweep_markdown(alone)
+    plot_frontier(alone, tmp_path / "frontier.png")
+    words = ["a a a a", "a plain text", "a plain text"]
+    texts = texts_of([BASE, "x", "y"], words)
+    none = Sweep("tiny", measure_methods(texts, replicates=50), texts, "held_out_share", Budget(), [], [], SETTINGS, {})
+    assert "none within the budget shows more" in "\n".join(best_lines(none))
+    assert "## Texts" not in sweep_markdown(none)

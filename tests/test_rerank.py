@@ -1,0 +1,277 @@
+"""Best of r candidates: what is drawn, what is dropped, what is kept."""
+
+import math
+
+import pytest
+import torch
+from helpers import STRONG
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pplm
+from attribute_models import Avoid, BagOfWords, classify_texts
+from pplm import InputError, Rerank, SteeringConfig
+from pplm.interface import bind_attributes, weigh_attributes
+from pplm.rerank import mean_distinct, score_texts
+
+PROMPTS = ["The sea is", " moon"]
+PLAIN = SteeringConfig(step_size=0)
+
+
+@pytest.fixture(scope="module")
+def words(tokenizer):
+    return BagOfWords.from_words(["moon", "star", "sun"], tokenizer, name="sky")
+
+
+def run(gpt2, tokenizer, words, prompts=PROMPTS, **arguments):
+    defaults = {"steering": STRONG, "max_new_tokens": 6, "seed": 3, "do_sample": True, "attributes": [words]}
+    return pplm.generate(gpt2, tokenizer, prompts, **{**defaults, **arguments})
+
+
+# --- drawing ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [3, None])
+def test_one_candidate_is_plain_generation_token_for_token(gpt2, tokenizer, words, seed):
+    torch.manual_seed(0)
+    plain = run(gpt2, tokenizer, words, num_samples=2, seed=seed)
+    torch.manual_seed(0)
+    alone = run(gpt2, tokenizer, words, num_samples=2, seed=seed, rerank=Rerank(1, min_distinct=0))
+    assert [out.token_ids for out in alone] == [out.token_ids for out in plain]
+    assert [out.candidate for out in alone] == [0] * 4
+    assert all(out.score is not None for out in alone)
+    assert all(out.score is None for out in plain)
+
+
+def test_the_best_of_many_scores_at_least_as_high_as_the_first_and_often_higher(gpt2, tokenizer, words):
+    first = run(gpt2, tokenizer, words, num_samples=3, rerank=Rerank(1, min_distinct=0))
+    best = run(gpt2, tokenizer, words, num_samples=3, rerank=Rerank(8, min_distinct=0))
+    assert [(out.prompt_index, out.sample) for out in best] == [(p, s) for p in range(2) for s in range(3)]
+    assert all(b.score >= a.score - 1e-5 for a, b in zip(first, best, strict=True))
+    assert sum(b.score > a.score + 1e-3 for a, b in zip(first, best, strict=True)) >= 3
+    assert len({out.candidate for out in best}) > 1
+
+
+def test_neither_batch_size_nor_more_samples_change_what_is_kept(gpt2, tokenizer, words):
+    arguments = {"rerank": Rerank(4, min_distinct=0)}
+    wanted = run(gpt2, tokenizer, words, num_samples=2, **arguments)
+    for size in (1, 3, 5):
+        found = run(gpt2, tokenizer, words, num_samples=2, max_batch_size=size, **arguments)
+        assert [(o.token_ids, o.candidate) for o in found] == [(o.token_ids, o.candidate) for o in wanted]
+        assert [o.score for o in found] == pytest.approx([o.score for o in wanted], abs=1e-4)
+    more = run(gpt2, tokenizer, words, num_samples=3, **arguments)
+    assert [o.token_ids for o in more if o.sample < 2] == [o.token_ids for o in wanted]
+
+
+def test_candidates_of_all_samples_are_different_streams(gpt2, tokenizer, words):
+    class Latest:
+        """Remembers how many different texts it was asked about, and likes none better."""
+
+        def __init__(self):
+            self.seen = set()
+
+        def loss(self, step):
+            return -step.log_probs[:, 0]
+
+        def text_loss(self, text):
+            self.seen |= {tuple(row.tolist()) for row in text.input_ids}
+            return torch.zeros(len(text.input_ids))
+
+    judge = Latest()
+    kept = run(
+        gpt2, tokenizer, words, "The sea", attributes=[judge], steering=PLAIN, num_samples=3, rerank=Rerank(5, 0)
+    )
+    assert len(judge.seen) == 15
+    assert [out.candidate for out in kept] == [0, 0, 0]  # of equals the first
+
+
+def test_unsteered_candidates_can_be_ranked_too(gpt2, tokenizer, words):
+    best = run(gpt2, tokenizer, words, steering=PLAIN, rerank=Rerank(8, min_distinct=0))
+    first = run(gpt2, tokenizer, words, steering=PLAIN, rerank=Rerank(1, min_distinct=0))
+    assert not any(out.steered for out in best)
+    assert sum(out.score for out in best) > sum(out.score for out in first)
+
+
+def test_prompts_that_are_shared_out_with_their_numbers_give_the_same_texts(gpt2, tokenizer, words):
+    prompts = [*PROMPTS, "Cats and a star"]
+    wanted = run(gpt2, tokenizer, words, prompts, num_samples=2)
+    last = run(gpt2, tokenizer, words, prompts[2], prompt_indices=[2], num_samples=2)
+    assert [out.token_ids for out in last] == [out.token_ids for out in wanted[4:]]
+    assert [(out.prompt_index, out.sample) for out in last] == [(2, 0), (2, 1)]
+    for numbers in ([0], [1, 1, 2], [-1, 0, 1]):
+        with pytest.raises(InputError, match="prompt_indices must be 3 different numbers"):
+            run(gpt2, tokenizer, words, prompts, prompt_indices=numbers)
+
+
+# --- dropping --------------------------------------------------------------------------------------------------
+
+
+@given(st.text("abc", min_size=1, max_size=3), st.integers(3, 30))
+def test_a_repeated_word_has_the_lowest_variety_there_is(word, times):
+    expected = (1 / times + 1 / (times - 1) + 1 / (times - 2)) / 3
+    assert mean_distinct(" ".join([word] * times)) == pytest.approx(expected)
+
+
+@given(st.lists(st.sampled_from("abcdef"), max_size=12))
+def test_variety_is_a_share_and_1_where_no_word_comes_twice(words):
+    value = mean_distinct(" ".join(words))
+    assert 0 <= value <= 1
+    assert (value == 1) == (bool(words) and len(set(words)) == len(words))
+
+
+def test_variety_counted_by_hand():
+    assert mean_distinct("a b a b") == pytest.approx((2 / 4 + 2 / 3 + 2 / 2) / 3)
+    assert mean_distinct("one") == 1
+    assert mean_distinct(" \n") == 0
+
+
+def test_a_repetitive_candidate_falls_however_likely_it_is():
+    choice = Rerank(3, min_distinct=0.6).best(["star star star star", "the star fell", "a dog ran"], [9.0, 2.0, 1.0])
+    assert (choice.index, choice.all_repetitive) == (1, False)
+    assert Rerank(3, min_distinct=0).best(["star star star star", "the star fell"], [9.0, 2.0]).index == 0
+
+
+def test_where_all_candidates_fall_the_likeliest_is_kept(caplog, gpt2, tokenizer, words):
+    choice = Rerank(2, min_distinct=0.9).best(["a a a a", "b b b b"], [1.0, 2.0])
+    assert (choice.index, choice.all_repetitive) == (1, True)
+    kept = run(gpt2, tokenizer, words, rerank=Rerank(2, min_distinct=0.0))
+    assert caplog.text == ""
+
+    class Loops:
+        """Makes every text one repeated word."""
+
+        def loss(self, step):
+            return -step.log_probs[:, tokenizer.encode(" sun")[0]]
+
+        def text_loss(self, text):
+            return torch.arange(len(text.input_ids), 0, -1).float()
+
+    strong = SteeringConfig(step_size=5.0, gamma=1.0, norm_rule="current", num_iterations=8, gm_scale=1.0)
+    kept = run(gpt2, tokenizer, words, attributes=[Loops()], steering=strong, top_k=1, rerank=Rerank(3, 1.0))
+    assert "2 of 2 texts repeat themselves, and so did all their candidates (min_distinct 1)" in caplog.text
+    assert [out.candidate for out in kept] == [2, 2]
+
+
+# --- ranking ---------------------------------------------------------------------------------------------------
+
+
+def ids_of(tokenizer, text):
+    return [tokenizer.bos_token_id, *tokenizer(text).input_ids]
+
+
+def score(model, tokenizer, attributes, texts, prompt="The sea"):
+    bound = bind_attributes(weigh_attributes(attributes), model)
+    completions = [tokenizer(text).input_ids for text in texts]
+    return score_texts(model, bound, [ids_of(tokenizer, prompt)] * len(texts), completions)
+
+
+TEXTS = [" is a star", " moon moon moon and cats over the long sea", ""]
+
+
+def test_a_bag_s_score_is_the_mean_log_mass_along_the_text(gpt2, tokenizer, words):
+    for text, found in zip(TEXTS, score(gpt2, tokenizer, [words], TEXTS), strict=True):
+        prompt = ids_of(tokenizer, "The sea")
+        ids = torch.tensor([prompt + tokenizer(text).input_ids])
+        probabilities = gpt2(input_ids=ids).logits[0].softmax(-1)
+        singles = list(words.token_ids)
+        masses = [probabilities[n, singles].sum().log().item() for n in range(len(prompt) - 1, ids.shape[1])]
+        assert found == pytest.approx(sum(masses) / len(masses), abs=1e-3)
+
+
+def test_a_head_s_score_is_the_log_probability_of_its_class(gpt2, tokenizer, head):
+    texts = ["The sea is a star", "The sea moon and cats"]
+    found = score(gpt2, tokenizer, [head], [text.removeprefix("The sea") for text in texts])
+    expected = classify_texts(gpt2, tokenizer, head, texts)[:, head.labels.index("b")].log()
+    assert found == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_a_score_is_the_weighted_sum_of_the_attributes(gpt2, tokenizer, words, head):
+    sky, taste = (score(gpt2, tokenizer, [attribute], TEXTS) for attribute in (words, head))
+    both = score(gpt2, tokenizer, [(words, 0.5), (head, 2.0)], TEXTS)
+    assert both == pytest.approx([0.5 * a + 2 * b for a, b in zip(sky, taste, strict=True)], abs=1e-4)
+    assert score(gpt2, tokenizer, [(words, 0.0), (head, 2.0)], TEXTS) == pytest.approx([2 * b for b in taste], abs=1e-4)
+
+
+def test_avoiding_scores_the_complement(gpt2, tokenizer, words):
+    towards, away = (score(gpt2, tokenizer, [attribute], TEXTS) for attribute in (words, Avoid(words)))
+    assert away == pytest.approx([math.log(1 - math.exp(value)) for value in towards], abs=1e-4)
+
+
+def test_a_text_scores_the_same_alone_and_among_longer_ones(gpt2, tokenizer, words, head):
+    together = score(gpt2, tokenizer, [words, head], TEXTS * 4)
+    alone = [score(gpt2, tokenizer, [words, head], [text])[0] for text in TEXTS]
+    assert together == pytest.approx(alone * 4, abs=1e-4)
+
+
+def test_a_bag_that_is_credited_nowhere_gives_the_worst_score_and_its_avoidance_the_best(gpt2, tokenizer):
+    # Never completed by this model, so that nothing is credited anywhere.
+    class Never:
+        def loss(self, step):
+            return step.log_probs.new_full((len(step.log_probs),), torch.inf)
+
+        def text_loss(self, text):
+            return torch.full((len(text.input_ids),), torch.inf)
+
+    assert score(gpt2, tokenizer, [Never()], TEXTS[:1]) == [-math.inf]
+    assert score(gpt2, tokenizer, [Avoid(Never())], TEXTS[:1]) == [0]
+
+
+def test_the_token_that_ends_a_text_is_no_part_of_what_is_ranked(gpt2, tokenizer, words):
+    wish = BagOfWords.from_token_ids([tokenizer.eos_token_id], len(tokenizer))
+    strong = SteeringConfig(step_size=2.0, gamma=1.0, norm_rule="current", num_iterations=5, gm_scale=1.0)
+    outs = run(gpt2, tokenizer, wish, ["a", "the sea"], steering=strong, max_new_tokens=20, rerank=Rerank(1, 0))
+    ended = [out for out in outs if out.token_ids[-1] == tokenizer.eos_token_id]
+    assert ended
+    for out in ended:
+        prompt = ids_of(tokenizer, out.prompt)
+        bound = bind_attributes(weigh_attributes([wish]), gpt2)
+        assert out.score == pytest.approx(score_texts(gpt2, bound, [prompt], [out.token_ids[:-1]])[0], abs=1e-4)
+
+
+# --- what is refused -------------------------------------------------------------------------------------------
+
+
+class Shouting:
+    def loss(self, step):
+        return -step.log_probs[:, 0]
+
+
+def test_an_attribute_model_that_cannot_read_texts_is_refused_by_name(gpt2, tokenizer, words):
+    for attribute, name in ((Shouting(), "Shouting"), (Avoid(Shouting()), "avoid Shouting")):
+        with pytest.raises(InputError, match=rf"'{name}' has no method text_loss\(text\)"):
+            run(gpt2, tokenizer, words, attributes=[words, attribute], rerank=Rerank(2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"attributes": []}, "rerank needs an attribute model"),
+        ({"do_sample": False}, "2 greedy candidates would all be the same"),
+        ({"streamer": object()}, "a streamer would show candidates that are not kept"),
+    ],
+)
+def test_requests_that_mean_nothing_are_refused(gpt2, tokenizer, words, arguments, message):
+    with pytest.raises(InputError, match=message):
+        run(gpt2, tokenizer, words, rerank=Rerank(2), **arguments)
+
+
+@pytest.mark.parametrize("result", [torch.zeros(3), torch.tensor([math.nan])])
+def test_a_wrong_text_loss_is_refused(gpt2, tokenizer, words, result):
+    class Wrong(Shouting):
+        def text_loss(self, _):
+            return result
+
+    with pytest.raises(InputError, match=r"'Wrong': text_loss\(text\) must return one number a text, shape \(1,\)"):
+        run(gpt2, tokenizer, words, "The sea", attributes=[Wrong()], steering=PLAIN, rerank=Rerank(1))
+
+
+@pytest.mark.parametrize("candidates", [0, -1, 1.5, True])
+def test_wrong_numbers_of_candidates_are_refused(candidates):
+    with pytest.raises(InputError, match="candidates must be a whole number of at least 1"):
+        Rerank(candidates)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
+def test_a_least_variety_that_is_no_share_is_refused(share):
+    with pytest.raises(InputError, match="min_distinct must be between 0 and 1"):
+        Rerank(min_distinct=share)
