@@ -191,6 +191,8 @@ VALUES = {
     "decay": (True, ["--decay"]),
     "horizon_length": (2, []),
     "grad_length": (4, []),
+    "steer_every": (2, []),
+    "skip_below": (0.5, []),
     "norm_rule": ("current", []),
 }
 
