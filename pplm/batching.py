@@ -45,7 +45,7 @@ def in_batches(rows: Sequence[Row], size: int | None, run: Callable[[Sequence[Ro
             results += run(batch)
             continue
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if len(batch) == 1:
                 raise InputError(
@@ -58,7 +58,8 @@ def in_batches(rows: Sequence[Row], size: int | None, run: Callable[[Sequence[Ro
     return results
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: RuntimeError) -> bool:
+    """Say whether an error means that memory ran out, on whatever device."""
     return isinstance(error, torch.OutOfMemoryError) or _CPU_SAYS in str(error)
 
 

@@ -113,7 +113,10 @@ class SteeredDecoding:
         with torch.inference_mode(False), torch.no_grad():
             attributes = bind_attributes(self.attributes, model)
             text = SteeredText(attributes, self.steering, model, input_ids, generation_config, model_kwargs)
-            return self._decode(text, streams, logits_processor, stopping_criteria, generation_config)
+            try:
+                return self._decode(text, streams, logits_processor, stopping_criteria, generation_config)
+            finally:
+                text.release()
 
     def _decode(
         self,
@@ -156,7 +159,7 @@ class SteeredDecoding:
             sequences=text.input_ids,
             scores=scores,
             logits=logits,
-            past_key_values=text.unsteered_cache(),
+            past_key_values=text.cache,
             lengths=lengths,
             steering=text.recorder.trace(),
         )

@@ -61,7 +61,7 @@ def generate(
         counts as a position.
     max_batch_size
         Texts that are generated at once; None takes all. With `seed` it does not change any text. Where memory runs
-        out, it is halved with a warning.
+        out, it is halved with a warning (without `seed` the texts are then others).
     rerank
         Draw several candidates for every sample and keep the best by the attribute models' likelihood of the whole
         text. Candidate 0 is the text that plain generation gives.

@@ -54,36 +54,40 @@ class KeyValueBuffer:
     ----------
     layers
         (R, H, C, D) tensors: R rows, C positions of which only the first few may be in use.
+    limit
+        Positions that will never be exceeded; None where that is not known.
 
     """
 
-    def __init__(self, layers: History) -> None:
-        self.layers = layers
+    def __init__(self, layers: History, limit: int | None = None) -> None:
+        self.layers, self.limit = layers, limit
 
     @classmethod
-    def of(cls, cache: Cache, *, copies: int) -> KeyValueBuffer:
+    def of(cls, cache: Cache, *, copies: int, limit: int | None = None) -> KeyValueBuffer:
         """Copy a cache of B samples into a buffer of `copies` * B rows, copy after copy."""
-        return cls(
-            [[_with_room(torch.cat([t] * copies)) for t in (layer.keys, layer.values)] for layer in cache.layers]
-        )
+        pairs = [(layer.keys, layer.values) for layer in cache.layers]
+        return cls([[_with_room(t, limit, copies) for t in pair] for pair in pairs], limit)
 
     @property
     def capacity(self) -> int:
         """C: how many positions fit."""
         return self.layers[0][0].shape[-2]
 
-    def reserve(self, positions: int) -> None:
-        """Make room for so many positions; what is there stays."""
+    def reserve(self, positions: int) -> bool:
+        """Make room for so many positions, keeping what is there; say whether new memory was needed."""
+        grows = self.capacity < positions
         while self.capacity < positions:
-            self.layers = [[_with_room(t) for t in layer] for layer in self.layers]
+            for layer in self.layers:  # one by one, so that old and new never lie in memory together
+                layer[:] = [_with_room(t, self.limit) for t in layer]
+        return grows
 
     def rows(self, rows: slice) -> KeyValueBuffer:
         """Return some rows, sharing their memory."""
         return KeyValueBuffer([[t[rows] for t in layer] for layer in self.layers])
 
-    def select(self, index: Tensor) -> KeyValueBuffer:
-        """Return a copy of the rows in `index`."""
-        return KeyValueBuffer([[t[index] for t in layer] for layer in self.layers])
+    def select(self, index: Tensor, positions: int) -> KeyValueBuffer:
+        """Return a copy of the first positions of the rows in `index`."""
+        return KeyValueBuffer([[t[:, :, :positions][index] for t in layer] for layer in self.layers])
 
     def put(self, index: Tensor, other: KeyValueBuffer, positions: slice) -> None:
         """Overwrite some positions of the rows in `index` by those of another buffer."""
@@ -132,7 +136,10 @@ class _BufferLayer(DynamicLayer):
 
 
 class _Untracked:
-    """Carries a tensor past autograd, which would otherwise record writing into it."""
+    """Carries a tensor past autograd, which would otherwise record writing into it.
+
+    This also hides the writing from autograd's check that nothing saved for a backward pass is overwritten.
+    """
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor.data
@@ -158,11 +165,12 @@ class _Splice(torch.autograd.Function):
         return gradients[0][:, :, ctx.start :], None, None
 
 
-def _with_room(tensor: Tensor) -> Tensor:
-    """Copy (R, H, C, D) into a tensor with half as many positions more, at least `ROOM`."""
-    used = tensor.shape[-2]
-    grown = tensor.new_empty(*tensor.shape[:-2], used + max(ROOM, used // 2), tensor.shape[-1])
-    grown[:, :, :used] = tensor
+def _with_room(tensor: Tensor, limit: int | None, copies: int = 1) -> Tensor:
+    """Copy (R, H, C, D) into (copies * R, H, C', D), C' being half as many positions more, at least `ROOM`."""
+    rows, heads, used, width = tensor.shape
+    room = max(ROOM, used // 2) if limit is None else min(max(ROOM, used // 2), max(1, limit - used))
+    grown = tensor.new_empty(copies * rows, heads, used + room, width)
+    grown.view(copies, rows, heads, used + room, width)[..., :used, :] = tensor
     return grown
 
 

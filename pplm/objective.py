@@ -41,10 +41,12 @@ class TextSoFar:
     passes: TokenPasses
     pooled: PooledHidden | None
 
-    def select(self, index: Tensor) -> TextSoFar:
-        """Return the samples in `index`, over a copy of their histories."""
+    def select(self, index: Tensor, horizon_length: int) -> TextSoFar:
+        """Return the samples in `index`, over a copy of their histories with room for the future."""
         pooled = None if self.pooled is None else self.pooled.select(index)
-        return TextSoFar(self.input_ids[index], self.attention_mask[index], self.passes.select(index), pooled)
+        return TextSoFar(
+            self.input_ids[index], self.attention_mask[index], self.passes.select(index, horizon_length), pooled
+        )
 
 
 @dataclass

@@ -71,20 +71,20 @@ class TokenPasses:
         unsteered = self.histories.rows(slice(self.batch, None))
         return expected_future(self.model, self.inputs, unsteered, self.length + 1, logits, horizon_length)
 
-    def select(self, index: Tensor) -> TokenPasses:
-        """Return the passes of the samples in `index`, over a copy of their histories (a copy a token)."""
-        histories = self.histories.select(torch.cat([index, index + self.batch]))
-        return TokenPasses(
-            self.model, take_rows(self.inputs, index), histories, self.length, self.unsteered.rows(index)
-        )
+    def select(self, index: Tensor, horizon_length: int) -> TokenPasses:
+        """Return the passes of the samples in `index`, over a copy of their histories with room for the future."""
+        rows = torch.cat([index, index + self.batch])
+        histories = self.histories.select(rows, self.length + 1 + horizon_length)
+        inputs, unsteered = take_rows(self.inputs, index), self.unsteered.rows(index)
+        return TokenPasses(self.model, inputs, histories, self.length, unsteered)
 
-    def put(self, index: Tensor, some: TokenPasses) -> None:
-        """Take back what happened to a copy of the samples in `index`."""
+    def put(self, index: Tensor, some: TokenPasses, start: int) -> None:
+        """Take back the steered positions from `start` on of a copy of the samples in `index`."""
         steered = some.histories.rows(slice(0, len(index)))
-        self.histories.put(index, steered, slice(0, self.length + 1))
+        self.histories.put(index, steered, slice(start, self.length + 1))
 
     def _both(self, start: int, tail: History | None) -> LastToken:
-        """Read over both histories in one pass; only the steered rows take part in gradients."""
+        """Read over both histories in one pass; the unsteered rows pass no gradient on."""
         if tail:
             rest = self.histories.rows(slice(self.batch, None)).history(slice(start, self.length))
             tail = [

@@ -55,8 +55,15 @@ class SteeredText:
         self._unsteered: LastToken | None = LastToken.of(outputs)
         self._length = self.cache.get_seq_length() - 1  # positions before the last token
         self._pooled = self._pool_prompt(outputs.hidden_states[-1], cached)
-        self._histories = KeyValueBuffer.of(self.cache, copies=2) if self.active else None
-        self._norms = torch.zeros(len(self.cache.layers), len(input_ids), device=input_ids.device)
+        del outputs  # it holds the hidden states of all layers
+        self._histories: KeyValueBuffer | None = None
+        if self.active:
+            new_tokens = generation_config.max_length - input_ids.shape[1]
+            limit = self._length + 1 + new_tokens + self.steering.horizon_length
+            self._histories = KeyValueBuffer.of(self.cache, copies=2, limit=limit)
+            self._show_unsteered(self._length + 1)
+        precision = torch.promote_types(model.dtype, torch.float32)
+        self._norms = torch.zeros(len(self.cache.layers), len(input_ids), dtype=precision, device=input_ids.device)
         self.recorder = TraceRecorder(
             tuple(a.name for a in self.attributes),
             self.steering.num_iterations,
@@ -83,12 +90,13 @@ class SteeredText:
                 self._unsteered = forward_last(self.model, self._last_token_inputs(), self.cache)
             self.recorder.unsteered(self._unsteered.logits)
             return self._unsteered.logits.clone()
-        self._histories.reserve(self._length + 1 + self.steering.horizon_length)
+        if self._histories.reserve(self._length + 1 + self.steering.horizon_length):
+            self._show_unsteered(self._length)
         passes = TokenPasses(self.model, self._last_token_inputs(), self._histories, self._length, self._unsteered)
-        steered = self._steer(passes, unfinished)
+        steered_logits = self._steer(passes, unfinished)
         self._unsteered = passes.unsteered
         self._show_unsteered(self._length + 1)
-        fused = fuse(self._unsteered.logits, steered.logits, self.steering.gm_scale)
+        fused = fuse(self._unsteered.logits, steered_logits, self.steering.gm_scale)
         if fused.isnan().any():
             raise InputError(
                 f"the steered distribution of new token {self._new_tokens} is not a number; lower step_size "
@@ -107,22 +115,25 @@ class SteeredText:
         self._length += 1
         self._new_tokens += 1
 
-    def unsteered_cache(self) -> Cache:
-        """Return the caller's cache, holding tensors of its own: the unsteered history but for the last token."""
+    def release(self) -> None:
+        """Leave the unsteered history, but for the last token, in the caller's cache, in tensors of its own."""
         for layer in self.cache.layers:
-            layer.keys, layer.values = layer.keys.contiguous(), layer.values.contiguous()
-        return self.cache
+            if self._histories is not None and layer.is_initialized:
+                layer.keys, layer.values = (
+                    t.clone(memory_format=torch.contiguous_format) for t in (layer.keys, layer.values)
+                )
+        self._histories = None
 
-    def _steer(self, passes: TokenPasses, unfinished: Tensor) -> LastToken:
-        """Move the window of the steered history, if this token's turn has come, and read the last token over it."""
+    def _steer(self, passes: TokenPasses, unfinished: Tensor) -> Tensor:
+        """Move the window of the steered history, if this token's turn has come; return the steered logits (B, V)."""
         steering = self.steering
         if self._length == 0:  # a prompt of one token has no history to move
             self.recorder.unsteered(passes.unsteered.logits)
-            return passes.unsteered
+            return passes.unsteered.logits
         if self._new_tokens >= steering.grad_length or self._new_tokens % steering.steer_every:
             steered = passes.steered(self._length)
             self.recorder.unsteered(steered.logits)
-            return steered
+            return steered.logits
         mask = self.attention_mask
         text = TextSoFar(self.input_ids, mask[:, -self.input_ids.shape[1] :], passes, self._pooled)
         if steering.skip_below == 0 and len(unfinished) == len(mask):
@@ -135,25 +146,30 @@ class SteeredText:
             wanting = wanting[objective.attribute_loss(steered)[wanting] >= steering.skip_below]
         if len(wanting) == 0:
             self.recorder.unsteered(steered.logits)
-            return steered
+            return steered.logits
         if len(wanting) == len(mask):
             return self._move(text, wanting)
-        some = text.select(wanting)
+        some = text.select(wanting, steering.horizon_length)
         moved = self._move(some, wanting)
-        passes.put(wanting, some.passes)
-        return LastToken(steered.logits.index_copy(0, wanting, moved.logits), steered.hidden_state)
+        passes.put(wanting, some.passes, self._window_start)
+        return steered.logits.index_copy(0, wanting, moved)
 
-    def _move(self, text: TextSoFar, index: Tensor) -> LastToken:
-        """Let the core move the window of the samples in `index`, and read their last token over the outcome."""
-        steering = self.steering
+    @property
+    def _window_start(self) -> int:
+        """The first position that steering moves."""
+        window_length = self.steering.window_length
+        return max(0, self._length - window_length) if window_length else 0
+
+    def _move(self, text: TextSoFar, index: Tensor) -> Tensor:
+        """Let the core move the window of the samples in `index`; return their logits over the outcome."""
+        steering, start = self.steering, self._window_start
         lengths = self.attention_mask[index, :-1].sum(1)
-        start = max(0, self._length - steering.window_length) if steering.window_length else 0
         objective = TextObjective(self.attributes, text, start, steering.horizon_length)
         weights = window_weights(lengths, steering.window_length, steering.decay)
         result = steer(text.passes.window(start), objective, steering, self._norms[:, index], weights=weights)
         self._norms = self._norms.index_copy(1, index, result.norms)
         self.recorder.steered(result, objective, lengths > 0, index)
-        return text.passes.steered(start, result.state)
+        return text.passes.steered(start, result.state).logits
 
     def _show_unsteered(self, length: int) -> None:
         """Let the caller's cache show the first positions of the unsteered history, without copying them."""
@@ -180,8 +196,9 @@ class SteeredText:
         if self.input_ids.shape[1] < mask.shape[1]:
             return None
         inputs = {"input_ids": self.input_ids[:, :cached], "attention_mask": mask[:, :cached].long()}
-        if self.model_kwargs.get("position_ids") is not None:
-            inputs["position_ids"] = self.model_kwargs["position_ids"][:, :cached]
+        for name in ("position_ids", "token_type_ids"):
+            if self.model_kwargs.get(name) is not None:
+                inputs[name] = self.model_kwargs[name][:, :cached]
         body = self.model.base_model(**inputs, use_cache=False, return_dict=True)
         return pooled + PooledHidden.of(body.last_hidden_state, mask[:, :cached])
 

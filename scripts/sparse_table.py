@@ -61,9 +61,8 @@ def sparse_table(
         steered, steered_seconds = texts([bag], steering)
         if name == "every token":
             click.echo(f"| unsteered | 0% | 1 | {_measures(plain, words)} |")
-        click.echo(
-            f"| {name} | {_share_steered(steered):.0%} | {steered_seconds / seconds:.1f} | {_measures(steered, words)} |"
-        )
+        share, times = _share_steered(steered), steered_seconds / seconds
+        click.echo(f"| {name} | {share:.0%} | {times:.1f} | {_measures(steered, words)} |")
 
 
 def _measures(texts: Sequence[Generation], words: Sequence[str]) -> str:

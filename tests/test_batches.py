@@ -18,6 +18,9 @@ SETTINGS = {
     "horizon": SteeringConfig(step_size=0.1, gamma=1.0, horizon_length=2, norm_rule="current", num_iterations=2),
     "every second": SteeringConfig(step_size=0.1, gamma=1.0, steer_every=2),
     "skipping": SteeringConfig(step_size=0.1, gamma=1.0, skip_below=2.5),
+    "skipping with decay": SteeringConfig(
+        step_size=0.1, gamma=1.5, skip_below=2.5, window_length=3, decay=True, gm_scale=0.9
+    ),
     "short grad": SteeringConfig(step_size=0.1, gamma=1.0, grad_length=3, kl_scale=0.5),
 }
 

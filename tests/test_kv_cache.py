@@ -78,19 +78,27 @@ def test_gradients_reach_the_tail_and_the_new_positions_and_nothing_else():
 def test_a_buffer_that_grows_keeps_what_it_holds():
     whole = history(5)
     buffer = KeyValueBuffer.of(cache_of(whole), copies=1)
-    buffer.reserve(5 + ROOM + 1)
+    assert buffer.reserve(5 + ROOM + 1)
     assert buffer.capacity > 5 + ROOM
     assert same(buffer.history(slice(0, 5)), whole)
     capacity = buffer.capacity
-    buffer.reserve(capacity)
+    assert not buffer.reserve(capacity)
     assert buffer.capacity == capacity
+
+
+def test_a_buffer_takes_no_more_room_than_its_limit_until_that_is_passed_after_all():
+    buffer = KeyValueBuffer.of(cache_of(history(5)), copies=2, limit=7)
+    assert buffer.capacity == 7
+    buffer.reserve(9)
+    assert buffer.capacity == 9
+    assert same(buffer.rows(slice(2, 4)).history(slice(0, 5)), history(5))
 
 
 def test_selected_rows_are_copies_that_can_be_put_back():
     whole = history(5, batch=3)
     buffer = KeyValueBuffer.of(cache_of(whole), copies=1)
     index = torch.tensor([2, 0])
-    some = buffer.select(index)
+    some = buffer.select(index, 5)
     update(some.cache(3), new_positions(2))
     assert same(buffer.history(slice(0, 5)), whole)
     buffer.put(index, some, slice(3, 5))

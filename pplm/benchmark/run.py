@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pplm.batching import out_of_memory
 from pplm.benchmark.config import BenchmarkConfig, Case
 from pplm.benchmark.memory import peak_memory_mb
 from pplm.benchmark.passes import count_passes
@@ -148,7 +149,9 @@ class _Run:
                 pad_token_id=0,  # there is no padding; transformers wants to know all the same
                 **arguments,
             )
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             raise InputError(f"{self.case} does not fit into memory; lower samples or the number of tokens") from error
         written = output.shape[1] - self.prompts.shape[1]
         if written != new_tokens:
