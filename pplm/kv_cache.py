@@ -162,7 +162,8 @@ class _Splice(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return gradients[0][:, :, ctx.start :], None, None
+        # A copy, because a view would keep the gradient of the whole history until all layers are done.
+        return gradients[0][:, :, ctx.start :].clone(), None, None
 
 
 def _with_room(tensor: Tensor, limit: int | None, copies: int = 1) -> Tensor:
