@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -369,6 +370,24 @@ def test_a_damaged_checkpoint_is_told(corpus, finished, tmp_path):
             path.write_bytes(damage)
         with pytest.raises(InputError, match="cannot be resumed"):
             train(corpus, tmp_path / "run", resume=True)
+
+
+def test_a_pause_does_not_use_up_a_budget_of_minutes(corpus, tmp_path, monkeypatch):
+    seconds = [0.0]
+
+    def clock():
+        seconds[0] += 0.25
+        return seconds[0]
+
+    def sleep(report):
+        seconds[0] += 10_000 * (report.step == 30)
+
+    monkeypatch.setattr("pplm.pretraining.loop.time", SimpleNamespace(perf_counter=clock))
+    budget = {"steps": None, "minutes": 0.2, "checkpoint_minutes": 1}  # 12 s: 48 steps of a quarter of a second
+    report = train(corpus, tmp_path / "run", changes=budget, on_step=sleep)
+    assert 35 < len(report.steps) <= 48
+    assert report.steps[-1].lr_share < 0.1
+    assert "budget 0.2 minutes; took" in (tmp_path / "run" / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 # --- refusals --------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from accelerate import PartialState
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
@@ -23,6 +22,7 @@ from pplm.pretraining import (
     TrainingSettings,
     train_base_model,
 )
+from pplm.processes import Processes
 
 EMBEDDED_MINUTES = 98.0
 """What the embedded model took, on two cores."""
@@ -72,7 +72,7 @@ def train_base_command(output: str, resume: bool, **options: Any) -> None:
     _check_shape(shape, options)
     options |= {name: tuple(options[name]) for name in ("sources", "validation")}
     request = BaseModelRequest(**options, command=shlex.join(["pplm", *click.get_current_context().obj]))
-    main_process = PartialState().is_main_process
+    main_process = Processes().main
     try:
         with _progress(settings, shown=main_process) as on_step:
             report = train_base_model(

@@ -30,6 +30,9 @@ from pplm.pretraining.precision import DTYPES, faster_precision
 from pplm.pretraining.run_folder import RunFolder, StepReport
 from pplm.pretraining.settings import TrainingSettings
 
+_PAUSE = 10
+"""A step that takes more than so many times the mean was not slow: the process was stopped, or the computer asleep."""
+
 
 class Run:
     """A model on its way through a budget.
@@ -82,8 +85,8 @@ class Run:
         return self.position.precision
 
     def _take_steps(self, on_step: Callable[[StepReport], None]) -> None:
-        began = time.perf_counter() - self.position.seconds
         saved = self.position.seconds
+        clock = time.perf_counter()
         while (done := self._done()) < 1:
             before, (tokens, spans, loss) = self.position, self._gradients(done)
             if not math.isfinite(loss):
@@ -92,12 +95,14 @@ class Run:
                 )
             with _uninterrupted():  # weights, position and log belong together
                 rate = self._update(done)
+                took = time.perf_counter() - clock
+                clock += took
                 now = self.position = replace(
                     before,
                     step=before.step + 1,
                     tokens=before.tokens + tokens,
                     spans=before.spans + spans,
-                    seconds=time.perf_counter() - began,
+                    seconds=before.seconds + self._without_pause(took),
                 )
                 report = StepReport(now.step, now.tokens, round(now.seconds, 3), loss, rate, self._progress())
                 if self.accelerator.is_main_process:
@@ -135,6 +140,12 @@ class Run:
         rate = schedule.lr_share(self.settings, step=self.position.step, done=done)
         self.optimizers.step(rate)
         return rate
+
+    def _without_pause(self, seconds: float) -> float:
+        """Return how long a step counts: a pause must not use up a budget of minutes."""
+        if self.position.step < _PAUSE:
+            return seconds
+        return min(seconds, _PAUSE * self.position.seconds / self.position.step)
 
     def _micro_batches(self, blocks: Blocks, length: int) -> Iterator[tuple[Blocks, bool]]:
         size = max(1, self.settings.micro_batch_tokens // length)

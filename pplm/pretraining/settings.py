@@ -76,7 +76,9 @@ class TrainingSettings(_Checked):
         If a value is out of range, or not exactly one budget is given.
     """
 
-    minutes: float | None = _setting(None, 0.01, "Budget in minutes of training time.")
+    minutes: float | None = _setting(
+        None, 0.01, "Budget in minutes of training time; a pause of the process hardly counts."
+    )
     steps: int | None = _setting(None, 1, "Budget in optimizer steps: as much training on any machine.")
     muon_lr: float = _setting(0.02, 0, "Peak learning rate of Muon, for the body's matrices.")
     adamw_lr: float = _setting(1e-3, 0, "Peak learning rate of AdamW, for everything else.")
