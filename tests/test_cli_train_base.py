@@ -1,7 +1,9 @@
 """`pplm train-base`, called in the same process."""
 
 import re
+import shlex
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from tiny_pretraining import SHAPE, settings, write_corpus
@@ -94,6 +96,18 @@ def test_every_option_reaches_the_library(run, asked):
     assert options["resume"]
     run("a.txt", "--output", "x", "--init", "m")
     assert (asked[1][0].init, asked[1][1]["architecture"]) == ("m", None)
+
+
+TUTORIAL = (Path(__file__).resolve().parent.parent / "docs" / "base_model.md").read_text(encoding="utf-8")
+
+
+def test_the_tutorial_s_commands_are_understood(run, asked):
+    lines = re.findall(r"pplm train-base [^`\n]*", TUTORIAL)
+    assert len(lines) >= 4
+    for line in lines:
+        code, _, err = run(*shlex.split(line)[2:])
+        assert code == 0, f"{line}: {err}"
+    assert len(asked) == len(lines)
 
 
 def test_help_names_every_setting_with_its_default(run, monkeypatch):

@@ -62,7 +62,7 @@ def train_base_command(output: str, resume: bool, **options: Any) -> None:
     --minutes or --steps it trains for 98 minutes, like the embedded model.
 
     DIR/training/ holds what --resume needs, and log.jsonl, a line a step; remove it when all is done. After a stop,
-    give the same command with --resume. Several processes: accelerate launch scripts/train_base_model.py.
+    give the same command with --resume. Several processes: accelerate launch -m pplm train-base.
     """
     shape = given_fields(Architecture, options)
     given = given_fields(TrainingSettings, options)
