@@ -148,6 +148,33 @@ def test_token_ids_are_stored_in_two_bytes_where_they_fit_and_in_four_elsewhere(
         assert curve(report) == curve(finished[1])
 
 
+def test_the_curve_is_that_of_a_plain_loop_with_torch_s_loss_and_optimizers(finished):
+    folder, report = finished
+    model = StartingPoint(SHAPE).first_model(pplm.load_model(folder, device="cpu")[1], seed=0)
+    body = {name: value for name, value in model.named_parameters() if ".h." in name and value.ndim == 2}
+    rest = [value for name, value in model.named_parameters() if name not in body]
+    rates = {torch.optim.Muon(list(body.values()), weight_decay=0.0): 0.02,
+             torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=0.0): 0.001}  # fmt: skip
+    order = BlockOrder(np.load(folder / "training" / "training.npy"), num_positions=32, seed=0)
+    losses, spans = [], 0
+    for step in range(12):
+        count, length = (2 if step < 6 else 4), (32 if step / 12 >= 0.9 else 16)
+        blocks = order.blocks(order.spans(spans, count), block_length=length, step=step)
+        spans += count
+        logits = model(input_ids=blocks.input_ids, position_ids=blocks.position_ids).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), blocks.targets.flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer, rate in rates.items():
+            optimizer.param_groups[0]["lr"] = (
+                rate * min(1, (step + 1) / 2) * (1 - 0.98 * max(0, step / 12 - 0.45) / 0.55)
+            )
+            optimizer.step()
+            optimizer.zero_grad()
+        losses.append(loss.item())
+    torch.testing.assert_close([step.loss for step in report.steps], losses, rtol=1e-4, atol=0)
+
+
 # --- knobs -----------------------------------------------------------------------------------------------------
 
 
