@@ -119,13 +119,13 @@ class SteeringConfig:
     def __post_init__(self) -> None:
         """Check every field against its type and range."""
         for name, kind in get_type_hints(type(self)).items():
-            _check_type(name, getattr(self, name), kind)
+            check_type(name, getattr(self, name), kind)
         for name in ("step_size", "kl_scale", "num_iterations", "window_length", "grad_length", "skip_below"):
-            _check_range(name, getattr(self, name), 0)
-        _check_range("gamma", self.gamma, 0, 2)
-        _check_range("gm_scale", self.gm_scale, 0, 1)
-        _check_range("horizon_length", self.horizon_length, 1)
-        _check_range("steer_every", self.steer_every, 1)
+            check_range(name, getattr(self, name), 0)
+        check_range("gamma", self.gamma, 0, 2)
+        check_range("gm_scale", self.gm_scale, 0, 1)
+        check_range("horizon_length", self.horizon_length, 1)
+        check_range("steer_every", self.steer_every, 1)
 
     @property
     def moves(self) -> bool:
@@ -161,7 +161,15 @@ class SteeringConfig:
         return cls(**{**PAPER_PRESETS[name], **presets.get(name, {}), **mixture, **overrides})
 
 
-def _check_type(name: str, value: Any, kind: Any) -> None:
+def check_type(name: str, value: Any, kind: Any) -> None:
+    """Refuse a setting whose value is not of its type: a plain one, or one of a `Literal`'s choices.
+
+    Raises
+    ------
+    InputError
+        With the setting's name and value.
+
+    """
     choices = get_args(kind)
     if choices:
         if value not in choices:
@@ -172,7 +180,15 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
         raise InputError(f"{name} must be of type {kind.__name__}; got {value!r}")
 
 
-def _check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
+def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
+    """Refuse a setting outside its range, or not finite.
+
+    Raises
+    ------
+    InputError
+        With the setting's name and value, and the range.
+
+    """
     # Compared, not math.isfinite(value): that overflows for a whole number beyond a float's range.
     if not low <= value <= high or value > sys.float_info.max:
         wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"

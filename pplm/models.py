@@ -21,6 +21,7 @@ EMBEDDED_MODEL = "gpt2-mini"
 """The small GPT-2 that is shipped with pplm and needs no download."""
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+_LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, SafetensorError)
 PRESETS_FILE = "steering.json"
 """A model folder may hold its own settings in this file: `{"bag_of_words": {"step_size": ...}, "discriminator": ...,
 "mixture": ...}`, each over the paper's."""
@@ -70,9 +71,25 @@ def load_model(
         model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype), **arguments)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        raise InputError(_cannot_load(str(name_or_path), arguments, error)) from error
+    except _LOADING_ERRORS as error:
+        raise InputError(_cannot_load("model", str(name_or_path), arguments, error)) from error
     return freeze(model.to(place)), tokenizer
+
+
+def load_tokenizer(name_or_path: str | Path) -> Any:
+    """Load a tokenizer alone, from wherever `load_model` would find it.
+
+    Raises
+    ------
+    InputError
+        If it cannot be found, read or reached.
+
+    """
+    source, arguments = _locate(str(name_or_path))
+    try:
+        return AutoTokenizer.from_pretrained(source, **arguments)
+    except _LOADING_ERRORS as error:
+        raise InputError(_cannot_load("tokenizer", str(name_or_path), arguments, error)) from error
 
 
 def freeze(model: Any) -> Any:
@@ -159,12 +176,12 @@ def _dtype(name: str) -> torch.dtype:
     return dtypes[name]
 
 
-def _cannot_load(name: str, arguments: dict[str, Any], error: Exception) -> str:
+def _cannot_load(kind: str, name: str, arguments: dict[str, Any], error: Exception) -> str:
     if arguments.get("local_files_only"):
         return (
-            f"cannot load model {name!r}: it is no folder here, not in the local cache, and the hub cannot be reached; "
-            "check the spelling and the network, or pass a local folder or .gguf file"
+            f"cannot load {kind} {name!r}: it is no folder here, not in the local cache, and the hub cannot be "
+            "reached; check the spelling and the network, or pass a local folder or .gguf file"
         )
     reason = " ".join(str(error).split())
     reason = reason if len(reason) <= 200 else reason[:200] + "..."
-    return f"cannot load model {name!r}: {reason}; check the name, or pass another folder, .gguf file or hub id"
+    return f"cannot load {kind} {name!r}: {reason}; check the name, or pass another folder, .gguf file or hub id"

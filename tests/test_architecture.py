@@ -66,6 +66,20 @@ def test_only_the_command_line_knows_the_benchmark():
     assert not {name for name in found if name.split(".")[0] in {"cli", "evaluation", "pplm"}}
 
 
+def test_only_the_command_line_knows_the_training_of_base_models():
+    for path in modules("pplm"):
+        if not {"pretraining", "cli"} & set(path.relative_to(ROOT).parts):
+            assert not {name for name in of_pplm(path) if name.split(".")[0] == "pretraining"}, path
+    found = set().union(*(of_pplm(path) for path in modules("pplm/pretraining")))
+    assert {"pretraining.loss", "models"} <= found
+    assert {name for name in found if name.split(".")[0] != "pretraining"} <= {
+        "config",
+        "errors",
+        "models",
+        "resources",
+    }
+
+
 def test_attribute_models_use_the_interface_and_not_the_machinery():
     allowed = {"interface", "errors", "resources", "pooling", "models", "encoding", "fingerprint", "processes"}
     found = set().union(*(of_pplm(path) for path in modules("attribute_models")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ from pplm.cli.generate import generate_command
 from pplm.cli.score import score_command
 from pplm.cli.sine import sine_command
 from pplm.cli.sweep import sweep_command
+from pplm.cli.train_base import train_base_command
 from pplm.cli.train_discriminator import train_command
 from pplm.errors import InputError
 
@@ -39,6 +41,7 @@ pplm.add_command(evaluate_command)
 pplm.add_command(sweep_command)
 pplm.add_command(sine_command)
 pplm.add_command(benchmark_command)
+pplm.add_command(train_base_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,21 +50,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None = None, *, name: str | None = None) -> None:
-    """Run a command and exit: 0 done, 2 wrong input (one line on stderr), 130 interrupted."""
+    """Run a command and exit: 0 done, 2 wrong input (one line on stderr), 130 interrupted.
+
+    Commands find their arguments, as they were written, in the context's `obj`. Of several processes of
+    `accelerate launch` only the first one says what is wrong.
+    """
     _log_to_stderr()
     transformers_logging.disable_progress_bar()
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        command.main(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
+        command.main(args=arguments, prog_name=name, standalone_mode=False, obj=tuple(arguments))
     except (InputError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        click.echo(f"Error: {' '.join(message.split())}", err=True)
+        _tell(f"Error: {' '.join(message.split())}")
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
+        _tell("Interrupted.")
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         sys.stderr.close()
         sys.exit(0)
+
+
+def _tell(message: str) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(message, err=True)
 
 
 def _log_to_stderr() -> None:

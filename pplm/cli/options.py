@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import Field, fields
+from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 import click
@@ -50,20 +51,27 @@ def join_processes(device: str) -> tuple[Processes, str]:
     return processes, (str(processes.device) if device == "auto" and processes.count > 1 else device)
 
 
+def field_options(settings: type, *, show_defaults: bool) -> Callable[[Command], Command]:
+    """Return a decorator that adds every field of a settings class under its own name; not given is None."""
+
+    def add(command: Command) -> Command:
+        kinds = get_type_hints(settings)
+        for field in reversed(fields(settings)):
+            command = _field_option(field, kinds[field.name], show_default=show_defaults)(command)
+        return command
+
+    return add
+
+
+def given_fields(settings: type, options: dict[str, Any]) -> dict[str, Any]:
+    """Take the fields of a settings class that the user gave out of a command's options."""
+    taken = {field.name: options.pop(field.name) for field in fields(settings)}
+    return {name: value for name, value in taken.items() if value is not None}
+
+
 def steering_options(command: Command) -> Command:
     """Add every field of `SteeringConfig` under its own name; not given means the preset's value."""
-    kinds = get_type_hints(SteeringConfig)
-    for field in reversed(fields(SteeringConfig)):
-        name = "--" + field.name.replace("_", "-")
-        kind, help_text = kinds[field.name], field.metadata["help"]
-        if kind is bool:
-            option = click.option(f"{name}/--no-{name[2:]}", default=None, help=help_text)
-        elif choices := get_args(kind):
-            option = click.option(name, type=click.Choice(choices), default=None, help=help_text)
-        else:
-            option = click.option(name, type=kind, default=None, help=help_text)
-        command = option(command)
-    return command
+    return field_options(SteeringConfig, show_defaults=False)(command)
 
 
 def sampling_options(command: Command) -> Command:
@@ -122,8 +130,21 @@ def given_rerank(options: dict[str, Any]) -> Rerank | None:
 
 def given_steering(options: dict[str, Any]) -> dict[str, Any]:
     """Take the steering fields that the user gave out of a command's options."""
-    taken = {field.name: options.pop(field.name) for field in fields(SteeringConfig)}
-    return {name: value for name, value in taken.items() if value is not None}
+    return given_fields(SteeringConfig, options)
+
+
+def _field_option(field: Field[Any], kind: Any, *, show_default: bool) -> Callable[[Command], Command]:
+    """Return the option of one field, whose metadata explain it."""
+    name, help_text = "--" + field.name.replace("_", "-"), field.metadata["help"]
+    if show_default and field.default is not None:
+        shown = f"{field.default:g}" if isinstance(field.default, float) else field.default
+        help_text += f"  [default: {shown}]"
+    if kind is bool:
+        return click.option(f"{name}/--no-{name[2:]}", default=None, help=help_text)
+    choices = [choice for choice in get_args(kind) if choice is not NoneType]
+    if choices == [float] or choices == [int]:  # may be None
+        return click.option(name, type=choices[0], default=None, help=help_text)
+    return click.option(name, type=click.Choice(choices) if choices else kind, default=None, help=help_text)
 
 
 def comma_list(kind: type) -> Callable[[click.Context, click.Parameter, str], tuple[Any, ...]]:

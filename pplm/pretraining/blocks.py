@@ -7,6 +7,7 @@ cuts; a step takes the next spans in that order and may cut each into shorter bl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ class BlockOrder:
 
     """
 
-    def __init__(self, tokens: NDArray[np.unsignedinteger], *, num_positions: int, seed: int) -> None:
+    def __init__(self, tokens: NDArray[Any], *, num_positions: int, seed: int) -> None:
         # One token more for the last target, one span less for the shift.
         self.spans_per_epoch = (len(tokens) - 1) // num_positions - 1
         if self.spans_per_epoch < 1:

@@ -9,9 +9,12 @@ from typing import Any
 from pplm.pretraining.request import BaseModelReport, BaseModelRequest
 from pplm.pretraining.run_folder import StepReport
 from pplm.pretraining.settings import TrainingSettings
+from pplm.resources import local_path
 
 _RUNNING_MEAN = 50
 """Steps that a reported training loss is the mean of: single steps scatter."""
+_POINTS = 8
+"""Losses that the card reports."""
 
 
 def card_text(
@@ -20,54 +23,104 @@ def card_text(
     prepared: Mapping[str, Any],
     model: Any,
     report: BaseModelReport,
+    *,
+    training_tokens: int,
 ) -> str:
-    """Return the card in Markdown; licences and limits are for the author to add."""
-    config, last = model.config, report.steps[-1]
+    """Return the card in Markdown; licences and limits are for the author to add.
+
+    Parameters
+    ----------
+    request, settings
+        What was asked for.
+    prepared
+        What the run folder says of the corpus, and of the command that began the run.
+    model, report
+        What came out.
+    training_tokens
+        Length of the training text; the run may have read it more than once, or not to the end.
+
+    """
+    config = model.config
     weights = sum(parameter.numel() for parameter in model.parameters())
-    budget = f"{settings.minutes:g} minutes" if settings.minutes else f"{settings.steps} steps"
-    sources = ", ".join(Path(source).name if Path(source).exists() else source for source in request.sources)
-    start = f"continued from {_name(request.init)}" if request.init else "from nothing"
+    tied = "tied" if config.tie_word_embeddings else "untied"
+    sources = ", ".join(_name(source) for source in request.sources)
+    rows = {
+        "data": f"{sources}: {prepared['documents']:,} documents, {prepared['characters']:,} characters, "
+        f"{training_tokens:,} tokens",
+        "start": _start(request, config.n_embd),
+        "run": _run(settings, report, training_tokens),
+        "recipe": _recipe(settings, config.n_positions),
+        f"loss while training (mean of {_RUNNING_MEAN} steps, tokens read)": _curve(report.steps),
+        "validation": f"{prepared['validation_documents']:,} documents, {_result(report)}",
+        "licence of the data": "*to be filled in by the author*",
+        "limits": "a small model: it knows no facts and can repeat the biases of its data",
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in {"": "", "---": "---", **rows}.items())
+    return (
+        f"# {report.output.resolve().name}\n"
+        f"A GPT-2 of {weights:,} parameters ({config.n_layer} layers, width {config.n_embd}, {config.n_head} heads, "
+        f"{config.n_positions} positions, {tied} embeddings), weights stored in float16, vocabulary of "
+        f"{config.vocab_size:,} tokens. Every training document began with the beginning-of-text token "
+        f"(id {config.bos_token_id}).\n\n"
+        f"{table}\n\n"
+        f"```\n{prepared.get('command') or request.command or 'pplm train-base'}\n```\n"
+    )
+
+
+def _start(request: BaseModelRequest, width: int) -> str:
+    start = f"continued from {_name(request.init)}" if request.init else "random weights"
+    if request.tokenizer:
+        start += f", tokenizer of {_name(request.tokenizer)}"
     if request.embeddings_from:
-        start += f", embeddings from {_name(request.embeddings_from)} (mean over pieces, PCA to {config.n_embd})"
-    result = report.validation
-    return f"""# {report.output.resolve().name}
-A GPT-2 of {weights:,} parameters ({config.n_layer} layers, width {config.n_embd}, {config.n_head} heads,
-{config.n_positions} positions, tied embeddings), weights stored in float16, byte-level BPE tokenizer of
-{config.vocab_size:,} tokens. Every training document began with `<|endoftext|>`.
-
-| | |
-| --- | --- |
-| data | {sources}: {prepared["documents"]:,} documents, {prepared["characters"]:,} characters |
-| start | {start} |
-| run | {budget}: {last.step:,} steps, {last.tokens:,} tokens, {last.seconds / 60:.0f} minutes, {report.precision} |
-| recipe | Muon {settings.muon_lr:g} on the body's matrices, AdamW {settings.adamw_lr:g} on the rest; \
-warm-up {settings.warmup_steps} steps, linear decay from {settings.plateau:.0%} of the budget to \
-{settings.final_lr:.0%}; {settings.tokens_per_step:,} tokens a step in the first half, \
-{settings.late_tokens_per_step:,} after; blocks of {settings.block_length} (random position offset on every second \
-step), {config.n_positions} in the last tenth |
-| loss while training (mean of {_RUNNING_MEAN} steps) | {_curve(report.steps)} |
-| validation | {prepared["validation_documents"]:,} documents, {result.characters:,} characters, {result.tokens:,} \
-tokens: {result.nats_per_token:.3f} nats a token, perplexity {result.perplexity:.1f}, \
-**{result.bits_per_character:.3f} bits per character** |
-| licence of the data | *to be filled in by the author* |
-| limits | a small model: it knows no facts and can repeat the biases of its data |
-
-```
-{request.command or "pplm train-base"}
-```
-"""
+        start += f", embeddings from {_name(request.embeddings_from)} (mean over pieces, PCA to {width})"
+    return start
 
 
-def _name(model: str | None) -> str:
-    return Path(model).name if model and Path(model).exists() else str(model)
+def _run(settings: TrainingSettings, report: BaseModelReport, training_tokens: int) -> str:
+    last = report.steps[-1]
+    budget = f"{settings.minutes:g} minutes" if settings.minutes else f"{settings.steps:,} steps"
+    time = f"{last.seconds / 60:.0f} minutes" if last.seconds >= 120 else f"{last.seconds:.0f} seconds"
+    return (
+        f"budget {budget}; took {last.step:,} steps, {last.tokens:,} tokens ({last.tokens / training_tokens:.2f} "
+        f"epochs), {time}, {report.precision}"
+    )
+
+
+def _recipe(settings: TrainingSettings, num_positions: int) -> str:
+    blocks = f"blocks of {num_positions}"
+    if settings.block_length < num_positions:
+        blocks = (
+            f"blocks of {settings.block_length} (random position offset on every second step), {num_positions} in the "
+            "last tenth"
+        )
+    return (
+        f"Muon {settings.muon_lr:g} on the body's matrices, AdamW {settings.adamw_lr:g} (betas .9, .95) on the rest; "
+        f"warm-up {settings.warmup_steps} steps, linear decay from {settings.plateau:.0%} of the budget to "
+        f"{settings.final_lr:.0%}; {settings.tokens_per_step:,} tokens a step in the first half, "
+        f"{settings.late_tokens_per_step:,} after; {blocks}; weight decay {settings.weight_decay:g}; gradient norm "
+        f"at most {settings.max_grad_norm or 'anything'}; seed {settings.seed}"
+    )
+
+
+def _result(report: BaseModelReport) -> str:
+    found = report.validation
+    return (
+        f"{found.characters:,} characters, {found.tokens:,} tokens: {found.nats_per_token:.3f} nats a token, "
+        f"perplexity {found.perplexity:.1f}, **{found.bits_per_character:.3f} bits per character**"
+    )
 
 
 def _curve(steps: Sequence[StepReport]) -> str:
-    """Return the running mean at about eight points of the run."""
-    marks = sorted({max(1, round(len(steps) * share / 8)) for share in range(1, 9)})
+    """Return the running mean at a few points of the run."""
+    marks = sorted({max(1, round(len(steps) * share / _POINTS)) for share in range(1, _POINTS + 1)})
     points = []
     for mark in marks:
         recent = steps[max(0, mark - _RUNNING_MEAN) : mark]
         mean = sum(report.loss for report in recent) / len(recent)
-        points.append(f"{mean:.2f} at {steps[mark - 1].tokens / 1e6:.2f} M tokens")
+        points.append(f"{mean:.2f} at {steps[mark - 1].tokens:,}")
     return ", ".join(points)
+
+
+def _name(source: str | Path | None) -> str:
+    """Return a file's or folder's own name, without its place on somebody's disk; or a name on the hub."""
+    return str(source) if source is None or local_path(source) is None else Path(source).name

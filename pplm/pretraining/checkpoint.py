@@ -27,20 +27,30 @@ class Position:
 
 
 def save_checkpoint(path: Path, model: nn.Module, optimizers: Optimizers, position: Position) -> None:
-    """Write the file beside its place and move it there: a killed run keeps the one before."""
+    """Write the file beside its place and move it there: a killed run keeps the one before.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written, such as on a full disk.
+
+    """
     tensors = {f"model.{name}": value for name, value in _weights(model).items()}
     tensors |= {f"optimizer.{name}": value for name, value in optimizers.tensors().items()}
     unfinished = path.with_suffix(".unfinished")
-    save_file(
-        {name: value.detach().contiguous() for name, value in tensors.items()},
-        unfinished,
-        metadata={"position": json.dumps(asdict(position))},
-    )
-    unfinished.replace(path)
+    try:
+        save_file(
+            {name: value.detach().contiguous() for name, value in tensors.items()},
+            unfinished,
+            metadata={"position": json.dumps(asdict(position))},
+        )
+        unfinished.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"checkpoint {path} cannot be written: {error}; make room and pass --resume") from error
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizers: Optimizers) -> Position:
-    """Restore weights and optimizers, and return the position.
+    """Restore weights and optimizers, where the model lies, and return the position.
 
     Raises
     ------
@@ -58,7 +68,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizers: Optimizers) -> Pos
                 parameter.copy_(weights[name])
         memory = {name.removeprefix("optimizer."): t for name, t in tensors.items() if name.startswith("optimizer.")}
         optimizers.load(memory)
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"checkpoint {path} cannot be resumed: {error}; remove it to start anew") from error
     return position
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from pplm.resources import local_path
 SEPARATOR = "<|endoftext|>"
 """A line of its own between two documents of a file, and the token that begins each document."""
 _OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+_TABLES = {".csv", ".json", ".jsonl", ".tsv"}
 _ENCODE_AT_ONCE = 256
 
 
@@ -35,6 +38,7 @@ def read_corpus(
     *,
     validation: Sequence[str | Path] = (),
     text_column: str = "text",
+    config: str | None = None,
     split: str = "train",
     validation_fraction: float,
 ) -> Corpus:
@@ -45,7 +49,7 @@ def read_corpus(
     sources, validation
         UTF-8 text files (also .xz, .gz, .bz2) whose documents are separated by a line `<|endoftext|>`, or ids of
         data sets on the hub.
-    text_column, split
+    text_column, config, split
         Of the data sets.
     validation_fraction
         Share of the documents that is held out if there is no `validation` source: at least one. A single document
@@ -54,28 +58,16 @@ def read_corpus(
     Raises
     ------
     InputError
-        If a source cannot be read or has no text.
+        If a source cannot be read or has no text, or nothing can be held out.
 
     """
-    training = [text for source in sources for text in _documents(source, text_column, split)]
-    if not training:
-        raise InputError("no source of text is given; name a text file or a data set id")
-    if validation:
-        return Corpus(training, [text for source in validation for text in _documents(source, text_column, split)])
-    if validation_fraction <= 0:
+    if not validation and validation_fraction <= 0:
         raise InputError("validation_fraction is 0 and there is no validation file; give one of the two")
-    if len(training) == 1:
-        lines = training[0].splitlines()
-        cut = len(lines) - max(1, round(len(lines) * validation_fraction))
-        if cut < 1:
-            raise InputError("the corpus is a single line; nothing can be held out of it: give a validation file")
-        return Corpus(["\n".join(lines[:cut])], ["\n".join(lines[cut:])])
-    every = max(2, round(1 / validation_fraction))
-    held_out = set(range(every // 2, len(training), every)) or {len(training) - 1}
-    return Corpus(
-        [text for index, text in enumerate(training) if index not in held_out],
-        [text for index, text in enumerate(training) if index in held_out],
+    training, held_out = (
+        [text for source in names for text in _documents(source, text_column, config, split)]
+        for names in (sources, validation)
     )
+    return Corpus(training, held_out) if validation else _hold_out(training, validation_fraction)
 
 
 def encode_stream(tokenizer: Any, documents: Sequence[str]) -> NDArray[np.uint32]:
@@ -89,10 +81,25 @@ def encode_stream(tokenizer: Any, documents: Sequence[str]) -> NDArray[np.uint32
     return np.concatenate(pieces)
 
 
-def _documents(source: str | Path, text_column: str, split: str) -> Iterator[str]:
+def _hold_out(documents: list[str], fraction: float) -> Corpus:
+    if len(documents) == 1:
+        lines = documents[0].split("\n")
+        cut = len(lines) - max(1, round(len(lines) * fraction))
+        if cut < 1:
+            raise InputError("the corpus is a single line; nothing can be held out of it: give a validation file")
+        return Corpus(["\n".join(lines[:cut])], ["\n".join(lines[cut:])])
+    spread = (int((index + 0.5) / fraction) for index in range(len(documents)))
+    chosen = set(takewhile(lambda index: index < len(documents), spread)) or {len(documents) - 1}
+    return Corpus(
+        [text for index, text in enumerate(documents) if index not in chosen],
+        [text for index, text in enumerate(documents) if index in chosen],
+    )
+
+
+def _documents(source: str | Path, text_column: str, config: str | None, split: str) -> Iterator[str]:
     path = local_path(source)
     found = 0
-    for text in _hub_texts(str(source), text_column, split) if path is None else _file_texts(path):
+    for text in _hub_texts(str(source), text_column, config, split) if path is None else _file_texts(path):
         if text := text.strip():
             found += 1
             yield text
@@ -103,30 +110,42 @@ def _documents(source: str | Path, text_column: str, split: str) -> Iterator[str
 def _file_texts(path: Path) -> Iterator[str]:
     if path.is_dir():
         raise InputError(f"{path} is a folder; name its text files")
+    if path.suffix.lower() in _TABLES:
+        raise InputError(f"{path} is a table; write its texts into a text file, with a line {SEPARATOR} between two")
     lines: list[str] = []
     try:
-        with _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
+        # With a byte order mark or without: books of Project Gutenberg have one.
+        with _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as file:
             for line in file:
                 if line.strip() == SEPARATOR:
                     yield "".join(lines)
                     lines = []
                 else:
                     lines.append(line)
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as UTF-8 text: {error}") from error
     yield "".join(lines)
 
 
-def _hub_texts(name: str, column: str, split: str) -> Iterator[str]:
-    if Path(name).suffix in {".txt", *_OPENERS} or name.startswith((".", "/", "~")):
+def _hub_texts(name: str, column: str, config: str | None, split: str) -> Iterator[str]:
+    suffix = Path(name).suffix  # an id such as somebody/texts-v1.0 may look as if it had one, too
+    if (
+        suffix in {".txt", *_OPENERS}
+        or (suffix and "/" not in name)
+        or name.startswith((".", "/", "~"))
+        or name.count("/") > 1
+    ):
         raise InputError(f"text file {name} does not exist")
     import datasets  # slow to import, and files do not need it
 
     try:
-        table = datasets.load_dataset(name, split=split)
+        table = datasets.load_dataset(name, config, split=split)
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{name} is no file here, and no data set that can be read: {reason}") from error
     if column not in table.column_names:
         raise InputError(f"data set {name} has no column {column!r}; its columns are {', '.join(table.column_names)}")
-    yield from (str(text) for text in table[column] if text)
+    for text in table[column]:
+        if not isinstance(text, str | None):
+            raise InputError(f"column {column!r} of data set {name} holds {text!r}, which is no text; name another")
+        yield text or ""

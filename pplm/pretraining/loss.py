@@ -20,8 +20,10 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     """Sum of -log p(target) in nats: hidden states (N, D), output embeddings (V, D), targets (N,) -> ()."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, embeddings: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        """Compute the loss and, because the logits are here anyway, its gradient."""
+    def forward(
+        ctx: Any, hidden: Tensor, embeddings: Tensor, targets: Tensor, dtype: torch.dtype, with_gradient: bool
+    ) -> Tensor:
+        """Compute the loss and, because the logits are here anyway, its gradient, if anybody will ask for it."""
         hidden_low, embeddings_low = hidden.to(dtype), embeddings.to(dtype)
         hidden_gradient = torch.empty_like(hidden_low)
         embedding_gradient = torch.zeros_like(embeddings)
@@ -32,6 +34,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             logits = (hidden_low[chunk] @ embeddings_low.T).float()
             normaliser = logits.logsumexp(-1, keepdim=True)
             loss += (normaliser - logits.gather(1, target)).sum()
+            if not with_gradient:
+                continue
             gradient = logits.sub_(normaliser).exp_()  # softmax minus one-hot
             gradient.scatter_add_(1, target, gradient.new_full(target.shape, -1.0))
             gradient = gradient.to(dtype)
@@ -41,10 +45,10 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         """Scale the gradients that the forward pass has made."""
         hidden_gradient, embedding_gradient = ctx.saved_tensors
-        return hidden_gradient * upstream[0], embedding_gradient * upstream[0], None, None
+        return hidden_gradient * upstream[0], embedding_gradient * upstream[0], None, None, None
 
 
 class LanguageModelLoss(nn.Module):
@@ -62,4 +66,6 @@ class LanguageModelLoss(nn.Module):
                 input_ids=input_ids, position_ids=position_ids, use_cache=False
             ).last_hidden_state
         embeddings = self.model.lm_head.weight
-        return ChunkedCrossEntropy.apply(hidden.flatten(0, 1), embeddings, targets.flatten(), self.dtype)
+        # Asked here: inside a custom function gradients are always off.
+        with_gradient = torch.is_grad_enabled()
+        return ChunkedCrossEntropy.apply(hidden.flatten(0, 1), embeddings, targets.flatten(), self.dtype, with_gradient)

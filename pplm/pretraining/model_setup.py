@@ -3,104 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from pplm.errors import InputError
-from pplm.models import load_model
+from pplm.models import load_model, load_tokenizer
 from pplm.pretraining.embeddings import borrowed_embeddings
+from pplm.pretraining.request import BaseModelRequest
 from pplm.pretraining.settings import Architecture
-from pplm.pretraining.tokenizer import train_tokenizer
+from pplm.pretraining.tokenizer import num_token_ids, train_tokenizer
 
 
-def first_tokenizer(
-    documents: Sequence[str], architecture: Architecture, *, init: str | None, tokenizer: str | None
-) -> Any:
-    """Return the tokenizer of `init`, or the one named, or a new one trained on the documents.
+@dataclass(frozen=True)
+class StartingPoint:
+    """The models that a request names, loaded before any text is read: what is wrong with them is told at once.
 
-    Raises
-    ------
-    InputError
-        If a named one cannot be loaded, or both are given.
-
-    """
-    if init and tokenizer:
-        raise InputError(f"init {init} brings its own tokenizer; leave out tokenizer ({tokenizer})")
-    if init:
-        return load_model(init, device="cpu")[1]
-    if tokenizer:
-        return load_tokenizer(tokenizer)
-    return train_tokenizer(documents, vocab_size=architecture.vocab_size, num_positions=architecture.num_positions)
-
-
-def load_tokenizer(folder: str | Path) -> Any:
-    """Load a tokenizer from a folder or the hub, with an end-of-text token that can begin documents.
-
-    Raises
-    ------
-    InputError
-        If there is none, or it has no such token.
-
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise InputError(f"tokenizer {folder} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
-    if tokenizer.bos_token_id is None:
-        raise InputError(f"tokenizer {folder} has no beginning-of-text token to begin documents with; take another")
-    return tokenizer
-
-
-def first_model(
-    tokenizer: Any, architecture: Architecture, *, init: str | None, embeddings_from: str | None, seed: int
-) -> GPT2LMHeadModel:
-    """Return the model to train, in float32, with weights that take gradients.
-
-    Parameters
+    Attributes
     ----------
-    tokenizer
-        Of this model.
     architecture
-        Of a new model; ignored with `init`.
-    init
-        A GPT-2 whose training continues; None starts anew.
-    embeddings_from
-        A model whose embeddings a new model starts from; None starts from random ones.
-    seed
-        Of random weights.
-
-    Raises
-    ------
-    InputError
-        If a model cannot be loaded or is no GPT-2, or both `init` and `embeddings_from` are given.
+        Of a new model.
+    model
+        A GPT-2 whose training continues, in float32 with weights that take gradients; None starts anew.
+    tokenizer
+        One that is there already; None trains one.
+    donor
+        (model, tokenizer) whose embeddings a new model starts from; None starts from random ones.
 
     """
-    if init:
-        if embeddings_from:
-            raise InputError(f"init {init} has embeddings already; leave out embeddings_from ({embeddings_from})")
-        model, _ = load_model(init, device="cpu")
-        if not isinstance(model, GPT2LMHeadModel):
-            raise InputError(f"init {init} is a {type(model).__name__}; only a GPT-2 can be trained further")
-        return model.requires_grad_(True).train()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = GPT2LMHeadModel(gpt2_config(architecture, tokenizer)).train()
-        if embeddings_from:
-            other, other_tokenizer = load_model(embeddings_from, device="cpu")
-            std = model.config.initializer_range
-            borrowed = borrowed_embeddings(tokenizer, other, other_tokenizer, width=architecture.width, std=std)
-            with torch.no_grad():
-                model.get_input_embeddings().weight[: len(borrowed)] = borrowed
-    return model
+
+    architecture: Architecture
+    model: Any | None = None
+    tokenizer: Any | None = None
+    donor: tuple[Any, Any] | None = None
+
+    @classmethod
+    def load(cls, request: BaseModelRequest, architecture: Architecture, *, goes_on: bool) -> StartingPoint:
+        """Load what is needed; a run that `goes_on` from a checkpoint has its tokenizer and embeddings there.
+
+        Raises
+        ------
+        InputError
+            If a model cannot be loaded or is no GPT-2, or a tokenizer does not suit it.
+
+        """
+        if request.init:
+            model, tokenizer = load_model(request.init, device="cpu")
+            _check_continuable(model, tokenizer, request.init)
+            return cls(architecture, _without_dropout(model).requires_grad_(True).train(), tokenizer)
+        tokenizer = load_tokenizer(request.tokenizer) if request.tokenizer and not goes_on else None
+        if tokenizer is not None:
+            _check_begins(tokenizer, str(request.tokenizer))
+            tokenizer.model_max_length = architecture.num_positions
+        borrows = request.embeddings_from and not goes_on
+        donor = load_model(str(request.embeddings_from), device="cpu") if borrows else None
+        return cls(architecture, None, tokenizer, donor)
+
+    @property
+    def num_positions(self) -> int:
+        """The model's context."""
+        return self.architecture.num_positions if self.model is None else int(self.model.config.n_positions)
+
+    def first_tokenizer(self, documents: Sequence[str]) -> Any:
+        """Return the tokenizer, trained on the documents unless there is one."""
+        if self.tokenizer is not None:
+            return self.tokenizer
+        return train_tokenizer(
+            documents, vocab_size=self.architecture.vocab_size, num_positions=self.architecture.num_positions
+        )
+
+    def first_model(self, tokenizer: Any, *, seed: int) -> Any:
+        """Return the model to train: the one that there is, or a new one with random weights of a seed."""
+        if self.model is not None:
+            return self.model
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = GPT2LMHeadModel(gpt2_config(self.architecture, tokenizer)).train()
+            if self.donor is not None:
+                std = model.config.initializer_range
+                borrowed = borrowed_embeddings(tokenizer, *self.donor, width=self.architecture.width, std=std)
+                with torch.no_grad():
+                    model.get_input_embeddings().weight.copy_(borrowed)
+        # Padding is masked, so any token will do; without one, transformers chooses one and says so at every text.
+        model.generation_config.pad_token_id = tokenizer.bos_token_id
+        return model
 
 
 def gpt2_config(architecture: Architecture, tokenizer: Any) -> GPT2Config:
     """Return the configuration: no dropout (one pass over the data does not overfit), the fast form of GELU."""
     return GPT2Config(
-        vocab_size=len(tokenizer),
+        vocab_size=num_token_ids(tokenizer),
         n_positions=architecture.num_positions,
         n_embd=architecture.width,
         n_layer=architecture.num_layers,
@@ -113,3 +108,29 @@ def gpt2_config(architecture: Architecture, tokenizer: Any) -> GPT2Config:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=None,
     )
+
+
+def _check_continuable(model: Any, tokenizer: Any, name: str) -> None:
+    if not isinstance(model, GPT2LMHeadModel):
+        raise InputError(f"init {name} is a {type(model).__name__}; only a GPT-2 can be trained further")
+    _check_begins(tokenizer, name)
+    if num_token_ids(tokenizer) > model.config.vocab_size:
+        raise InputError(
+            f"init {name} has {model.config.vocab_size} embeddings and a tokenizer of {num_token_ids(tokenizer)} "
+            "tokens; the two do not belong together"
+        )
+
+
+def _check_begins(tokenizer: Any, name: str) -> None:
+    if tokenizer.bos_token_id is None:
+        raise InputError(f"tokenizer {name} has no beginning-of-text token to begin documents with; take another")
+
+
+def _without_dropout(model: Any) -> Any:
+    """Turn dropout off as in new models: a resumed run could not draw the same random numbers again."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
+        setattr(model.config, name, 0.0)
+    return model

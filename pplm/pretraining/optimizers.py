@@ -14,8 +14,8 @@ from pplm.pretraining.settings import TrainingSettings
 class Optimizers:
     """Both optimizers of a GPT-2, with one learning-rate share and one flat state.
 
-    Muon takes matrices only and suits those that map hidden states to hidden states; embeddings, norms and biases
-    go to AdamW.
+    Muon takes matrices only and suits those that map hidden states to hidden states, which are the ones inside the
+    transformer blocks; embeddings (also untied output ones), norms and biases go to AdamW.
     """
 
     def __init__(self, model: nn.Module, settings: TrainingSettings) -> None:
@@ -26,7 +26,7 @@ class Optimizers:
             if parameter.ndim < 2:
                 vectors.append(parameter)
             else:
-                (embeddings if ".wte." in name or ".wpe." in name else matrices).append(parameter)
+                (matrices if name.startswith("transformer.h.") else embeddings).append(parameter)
         muon = torch.optim.Muon(matrices, lr=settings.muon_lr, weight_decay=settings.weight_decay)
         adamw = torch.optim.AdamW(
             [{"params": embeddings, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}],

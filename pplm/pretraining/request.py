@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pplm.errors import InputError
 from pplm.pretraining.run_folder import StepReport
 from pplm.pretraining.validation import Validation
 
@@ -17,7 +18,7 @@ class BaseModelRequest:
     ----------
     sources, validation
         Text files or data set ids; without `validation` some documents are held out.
-    text_column, split
+    text_column, config, split
         Of data sets.
     init
         A GPT-2 to train further; None starts a new one.
@@ -28,16 +29,32 @@ class BaseModelRequest:
     command
         What the model card gives as the command.
 
+    Raises
+    ------
+    InputError
+        If there is no source, or `init` comes with what it brings itself.
+
     """
 
-    sources: tuple[str, ...]
-    validation: tuple[str, ...] = ()
+    sources: tuple[str | Path, ...]
+    validation: tuple[str | Path, ...] = ()
     text_column: str = "text"
+    config: str | None = None
     split: str = "train"
     init: str | None = None
     tokenizer: str | None = None
     embeddings_from: str | None = None
     command: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("sources", "validation"):
+            if not isinstance(getattr(self, name), tuple):
+                raise InputError(f"{name} must be a tuple of names; got {getattr(self, name)!r}")
+        if not self.sources:
+            raise InputError("no source of text is given; name a text file or a data set id")
+        for name in ("tokenizer", "embeddings_from"):
+            if self.init and getattr(self, name):
+                raise InputError(f"init {self.init} brings its own; leave out {name} ({getattr(self, name)})")
 
 
 @dataclass(frozen=True)
@@ -49,7 +66,7 @@ class BaseModelReport:
     output
         Its folder, in Hugging Face format.
     validation
-        Its loss on held-out text.
+        Its loss on held-out text, with the weights as they are stored.
     steps
         Every optimizer step.
     precision

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pplm.errors import InputError
+
+MAY_CHANGE = {"checkpoint_minutes", "command", "micro_batch_tokens"}
+"""What a resumed run may be given anew: it changes neither what is read nor what is learnt."""
+
+_BEGINNINGS = {"training", "tokenizer", "training.npy", "validation.npy", "request.unfinished"}
+"""What a run may leave behind that is stopped before `prepare` is done."""
 
 
 @dataclass(frozen=True)
@@ -51,25 +58,44 @@ class RunFolder:
         self._log = self.path / "log.jsonl"
 
     def check_new(self) -> None:
-        """Refuse a folder that holds anything: a finished model or a run to resume.
+        """Refuse a folder that holds anything but the beginnings of a run that was stopped before its first step.
 
         Raises
         ------
         InputError
-            With the remedy for either.
+            With the remedy.
 
         """
         if self._request.exists():
             raise InputError(f"output {self.output} holds a run already; pass --resume to go on, or a new folder")
-        if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
-            raise InputError(f"output {self.output} exists and is not an empty folder; name a new one")
+        if self.output.exists() and not self.output.is_dir():
+            raise InputError(f"output {self.output} is a file; name a folder")
+        found = {path.name for folder in (self.output, self.path) if folder.is_dir() for path in folder.iterdir()}
+        if found - _BEGINNINGS:
+            raise InputError(f"output {self.output} is not empty; name a new folder")
+        place = next(path for path in (self.output, *self.output.absolute().parents) if path.exists())
+        if not place.is_dir() or not os.access(place, os.W_OK):
+            raise InputError(f"output {self.output} cannot be made: {place} is no folder that you may write to")
 
-    def prepare(self, request: Mapping[str, Any], training: NDArray[Any], validation: NDArray[Any]) -> None:
-        """Write tokens and request; the request last, because it marks the folder as complete."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        np.save(self.path / "training.npy", training, allow_pickle=False)
-        np.save(self.path / "validation.npy", validation, allow_pickle=False)
-        self._request.write_text(json.dumps(request, indent=2, ensure_ascii=False), encoding="utf-8")
+    def prepare(
+        self, request: Mapping[str, Any], tokenizer: Any, training: NDArray[Any], validation: NDArray[Any]
+    ) -> None:
+        """Write tokenizer, tokens and request; the request last, because it marks the folder as complete.
+
+        Raises
+        ------
+        InputError
+            If they cannot be written.
+
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            tokenizer.save_pretrained(self.tokenizer)
+            np.save(self.path / "training.npy", training, allow_pickle=False)
+            np.save(self.path / "validation.npy", validation, allow_pickle=False)
+            _replace(self._request, json.dumps(request, indent=2, ensure_ascii=False, default=str))
+        except OSError as error:
+            raise InputError(f"output {self.output} cannot be written: {error.strerror or error}") from error
 
     def check_same(self, request: Mapping[str, Any]) -> None:
         """Refuse to resume a run that was asked for something else.
@@ -83,8 +109,8 @@ class RunFolder:
         if not self._request.exists():
             raise InputError(f"output {self.output} holds no run to resume; leave out --resume")
         before = self.request()
-        for name, value in json.loads(json.dumps(request)).items():
-            if before.get(name) != value:
+        for name, value in json.loads(json.dumps(request, default=str)).items():
+            if name not in MAY_CHANGE and before.get(name) != value:
                 raise InputError(
                     f"{name} was {before.get(name)!r} when this run began; got {value!r}: give it as it was"
                 )
@@ -106,11 +132,19 @@ class RunFolder:
         return [StepReport(**json.loads(line)) for line in self._log.read_text(encoding="utf-8").splitlines()]
 
     def cut_log(self, step: int) -> None:
-        """Forget steps after `step`: a resumed run takes them again."""
-        lines = self._log.read_text(encoding="utf-8").splitlines(keepends=True)[:step] if self._log.exists() else []
-        self._log.write_text("".join(lines), encoding="utf-8")
+        """Forget steps after `step`, and a last line that was cut off: a resumed run takes those steps again."""
+        lines = self._log.read_text(encoding="utf-8").splitlines(keepends=True) if self._log.exists() else []
+        whole = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        _replace(self._log, "".join(whole))
 
     def append(self, report: StepReport) -> None:
         """Add a step to the log."""
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(report)) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file completely or not at all."""
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
 
+from pplm.config import check_range, check_type
 from pplm.errors import InputError
 
 Precision = Literal["auto", "float32", "bfloat16"]
+_LARGEST_SEED = 2**63 - 1
+"""What every random generator takes."""
 
 
 def _setting(default: Any, low: float, help_text: str, high: float = math.inf) -> Any:
@@ -17,19 +21,19 @@ def _setting(default: Any, low: float, help_text: str, high: float = math.inf) -
 
 
 class _Checked:
-    """Checks every field against the range that it carries."""
+    """Checks every field against its type and the range that it carries."""
 
     def __post_init__(self) -> None:
         kinds = get_type_hints(type(self))
         for item in fields(self):  # type: ignore[arg-type]
-            value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
-            choices = get_args(kinds[item.name]) if item.metadata["low"] is None else ()
-            if choices:
-                if value not in choices:
-                    raise InputError(f"{item.name} must be one of {', '.join(choices)}; got {value!r}")
-            elif value is not None and not (math.isfinite(value) and low <= value <= high):
-                wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
-                raise InputError(f"{item.name} must be {wanted}; got {value}")
+            value, kind = getattr(self, item.name), kinds[item.name]
+            if NoneType in get_args(kind):
+                if value is None:
+                    continue
+                kind = get_args(kind)[0]
+            check_type(item.name, value, kind)
+            if not isinstance(value, str):
+                check_range(item.name, value, item.metadata["low"], item.metadata["high"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,12 @@ class Architecture(_Checked):
     width: int = _setting(320, 2, "Length of a hidden state, a multiple of num_heads.")
     num_heads: int = _setting(5, 1, "Attention heads a block.")
     num_positions: int = _setting(512, 8, "Longest text in tokens that the model can read.")
-    vocab_size: int = _setting(12288, 257, "Tokens of the byte-level BPE tokenizer, the end-of-text token included.")
+    vocab_size: int = _setting(
+        12288,
+        257,
+        "Tokens of the byte-level BPE tokenizer that is trained on the texts, the end-of-text token included (at least "
+        "257).",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,23 +76,37 @@ class TrainingSettings(_Checked):
         If a value is out of range, or not exactly one budget is given.
     """
 
-    minutes: float | None = _setting(None, 0, "Budget in minutes of wall-clock training time.")
-    steps: int | None = _setting(None, 1, "Budget in optimizer steps; reproducible on any machine.")
+    minutes: float | None = _setting(
+        None, 0.01, "Budget in minutes of training time; a pause of the process hardly counts."
+    )
+    steps: int | None = _setting(None, 1, "Budget in optimizer steps: as much training on any machine.")
     muon_lr: float = _setting(0.02, 0, "Peak learning rate of Muon, for the body's matrices.")
     adamw_lr: float = _setting(1e-3, 0, "Peak learning rate of AdamW, for everything else.")
     weight_decay: float = _setting(0.0, 0, "Of both optimizers, for matrices (0 turns it off).")
     warmup_steps: int = _setting(60, 0, "Steps over which the learning rate rises (0 starts at the peak).")
-    plateau: float = _setting(0.45, 0, "Progress at which the learning rate begins to fall linearly.", 1)
-    final_lr: float = _setting(0.02, 0, "Share of the peak learning rate that is left at the end.", 1)
-    tokens_per_step: int = _setting(4096, 1, "Tokens an optimizer step in the first half of the budget.")
-    late_tokens_per_step: int = _setting(8192, 1, "Tokens an optimizer step in the second half.")
+    plateau: float = _setting(0.45, 0, "Progress (0 to 1) at which the learning rate begins to fall linearly.", 1)
+    final_lr: float = _setting(0.02, 0, "Share of the peak learning rate (0 to 1) that is left at the end.", 1)
+    tokens_per_step: int = _setting(
+        4096,
+        1,
+        "Tokens an optimizer step in the first half of the budget, rounded down to whole contexts, of which each "
+        "process reads as many.",
+    )
+    late_tokens_per_step: int = _setting(8192, 1, "The same in the second half.")
     micro_batch_tokens: int = _setting(4096, 1, "Tokens that one process reads at once; lower it if memory runs out.")
-    block_length: int = _setting(256, 1, "Positions of a training block; full length in the last tenth of the budget.")
+    block_length: int = _setting(
+        256,
+        1,
+        "Positions of a training block, a divisor of the context; the last tenth of the budget, and any number above "
+        "the context, takes the whole context.",
+    )
     max_grad_norm: float = _setting(1.0, 0, "Gradients are shortened to this norm (0 leaves them).")
-    precision: Precision = _setting("auto", None, "Numbers of the passes: auto times both and takes the faster.")  # type: ignore[arg-type]
-    validation_fraction: float = _setting(0.005, 0, "Share of documents held out where no file is given.", 0.5)
+    precision: Precision = _setting("auto", 0, "Numbers of the passes: auto times both and takes the faster.")
+    validation_fraction: float = _setting(
+        0.005, 0, "Share of the documents (0 to 0.5) that is held out where no validation file is given.", 0.5
+    )
     checkpoint_minutes: float = _setting(5.0, 0, "Minutes between checkpoints (0 writes one after every step).")
-    seed: int = _setting(0, 0, "Of the initial weights and the order of the blocks.")
+    seed: int = _setting(0, 0, "Of the initial weights and the order of the blocks.", _LARGEST_SEED)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,3 +114,21 @@ class TrainingSettings(_Checked):
             raise InputError(
                 f"give a budget as either minutes or steps; got minutes={self.minutes}, steps={self.steps}"
             )
+
+    def check_context(self, num_positions: int) -> None:
+        """Refuse batches and blocks that do not fit a model's context.
+
+        Raises
+        ------
+        InputError
+            If blocks would leave a part of every context unread, or a batch is shorter than one context.
+
+        """
+        if self.block_length < num_positions and num_positions % self.block_length:
+            raise InputError(f"block_length must divide the context of {num_positions}; got {self.block_length}")
+        for name in ("tokens_per_step", "late_tokens_per_step", "micro_batch_tokens"):
+            if getattr(self, name) < num_positions:
+                raise InputError(
+                    f"{name} must be at least the context of {num_positions} tokens, which is read as a whole; got "
+                    f"{getattr(self, name)}"
+                )

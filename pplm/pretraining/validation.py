@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,9 +42,7 @@ class Validation:
         return math.exp(self.nats_per_token)
 
 
-def validate(
-    model: nn.Module, tokens: NDArray[np.unsignedinteger], *, characters: int, num_positions: int
-) -> Validation:
+def validate(model: nn.Module, tokens: NDArray[Any], *, characters: int, num_positions: int) -> Validation:
     """Read a token stream (N,) in windows of `num_positions`, each predicting its next tokens.
 
     The first token, an end-of-text that begins the first document, is given and not predicted.

@@ -1,0 +1,144 @@
+"""`pplm train-base`: texts in, a small GPT-2 of one's own out."""
+
+from __future__ import annotations
+
+import shlex
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from pplm.cli.options import field_options, given_fields
+from pplm.errors import InputError
+from pplm.pretraining import (
+    Architecture,
+    BaseModelReport,
+    BaseModelRequest,
+    StepReport,
+    TrainingSettings,
+    train_base_model,
+)
+from pplm.processes import Processes
+
+EMBEDDED_MINUTES = 98.0
+"""What the embedded model took, on two cores."""
+_RECENT = 50
+"""Steps that the shown loss and speed are means of."""
+
+
+@click.command("train-base")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCES...")
+@click.option("--output", required=True, metavar="DIR", help="New folder for the model.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with the run in --output, stopped or killed; else the same command."
+)
+@click.option(
+    "--validation",
+    multiple=True,
+    metavar="FILE",
+    help="Text that measures the model and does not train it. Repeatable.  [default: some documents of SOURCES]",
+)
+@click.option("--text-column", default="text", show_default=True, help="Column of a hub data set.")
+@click.option("--config", default=None, help="Configuration of a hub data set.")
+@click.option("--split", default="train", show_default=True, help="Split of a hub data set; train[:1%] takes a part.")
+@click.option("--init", default=None, metavar="MODEL", help="Train this GPT-2 further, with its tokenizer.")
+@click.option("--tokenizer", default=None, metavar="MODEL", help="Take this model's tokenizer; else one is trained.")
+@click.option(
+    "--embeddings-from",
+    default=None,
+    metavar="MODEL",
+    help="Start from this model's token embeddings, of any tokenizer and width; the loss falls faster at first.",
+)
+@field_options(TrainingSettings, show_defaults=True)
+@field_options(Architecture, show_defaults=True)
+def train_base_command(output: str, resume: bool, **options: Any) -> None:
+    """Train a small GPT-2 on SOURCES: text files, or ids of data sets on the hub.
+
+    Text files are UTF-8, also compressed (.xz, .gz, .bz2), with a line <|endoftext|> between two documents. Without
+    --minutes or --steps it trains for 98 minutes, like the embedded model.
+
+    DIR/training/ holds what --resume needs, and log.jsonl, a line a step; remove it when all is done. After a stop,
+    give the same command with --resume. Several processes: accelerate launch -m pplm train-base.
+    """
+    shape = given_fields(Architecture, options)
+    given = given_fields(TrainingSettings, options)
+    if not given.keys() & {"minutes", "steps"}:
+        given["minutes"] = EMBEDDED_MINUTES
+    settings = TrainingSettings(**given)
+    _check_shape(shape, options)
+    options |= {name: tuple(options[name]) for name in ("sources", "validation")}
+    request = BaseModelRequest(**options, command=shlex.join(["pplm", *click.get_current_context().obj]))
+    main_process = Processes().main
+    try:
+        with _progress(settings, shown=main_process) as on_step:
+            report = train_base_model(
+                request,
+                output,
+                settings=settings,
+                architecture=Architecture(**shape) if shape or not request.init else None,
+                resume=resume,
+                on_step=on_step,
+            )
+    except KeyboardInterrupt:
+        if main_process:
+            click.echo("stopped; the same command with --resume goes on from the last checkpoint", err=True)
+        raise
+    if main_process:
+        click.echo(_result(report, output))
+
+
+def _check_shape(shape: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Refuse sizes that another option settles."""
+    for name in shape:
+        if options["init"] or (options["tokenizer"] and name == "vocab_size"):
+            other = f"--init {options['init']}" if options["init"] else f"--tokenizer {options['tokenizer']}"
+            raise InputError(f"{other} has its own {name}; leave out --{name.replace('_', '-')}")
+
+
+@contextmanager
+def _progress(settings: TrainingSettings, *, shown: bool) -> Iterator[Callable[[StepReport], None]]:
+    columns = (TextColumn("training"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[state]}"))
+    console = Console(stderr=True)
+    watched = shown and console.is_terminal
+    recent: deque[StepReport] = deque(maxlen=_RECENT)
+    with Progress(*columns, console=console, transient=True, disable=not watched) as progress:
+        task = progress.add_task("training", total=1.0, state="reading the texts")
+
+        def on_step(report: StepReport) -> None:
+            recent.append(report)
+            progress.update(task, completed=report.done, state=_state(settings, list(recent)))
+
+        yield on_step
+
+
+def _state(settings: TrainingSettings, recent: list[StepReport]) -> str:
+    """Say how the last steps went: mean loss, speed, and how long it will take from here."""
+    first, last = recent[0], recent[-1]
+    loss = sum(report.loss for report in recent) / len(recent)
+    state = f"step {last.step:,}, loss {loss:.3f}"
+    if last.seconds > first.seconds:
+        speed = (last.tokens - first.tokens) / (last.seconds - first.seconds)
+        left = round(_seconds_left(settings, last, speed))
+        state += f", {speed:,.0f} tokens/s, {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+    return state
+
+
+def _seconds_left(settings: TrainingSettings, last: StepReport, speed: float) -> float:
+    """Return what is left of a budget of time, or how long the steps left will take at this speed."""
+    if settings.steps is None:
+        return 60 * (settings.minutes or 0) * (1 - last.done)
+    early = max(0, -(-settings.steps // 2) - last.step)
+    late = settings.steps - last.step - early
+    return (early * settings.tokens_per_step + late * settings.late_tokens_per_step) / speed
+
+
+def _result(report: BaseModelReport, output: str) -> str:
+    found = report.validation
+    return (
+        f"written to {output}: {found.nats_per_token:.3f} nats a token, perplexity {found.perplexity:.1f}, "
+        f"{found.bits_per_character:.3f} bits per character on {found.characters:,} characters of validation text"
+    )

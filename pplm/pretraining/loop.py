@@ -1,0 +1,190 @@
+"""The loop of a training run: one plain pass after the other over `accelerate`'s data parallelism.
+
+What a step reads is a function of its number (`blocks`), and everything else that changes lies in the checkpoint, so
+a killed run goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast, broadcast_object_list
+from torch import Tensor
+
+from pplm.errors import InputError
+from pplm.pretraining import schedule
+from pplm.pretraining.blocks import BlockOrder, Blocks
+from pplm.pretraining.checkpoint import Position, load_checkpoint, save_checkpoint
+from pplm.pretraining.loss import LanguageModelLoss
+from pplm.pretraining.optimizers import Optimizers
+from pplm.pretraining.precision import DTYPES, faster_precision
+from pplm.pretraining.run_folder import RunFolder, StepReport
+from pplm.pretraining.settings import TrainingSettings
+
+_PAUSE = 10
+"""A step that takes more than so many times the mean was not slow: the process was stopped, or the computer asleep."""
+
+
+class Run:
+    """A model on its way through a budget.
+
+    Parameters
+    ----------
+    model
+        The weights to start from; those of the folder's checkpoint replace them.
+    folder
+        Where tokens, log and checkpoint lie.
+    settings
+        Budget, learning rates, batches.
+    accelerator
+        The processes that share the work.
+
+    """
+
+    def __init__(self, model: Any, folder: RunFolder, settings: TrainingSettings, accelerator: Accelerator) -> None:
+        self.model, self.folder, self.settings, self.accelerator = model, folder, settings, accelerator
+        self.num_positions = model.config.n_positions
+        model.to(accelerator.device)  # before the optimizers' memory, which follows the weights
+        self.order = BlockOrder(folder.tokens()[0], num_positions=self.num_positions, seed=settings.seed)
+        self.optimizers = Optimizers(model, settings)
+        self.position = Position(precision=settings.precision)
+        if folder.checkpoint.exists():
+            self.position = load_checkpoint(folder.checkpoint, model, self.optimizers)
+        if accelerator.is_main_process:
+            folder.cut_log(self.position.step)
+        if self.position.precision == "auto":
+            self.position = replace(self.position, precision=self._faster_precision())
+        self.loss_of = accelerator.prepare(LanguageModelLoss(model, DTYPES[self.position.precision]))
+
+    def to_the_end(self, on_step: Callable[[StepReport], None]) -> str:
+        """Take steps until the budget is spent, with a checkpoint now and then; return the number format.
+
+        Whoever interrupts it finds a checkpoint of the last whole step.
+
+        Raises
+        ------
+        InputError
+            If the loss is no number any more, or a checkpoint cannot be written.
+
+        """
+        try:
+            self._take_steps(on_step)
+        except KeyboardInterrupt:
+            self._save()
+            raise
+        self._save()
+        return self.position.precision
+
+    def _take_steps(self, on_step: Callable[[StepReport], None]) -> None:
+        saved = self.position.seconds
+        clock = time.perf_counter()
+        while (done := self._done()) < 1:
+            before, (tokens, spans, loss) = self.position, self._gradients(done)
+            if not math.isfinite(loss):
+                raise InputError(
+                    f"the loss is {loss} at step {before.step + 1}; start anew with a lower muon_lr and adamw_lr"
+                )
+            with _uninterrupted():  # weights, position and log belong together
+                rate = self._update(done)
+                took = time.perf_counter() - clock
+                clock += took
+                now = self.position = replace(
+                    before,
+                    step=before.step + 1,
+                    tokens=before.tokens + tokens,
+                    spans=before.spans + spans,
+                    seconds=before.seconds + self._without_pause(took),
+                )
+                report = StepReport(now.step, now.tokens, round(now.seconds, 3), loss, rate, self._progress())
+                if self.accelerator.is_main_process:
+                    self.folder.append(report)
+            if self.accelerator.is_main_process:
+                on_step(report)
+            if now.seconds - saved >= 60 * self.settings.checkpoint_minutes:
+                self._save()
+                saved = now.seconds
+
+    def _gradients(self, done: float) -> tuple[int, int, float]:
+        """Read one step's blocks on all processes, and return how many tokens and spans they are and the mean loss."""
+        count = schedule.spans_per_step(self.settings, done=done, num_positions=self.num_positions)
+        count = -(-count // self.accelerator.num_processes) * self.accelerator.num_processes
+        length = schedule.block_length(self.settings, done=done, num_positions=self.num_positions)
+        starts = self.order.spans(self.position.spans, count)
+        step = self.order.blocks(starts, block_length=length, step=self.position.step)
+        mine = step.rows(slice(self.accelerator.process_index, None, self.accelerator.num_processes))
+        tokens = step.input_ids.numel()
+        # Data-parallel wrappers average gradients over processes; the loss is a mean over all of them together.
+        scale = self.accelerator.num_processes / tokens
+        total = torch.zeros((), device=self.accelerator.device)
+        for part, last in self._micro_batches(mine, length):
+            with nullcontext() if last else self.accelerator.no_sync(self.loss_of):
+                loss = self.loss_of(part.input_ids, part.targets, part.position_ids)
+                self.accelerator.backward(loss * scale)
+            total += loss.detach()
+        summed: Tensor = self.accelerator.reduce(total)
+        return tokens, count, summed.item() / tokens
+
+    def _update(self, done: float) -> float:
+        """Change the weights, and return the share of the peak learning rates."""
+        if self.settings.max_grad_norm:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+        rate = schedule.lr_share(self.settings, step=self.position.step, done=done)
+        self.optimizers.step(rate)
+        return rate
+
+    def _without_pause(self, seconds: float) -> float:
+        """Return how long a step counts: a pause must not use up a budget of minutes."""
+        if self.position.step < _PAUSE:
+            return seconds
+        return min(seconds, _PAUSE * self.position.seconds / self.position.step)
+
+    def _micro_batches(self, blocks: Blocks, length: int) -> Iterator[tuple[Blocks, bool]]:
+        size = max(1, self.settings.micro_batch_tokens // length)
+        rows = len(blocks.input_ids)
+        for start in range(0, rows, size):
+            yield blocks.rows(slice(start, start + size)).to(self.accelerator.device), start + size >= rows
+
+    def _progress(self) -> float:
+        return schedule.progress(self.settings, step=self.position.step, seconds=self.position.seconds)
+
+    def _done(self) -> float:
+        """Return the main process's progress: clocks differ."""
+        done = torch.tensor(self._progress(), dtype=torch.float64, device=self.accelerator.device)
+        return float(broadcast(done)) if self.accelerator.num_processes > 1 else float(done)
+
+    def _faster_precision(self) -> str:
+        length = min(self.settings.block_length, self.num_positions)
+        spans = max(1, self.settings.micro_batch_tokens // self.num_positions)
+        blocks = self.order.blocks(self.order.spans(0, spans), block_length=length, step=0)
+        found = [faster_precision(self.model, blocks.to(self.accelerator.device))]
+        broadcast_object_list(found)
+        return found[0]
+
+    def _save(self) -> None:
+        if self.accelerator.is_main_process:
+            save_checkpoint(self.folder.checkpoint, self.model, self.optimizers, self.position)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let an interrupt wait for the end of the block."""
+    if threading.current_thread() is not threading.main_thread():  # interrupts never arrive elsewhere
+        yield
+        return
+    waiting: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt
