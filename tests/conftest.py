@@ -13,6 +13,7 @@ from transformers import (
 
 import pplm
 from attribute_models import BagOfWords, Discriminator
+from pplm.cli import main
 
 # Tiny matrices gain nothing from a second thread, and lose a factor of 30 where cores are shared.
 torch.set_num_threads(1)
@@ -105,3 +106,19 @@ def head():
     # Small enough to stay unsure: where its loss saturates, the normalised gradient is rounding noise.
     weight = torch.randn(3, 32, generator=generator) * 0.3
     return Discriminator.from_weights(weight, torch.zeros(3), ["a", "b", "c"], "b", name="head")
+
+
+@pytest.fixture
+def command(capsys):
+    """Call `pplm` with some arguments; return its exit code, stdout and stderr."""
+
+    def call(*arguments):
+        code = 0
+        try:
+            main(list(map(str, arguments)))
+        except SystemExit as end:
+            code = end.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -37,19 +38,8 @@ def one_model(monkeypatch, embedded):
 
 
 @pytest.fixture
-def run(capsys):
-    """Call the command; return its exit code, stdout and stderr."""
-
-    def call(*arguments):
-        code = 0
-        try:
-            main(["generate", *map(str, arguments)])
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def run(command):
+    return partial(command, "generate")
 
 
 @pytest.fixture

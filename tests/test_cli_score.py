@@ -2,10 +2,10 @@
 
 import csv
 import json
+from functools import partial
 
 import pytest
 
-from pplm.cli import main
 from pplm.evaluation import JudgedText, PerplexityJudge, SentimentJudge, SimilarityJudge, perplexity
 
 NO_JUDGE = "no --judge given: the perplexity column is empty"
@@ -18,19 +18,8 @@ ROWS = [
 
 
 @pytest.fixture
-def run(capsys):
-    """Call the command; return its exit code, stdout and stderr."""
-
-    def call(*arguments):
-        code = 0
-        try:
-            main(["score", *map(str, arguments)])
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def run(command):
+    return partial(command, "score")
 
 
 @pytest.fixture

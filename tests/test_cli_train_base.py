@@ -3,13 +3,13 @@
 import re
 import shlex
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tiny_pretraining import SHAPE, settings, write_corpus
 
 from pplm import InputError
-from pplm.cli import main
 from pplm.cli import train_base as command
 from pplm.pretraining import Architecture, BaseModelReport, StepReport, TrainingSettings
 from pplm.pretraining.validation import Validation
@@ -24,19 +24,8 @@ TINY = [
 
 
 @pytest.fixture
-def run(capsys):
-    """Call the command; return its exit code, stdout and stderr."""
-
-    def call(*arguments):
-        code = 0
-        try:
-            main(["train-base", *map(str, arguments)])
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def run(command):
+    return partial(command, "train-base")
 
 
 @pytest.fixture
