@@ -110,6 +110,11 @@ class SteeringConfig:
         "Leave a sample alone at a token where its attribute loss is below this already, or where no attribute can act "
         "(nats, >= 0; 0 skips none). Saves the iterations where the attribute is strong.",
     )
+    skip_weak: float = _setting(
+        0.0,
+        "Leave a sample alone at a token where its gradient is shorter than this share of the longest in its text so "
+        "far (0 to 1; 0 skips none). Saves the iterations where the attribute has little to say.",
+    )
     norm_rule: NormRule = _setting(
         "running_max",
         "Divide gradients by the largest norm so far in this text (running_max, the paper's for bags) or by their own "
@@ -124,6 +129,7 @@ class SteeringConfig:
             check_range(name, getattr(self, name), 0)
         check_range("gamma", self.gamma, 0, 2)
         check_range("gm_scale", self.gm_scale, 0, 1)
+        check_range("skip_weak", self.skip_weak, 0, 1)
         check_range("horizon_length", self.horizon_length, 1)
         check_range("steer_every", self.steer_every, 1)
 
@@ -131,6 +137,11 @@ class SteeringConfig:
     def moves(self) -> bool:
         """Whether these settings can change anything; if not, the loop is plain decoding."""
         return self.step_size > 0 and self.num_iterations > 0 and self.grad_length > 0 and self.gm_scale > 0
+
+    @property
+    def skips(self) -> bool:
+        """Whether single samples may be left alone at a token, which takes a look at them first."""
+        return self.skip_below > 0 or self.skip_weak > 0
 
     @classmethod
     def for_attributes(

@@ -61,6 +61,8 @@ class TextObjective:
         One (A, B) tensor a call: the unweighted loss of each attribute model, NaN where it cannot act.
     steered
         (B,) bool: the samples that any attribute model can act on.
+    logits
+        (B, V): of the last call.
     gradient_cosines
         (A, A, B): cosine between the attribute models' gradients on the window at the first call; below 0 two
         attributes pull against each other. None with a single attribute model.
@@ -74,10 +76,13 @@ class TextObjective:
     attribute_losses: list[Tensor] = field(default_factory=list)
     gradient_cosines: Tensor | None = None
     steered: Tensor | None = None
+    logits: Tensor = field(init=False)
 
     def __call__(self, window: State) -> tuple[Tensor, Tensor]:
         """Run the model over the older history and the moved window."""
-        step = self._look(self.text.passes.steered(self.start, window))
+        last = self.text.passes.steered(self.start, window)
+        self.logits = last.logits.detach()
+        step = self._look(last)
         losses = self._losses(step)
         if len(self.attributes) > 1 and not self.attribute_losses:
             self.gradient_cosines = _gradient_cosines(losses, window)

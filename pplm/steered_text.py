@@ -7,6 +7,7 @@ logits, geometric fusion.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ class SteeredText:
         self.cache = model_kwargs["past_key_values"]
         cached = self.cache.get_seq_length()
         # Private, and the one way to feed a prompt as transformers does, over any cache of the caller's own.
-        outputs = model._prefill(input_ids, generation_config, {**model_kwargs, "output_hidden_states": True})
+        outputs = model._prefill(input_ids, generation_config, _prefill_kwargs(model_kwargs, input_ids.device))
         check_steerable(self.cache)
         self._unsteered: LastToken | None = LastToken.of(outputs)
         self._length = self.cache.get_seq_length() - 1  # positions before the last token
@@ -64,6 +65,7 @@ class SteeredText:
             self._show_unsteered(self._length + 1)
         precision = torch.promote_types(model.dtype, torch.float32)
         self._norms = torch.zeros(len(self.cache.layers), len(input_ids), dtype=precision, device=input_ids.device)
+        self._strongest = self._norms.new_zeros(len(input_ids))  # norm of the longest gradient so far, `skip_weak`
         self.recorder = TraceRecorder(
             tuple(a.name for a in self.attributes),
             self.steering.num_iterations,
@@ -131,28 +133,41 @@ class SteeredText:
             self.recorder.unsteered(passes.unsteered.logits)
             return passes.unsteered.logits
         if self._new_tokens >= steering.grad_length or self._new_tokens % steering.steer_every:
-            steered = passes.steered(self._length)
-            self.recorder.unsteered(steered.logits)
-            return steered.logits
+            logits = passes.steered(self._length).logits
+            self.recorder.unsteered(logits)
+            return logits
         mask = self.attention_mask
         text = TextSoFar(self.input_ids, mask[:, -self.input_ids.shape[1] :], passes, self._pooled)
-        if steering.skip_below == 0 and len(unfinished) == len(mask):
+        if not steering.skips and len(unfinished) == len(mask):
             return self._move(text, unfinished)
-        # One pass over everybody tells who is to be steered; the iterations are theirs alone.
-        steered = passes.steered(self._length)
-        wanting = unfinished
-        if steering.skip_below > 0:
-            objective = TextObjective(self.attributes, text, self._length, steering.horizon_length)
-            wanting = wanting[objective.attribute_loss(steered)[wanting] >= steering.skip_below]
+        # One look at everybody tells who is to be steered; the iterations are theirs alone.
+        logits, wants = self._look(text) if steering.skips else (passes.steered(self._length).logits, None)
+        wanting = unfinished if wants is None else unfinished[wants[unfinished]]
         if len(wanting) == 0:
-            self.recorder.unsteered(steered.logits)
-            return steered.logits
+            self.recorder.unsteered(logits)
+            return logits
         if len(wanting) == len(mask):
             return self._move(text, wanting)
         some = text.select(wanting, steering.horizon_length)
         moved = self._move(some, wanting)
         passes.put(wanting, some.passes, self._window_start)
-        return steered.logits.index_copy(0, wanting, moved)
+        return logits.index_copy(0, wanting, moved)
+
+    def _look(self, text: TextSoFar) -> tuple[Tensor, Tensor]:
+        """Read the last token over the steered history as it is: its logits (B, V), and who wants steering, (B,)."""
+        steering, passes = self.steering, text.passes
+        objective = TextObjective(self.attributes, text, self._window_start, steering.horizon_length)
+        if steering.skip_weak == 0:
+            last = passes.steered(self._length)
+            return last.logits, objective.attribute_loss(last) >= steering.skip_below
+        # A step of length 0 is the core's way to ask for a gradient.
+        still = replace(steering, num_iterations=1, step_size=0.0)
+        everybody = torch.arange(len(self.input_ids), device=self.input_ids.device)
+        looked = steer(passes.window(self._window_start), objective, still, weights=self._window_weights(everybody))
+        strength = torch.linalg.vector_norm(looked.gradient_norms[0], dim=0)
+        self._strongest = torch.maximum(self._strongest, strength)
+        strong = (strength > 0) & (strength >= steering.skip_weak * self._strongest)
+        return objective.logits, strong & (looked.attribute_loss[0] >= steering.skip_below)
 
     @property
     def _window_start(self) -> int:
@@ -163,13 +178,19 @@ class SteeredText:
     def _move(self, text: TextSoFar, index: Tensor) -> Tensor:
         """Let the core move the window of the samples in `index`; return their logits over the outcome."""
         steering, start = self.steering, self._window_start
-        lengths = self.attention_mask[index, :-1].sum(1)
         objective = TextObjective(self.attributes, text, start, steering.horizon_length)
-        weights = window_weights(lengths, steering.window_length, steering.decay)
+        weights = self._window_weights(index)
         result = steer(text.passes.window(start), objective, steering, self._norms[:, index], weights=weights)
         self._norms = self._norms.index_copy(1, index, result.norms)
-        self.recorder.steered(result, objective, lengths > 0, index)
+        self.recorder.steered(result, objective, self._history_lengths(index) > 0, index)
         return text.passes.steered(start, result.state).logits
+
+    def _history_lengths(self, index: Tensor) -> Tensor:
+        """Return how many real positions lie before the last token of the samples in `index`."""
+        return self.attention_mask[index, :-1].sum(1)
+
+    def _window_weights(self, index: Tensor) -> Tensor | None:
+        return window_weights(self._history_lengths(index), self.steering.window_length, self.steering.decay)
 
     def _show_unsteered(self, length: int) -> None:
         """Let the caller's cache show the first positions of the unsteered history, without copying them."""
@@ -201,6 +222,18 @@ class SteeredText:
                 inputs[name] = self.model_kwargs[name][:, :cached]
         body = self.model.base_model(**inputs, use_cache=False, return_dict=True)
         return pooled + PooledHidden.of(body.last_hidden_state, mask[:, :cached])
+
+
+def _prefill_kwargs(model_kwargs: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return what the prompt is read with: hidden states, and the logits of its last position alone.
+
+    transformers asks for the last position by a slice, a view of all positions, over which torch multiplies bfloat16
+    numbers with one copy of the output embeddings a sample. A list of positions makes a tensor of its own.
+    """
+    kwargs = {**model_kwargs, "output_hidden_states": True}
+    if kwargs.get("logits_to_keep") == 1:
+        kwargs["logits_to_keep"] = torch.tensor([-1], device=device)
+    return kwargs
 
 
 def _normal(value: Any) -> Any:

@@ -16,8 +16,8 @@ class SteeringTrace:
     """Losses and norms of every new token, before each iteration's update.
 
     N new tokens, I iterations, A attribute models, G layers, B samples. Entries are NaN where a sample was not
-    steered: past `grad_length`, between two turns of `steer_every`, skipped by `skip_below`, before it had any history,
-    after it was finished, or where no attribute model could act.
+    steered: past `grad_length`, between two turns of `steer_every`, skipped by `skip_below` or `skip_weak`, before it
+    had any history, after it was finished, or where no attribute model could act.
 
     Attributes
     ----------

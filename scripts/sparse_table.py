@@ -1,4 +1,4 @@
-"""What sparse steering saves and what it costs the attribute: the README's table of `steer_every` and `skip_below`.
+"""What sparse steering saves and what it costs: the README's table of `steer_every`, `skip_below` and `skip_weak`.
 
 python scripts/sparse_table.py --bag space
 """
@@ -25,6 +25,7 @@ from pplm.resources import data_path
 @click.option("--bag", "bag_name", default="space", show_default=True, help="A shipped list or a text file.")
 @click.option("--every", default="2,3,5", show_default=True, callback=comma_list(int), help="Values of steer_every.")
 @click.option("--below", default="2,4,6", show_default=True, callback=comma_list(float), help="Values of skip_below.")
+@click.option("--weak", default=".5,.7", show_default=True, callback=comma_list(float), help="Values of skip_weak.")
 @click.option("--num-prompts", default=10, show_default=True)
 @click.option("--num-samples", default=5, show_default=True)
 @click.option("--max-new-tokens", default=50, show_default=True)
@@ -32,8 +33,8 @@ from pplm.resources import data_path
 @model_options
 @steering_options
 def sparse_table(
-    bag_name: str, every: Sequence[int], below: Sequence[float], num_prompts: int, num_samples: int,
-    max_new_tokens: int, seed: int, **options: Any,
+    bag_name: str, every: Sequence[int], below: Sequence[float], weak: Sequence[float], num_prompts: int,
+    num_samples: int, max_new_tokens: int, seed: int, **options: Any,
 ) -> None:  # fmt: skip
     """Print a Markdown table; processor time is compared with an unsteered run just before, all texts at once."""
     given, model_name = given_steering(options), options.pop("model_name")
@@ -52,6 +53,7 @@ def sparse_table(
     settings = {"every token": dense}
     settings |= {f"steer_every={k}": replace(dense, steer_every=k) for k in every}
     settings |= {f"skip_below={value:g}": replace(dense, skip_below=value) for value in below}
+    settings |= {f"skip_weak={value:g}": replace(dense, skip_weak=value) for value in weak}
     click.echo(f"{model_name}, bag {bag_name}, {len(prompts)} prompts x {num_samples} samples, {dense}\n")
     click.echo("| | tokens steered | processor time / unsteered | bag words | immediate repeats | dist-3 |")
     click.echo("| --- | --- | --- | --- | --- | --- |")

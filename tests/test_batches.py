@@ -21,6 +21,7 @@ SETTINGS = {
     "skipping with decay": SteeringConfig(
         step_size=0.1, gamma=1.5, skip_below=2.5, window_length=3, decay=True, gm_scale=0.9
     ),
+    "skipping weak": SteeringConfig(step_size=0.1, gamma=1.0, norm_rule="current", skip_weak=0.6),
     "short grad": SteeringConfig(step_size=0.1, gamma=1.0, grad_length=3, kl_scale=0.5),
 }
 

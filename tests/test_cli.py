@@ -183,6 +183,7 @@ VALUES = {
     "grad_length": (4, []),
     "steer_every": (2, []),
     "skip_below": (0.5, []),
+    "skip_weak": (0.25, []),
     "norm_rule": ("current", []),
 }
 

@@ -94,7 +94,42 @@ def test_a_sample_is_skipped_where_its_loss_is_below_the_threshold_and_nowhere_e
     torch.testing.assert_close(output.logits[0][~skipped], dense.logits[0][~skipped], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("field", "value"), [("steer_every", 0), ("skip_below", -0.1), ("steer_every", 1.5)])
+def test_a_token_with_a_weak_gradient_is_left_alone_and_no_other(gpt2, bag):
+    # Everything about a token but the last step stays the same, so the gradients of a run without steps tell.
+    still = with_fields(grad_length=1)
+    dense = decode(gpt2, PROMPTS, [bag], with_fields(), new=2)
+    strength = dense.steering.gradient_norms[:, 0].square().sum(1).sqrt()  # (N, B), of each first iteration
+    ratios = strength[1] / strength.amax(0)
+    share = float(ratios.sort().values[:2].mean())
+    assert ratios.min() < share < 1
+    output = decode(gpt2, PROMPTS, [bag], with_fields(skip_weak=share), new=2)
+    assert output.steering.kl[0].isfinite().all()  # nothing came before the first token
+    skipped = output.steering.kl[1, 0].isnan()
+    assert torch.equal(skipped, ratios < share)
+    assert skipped.any()
+    alone = decode(gpt2, PROMPTS, [bag], still, new=2)  # the first token steered, the second not
+    torch.testing.assert_close(output.logits[1][skipped], alone.logits[1][skipped], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(output.logits[1][~skipped], dense.logits[1][~skipped], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("names", ["bag", "bag head"])
+def test_a_share_that_every_gradient_exceeds_skips_nobody(model, bag, head, names):
+    attributes = [{"bag": bag, "head": head}[name] for name in names.split()]
+    output, dense = (decode(model, PROMPTS, attributes, with_fields(skip_weak=value)) for value in (1e-9, 0.0))
+    assert torch.equal(output.sequences, dense.sequences)
+    for one, other in zip(output.logits, dense.logits, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_weak_and_strong_attributes_are_skipped_together(gpt2, bag):
+    output = decode(gpt2, PROMPTS, [bag], with_fields(skip_weak=1e-9, skip_below=1e6))
+    assert torch.equal(output.sequences, decode(gpt2, PROMPTS).sequences)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("steer_every", 0), ("skip_below", -0.1), ("steer_every", 1.5), ("skip_weak", 1.1), ("skip_weak", -0.1)],
+)
 def test_values_out_of_range_are_refused_by_name(field, value):
     with pytest.raises(InputError, match=field):
         SteeringConfig(**{field: value})
@@ -112,6 +147,24 @@ def test_a_steered_token_takes_one_forward_pass_an_iteration_and_one_last(gpt2, 
 def test_a_token_that_is_not_steered_takes_one_pass(gpt2, bag, passes):
     decode(gpt2, PROMPTS[:1], [bag], with_fields(steer_every=3), new=4)
     assert passes == [1, *[1, 1, 1, 1], 2, 2, *[2, 1, 1, 1]]
+
+
+def test_a_sample_with_a_weak_gradient_takes_one_pass(gpt2, bag, passes):
+    dense = decode(gpt2, PROMPTS[:1], [bag], with_fields(), new=2).steering.gradient_norms[:, 0, :, 0]
+    assert dense[1].norm() < dense[0].norm()
+    passes.clear()
+    decode(gpt2, PROMPTS[:1], [bag], with_fields(skip_weak=1.0), new=2)
+    assert passes == [1, *[1, 1, 1, 1, 1], 2]
+
+
+def test_the_prompt_asks_for_the_logits_of_its_last_position_in_a_tensor_of_their_own(gpt2, bag):
+    shapes = []
+    handle = gpt2.lm_head.register_forward_hook(
+        lambda _, inputs, __: shapes.append((tuple(inputs[0].shape), inputs[0].is_contiguous()))
+    )
+    decode(gpt2, PROMPTS, [bag], with_fields(), new=1)
+    handle.remove()
+    assert shapes[0] == ((3, 1, gpt2.config.n_embd), True)
 
 
 def test_plain_decoding_takes_one_pass_a_token_over_one_history(gpt2, passes):
