@@ -105,6 +105,7 @@ def test_the_gradient_flows_through_the_expected_embeddings(model):
     logits = outputs.logits[:, -1].clone().requires_grad_()
     future = expected_future(model, inputs, buffer_of(outputs), 4, logits, 2)
     for position in (0, 1):
-        (gradient,) = torch.autograd.grad(future[0, position].sum(), logits, retain_graph=True)
+        # One number of the state: after a layer norm their sum is a constant.
+        (gradient,) = torch.autograd.grad(future[0, position, 0], logits, retain_graph=True)
         assert gradient[0].abs().sum() > 0
         assert gradient[1].eq(0).all()
