@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -24,11 +26,25 @@ def kl_divergence(logits: Tensor, reference_logits: Tensor) -> Tensor:
 
 
 def kl_from_log_probs(log_p: Tensor, log_r: Tensor) -> Tensor:
-    """KL(p || r) per row from log-probabilities (B, V): (B,), in nats; see `kl_divergence`."""
-    excluded = log_p.isneginf()
-    # The difference is masked before it is formed: -inf minus -inf would poison the gradient with NaN.
-    difference = log_p.masked_fill(excluded, 0.0) - log_r.masked_fill(excluded, 0.0)
-    return (log_p.exp() * difference).sum(-1)
+    """KL(p || r) per row from log-probabilities (B, V): (B,), in nats; see `kl_divergence`. r takes no gradient."""
+    return _KL.apply(log_p, log_r)
+
+
+class _KL(torch.autograd.Function):
+    """The divergence with its gradient written out: a fraction of the passes over (B, V) that autograd would make."""
+
+    @staticmethod
+    def forward(ctx: Any, log_p: Tensor, log_r: Tensor) -> Tensor:
+        p = log_p.exp()
+        # Where p is 0 the difference may be -inf minus -inf, and has no share in the sum.
+        difference = (log_p - log_r).masked_fill_(p == 0, 0.0)
+        ctx.save_for_backward(p, difference)
+        return (p * difference).sum(-1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        p, difference = ctx.saved_tensors
+        return torch.addcmul(p, p, difference).mul_(gradients[0].unsqueeze(-1)), None
 
 
 def fuse(unsteered_logits: Tensor, steered_logits: Tensor, gm_scale: float) -> Tensor:

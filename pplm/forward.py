@@ -38,7 +38,7 @@ class LastToken:
     @classmethod
     def of(cls, outputs: Any) -> LastToken:
         """Take the last position of a model's outputs."""
-        return cls(outputs.logits[:, -1].float(), outputs.hidden_states[-1][:, -1])
+        return cls(_last(outputs.logits).float(), _last(outputs.hidden_states[-1]))
 
     def rows(self, rows: slice | Tensor) -> LastToken:
         """Return some of the samples."""
@@ -94,6 +94,12 @@ def expected_future(
             logits = outputs.logits[:, -1].float()
             hidden_states.append(outputs.hidden_states[-1])
     return torch.cat(hidden_states, dim=1)
+
+
+def _last(positions: Tensor) -> Tensor:
+    """Return (B, N) of the last of T positions (B, T, N)."""
+    # The gradient of an index would be a tensor of zeros with one position filled in; that of a squeeze is a view.
+    return positions.squeeze(1) if positions.shape[1] == 1 else positions[:, -1]
 
 
 def take_rows(inputs: ModelInputs, index: Tensor) -> dict[str, Any]:

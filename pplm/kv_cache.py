@@ -118,19 +118,17 @@ class _BufferLayer(DynamicLayer):
         super().__init__()
         self.lazy_initialization(keys, values)
         self._buffers, self._start = (keys, values), start
-        self._tails = [keys_tail, values_tail]
+        self._parts: list[list[Tensor]] = [[t] if t.shape[-2] else [] for t in (keys_tail, values_tail)]
         stop = start + keys_tail.shape[-2]
         self.keys, self.values = keys[:, :, :stop], values[:, :, :stop]
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Append new positions and return all of them."""
-        new = (key_states, value_states)
-        self._tails = [
-            torch.cat(pair, dim=-2) if pair[0].shape[-2] else pair[1] for pair in zip(self._tails, new, strict=True)
-        ]
+        for parts, new in zip(self._parts, (key_states, value_states), strict=True):
+            parts.append(new)
         self.keys, self.values = (
-            _Splice.apply(tail, _Untracked(buffer), self._start)
-            for tail, buffer in zip(self._tails, self._buffers, strict=True)
+            _Splice.apply(_Untracked(buffer), self._start, *parts)
+            for parts, buffer in zip(self._parts, self._buffers, strict=True)
         )
         return self.keys, self.values
 
@@ -146,7 +144,7 @@ class _Untracked:
 
 
 class _Splice(torch.autograd.Function):
-    """Write the most recent positions (B, H, W, D) into a buffer and return all positions up to them, as a view.
+    """Write the most recent positions, parts (B, H, W, D), into a buffer and return all up to them, as a view.
 
     What came before is a constant: only the written positions pass a gradient on. Between this and the backward
     pass the returned positions must not be written again, which holds because an iteration goes forward and back
@@ -154,16 +152,20 @@ class _Splice(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, tail: Tensor, buffer: _Untracked, start: int) -> Tensor:
-        stop = start + tail.shape[-2]
-        buffer.tensor[:, :, start:stop] = tail
-        ctx.start = start
+    def forward(ctx: Any, buffer: _Untracked, start: int, *parts: Tensor) -> Tensor:
+        stop = start
+        for part in parts:
+            begin, stop = stop, stop + part.shape[-2]
+            buffer.tensor[:, :, begin:stop] = part
+        ctx.start, ctx.lengths = start, [part.shape[-2] for part in parts]
         return buffer.tensor[:, :, :stop]
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        # A copy, because a view would keep the gradient of the whole history until all layers are done.
-        return gradients[0][:, :, ctx.start :].clone(), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        parts = gradients[0][:, :, ctx.start :].split(ctx.lengths, dim=-2)
+        # Copies, because a view would keep the gradient of the whole history until all layers are done.
+        wanted = zip(parts, ctx.needs_input_grad[2:], strict=True)
+        return None, None, *(part.clone() if needed else None for part, needed in wanted)
 
 
 def _with_room(tensor: Tensor, limit: int | None, copies: int = 1) -> Tensor:

@@ -61,6 +61,15 @@ def test_fusing_is_the_normalised_geometric_mean(one, other, scale):
 
 
 @given(SEEDS, SEEDS)
+def test_the_divergence_has_the_gradient_that_autograd_finds(one, other):
+    p, r, weights = logits(one).requires_grad_(), logits(other), torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    plain = (p.softmax(-1) * (p.log_softmax(-1) - r.log_softmax(-1))).sum(-1)
+    (wanted,) = torch.autograd.grad((weights * plain).sum(), p)
+    (found,) = torch.autograd.grad((weights * kl_divergence(p, r)).sum(), p)
+    torch.testing.assert_close(found, wanted)
+
+
+@given(SEEDS, SEEDS)
 def test_fusing_ends_at_the_two_arguments_exactly(one, other):
     u, s = logits(one).float(), logits(other).float()
     assert torch.equal(fuse(u, s, 0), u)

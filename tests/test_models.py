@@ -59,6 +59,17 @@ def test_a_local_folder_is_loaded_with_its_own_weights(folder, gpt2):
         assert not model.training
 
 
+def test_the_activation_of_gpt2_is_computed_in_one_kernel_and_is_the_same_function(folder, gpt2):
+    model, _ = pplm.load_model(folder, device="cpu")
+    assert gpt2.config.activation_function == "gelu_new"
+    numbers = torch.linspace(-9, 9, 501)
+    for loaded, original in zip(model.transformer.h, gpt2.transformer.h, strict=True):
+        assert type(loaded.mlp.act) is torch.nn.GELU
+        torch.testing.assert_close(loaded.mlp.act(numbers), original.mlp.act(numbers))
+    ids = torch.arange(1, 9)[None]
+    torch.testing.assert_close(model(ids).logits, gpt2(ids).logits)
+
+
 def test_a_model_loaded_in_inference_mode_can_be_steered(folder, bag):
     with torch.inference_mode():
         model, tokenizer = pplm.load_model(folder, device="cpu")

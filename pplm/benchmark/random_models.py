@@ -10,7 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from pplm.errors import InputError
-from pplm.models import find_device, freeze
+from pplm.models import find_device, freeze, fuse_gelu
 
 RANDOM_PREFIX = "random:"
 RANDOM_MODELS: Mapping[str, Mapping[str, int]] = MappingProxyType(
@@ -46,4 +46,4 @@ def random_model(name: str, *, device: str = "auto", seed: int = 0) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # restored afterwards
         model = GPT2LMHeadModel(GPT2Config(vocab_size=50257, n_positions=1024, **RANDOM_MODELS[name]))
-    return freeze(model.to(place))
+    return freeze(fuse_gelu(model.to(place)))
