@@ -104,9 +104,11 @@ class BagOfWords:
         Raises
         ------
         InputError
-            If the tokenizer can spell none of the words, a word is listed empty, or a weight is not above 0.
+            If `words` is a single text, the tokenizer can spell none of them, one is empty, or a weight is not above 0.
 
         """
+        if isinstance(words, str):
+            raise InputError(f"words must be a list of words; got the text {words!r}")
         listed = words if isinstance(words, Mapping) else dict.fromkeys(words, 1.0)
         weights = {" ".join(word.split()): weight for word, weight in listed.items()}
         if "" in weights:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from attribute_models.feature_cache import feature_fingerprint, load_cached, store_cached
-from pplm.encoding import bos_token_id, encode_texts
+from pplm.encoding import bos_token_id, encode_texts, mask_arguments, pad_right
 from pplm.errors import InputError
 from pplm.pooling import PooledHidden
 from pplm.processes import Processes
@@ -193,17 +193,14 @@ def _read(
 @torch.inference_mode()
 def pool_batch(model: Any, ids: Sequence[Sequence[int]], ends: Tensor) -> Tensor:
     """Read B texts and pool the first `ends` (B, P) positions of each: (B, P, D), float32, on the CPU."""
-    length = max(len(row) for row in ids)
-    # Padded on the right: under causal attention no real token sees it, and positions count from the text's start.
-    input_ids = torch.tensor([[*row, *[0] * (length - len(row))] for row in ids], device=model.device)
-    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in ids], device=model.device)
-    arguments = {} if bool(mask.all()) else {"attention_mask": mask}
-    hidden = model.base_model(input_ids=input_ids, use_cache=False, return_dict=True, **arguments).last_hidden_state
+    input_ids, mask = pad_right(ids, model.device)
+    arguments = {"use_cache": False, "return_dict": True, **mask_arguments(mask)}
+    hidden = model.base_model(input_ids=input_ids, **arguments).last_hidden_state
     pieces = []
     for end in ends.to(model.device).unbind(1):
         longest = int(end.max())
         inside = torch.arange(longest, device=model.device) < end[:, None]
-        pieces.append(PooledHidden.of(hidden[:, :longest], inside & mask[:, :longest].bool()).mean)
+        pieces.append(PooledHidden.of(hidden[:, :longest], inside & mask[:, :longest]).mean)
     return torch.stack(pieces, dim=1).cpu()
 
 

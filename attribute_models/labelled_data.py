@@ -168,7 +168,8 @@ def read_labelled(
     Parameters
     ----------
     data
-        A .csv, .tsv, .txt (tabs), .jsonl, .json or .parquet file, a folder with such files, or a hub data set id.
+        A .csv, .tsv, .txt (tabs), .jsonl, .json or .parquet file, a folder of csv, jsonl or parquet files
+        with column names, or a hub data set id.
         The published form, `label<TAB>text` without a header, works as it is.
     text_column, label_column
         None takes a column with a well-known name (text, sentence, review, ...; label, class, sentiment, ...).

@@ -54,7 +54,17 @@ def read_word_list(name_or_path: str | Path) -> dict[str, float]:
 
 
 def write_word_list(path: str | Path, words: Mapping[str, float]) -> None:
-    """Write a list that `read_word_list` reads; weights of 1 are left out."""
+    """Write a list that `read_word_list` reads; weights of 1 are left out.
+
+    Raises
+    ------
+    InputError
+        If a word would be read as a comment, or the file cannot be written.
+
+    """
+    lost = next((word for word in words if _COMMENT.search(word)), None)
+    if lost is not None:
+        raise InputError(f"word list {path} cannot hold {lost!r}: a number sign before a word begins a comment")
     lines = [word if weight == 1 else f"{word}\t{weight:.6g}" for word, weight in words.items()]
     try:
         Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")

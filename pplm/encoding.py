@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from pplm.errors import InputError
 
 
@@ -82,6 +85,22 @@ def encode_with_starts(model: Any, tokenizer: Any, texts: Sequence[str]) -> list
         begun = _begin(list(ids), bos_id, bos=True)
         result.append(TextTokens(begun, [-1] * (len(begun) - len(ids)) + starts))
     return result
+
+
+def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return token ids (B, T) padded on the right, and which of them are real, (B, T) bool.
+
+    Under causal attention no real token sees such padding, and positions count from the text's start.
+    """
+    length = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (length - len(row))] for row in rows], device=device)
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    return ids, torch.arange(length, device=device) < lengths[:, None]
+
+
+def mask_arguments(mask: Tensor) -> dict[str, Tensor]:
+    """Return a model's `attention_mask` for a mask (B, T); none where there is no padding, which is faster."""
+    return {} if bool(mask.all()) else {"attention_mask": mask.long()}
 
 
 def bos_token_id(model: Any, tokenizer: Any) -> int | None:

@@ -23,6 +23,7 @@ EMBEDDED_MODEL = "gpt2-mini"
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 _LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, SafetensorError)
+PRESET_NAMES = (*PAPER_PRESETS, "mixture")
 PRESETS_FILE = "steering.json"
 """A model folder may hold its own settings in this file: `{"bag_of_words": {"step_size": ...}, "discriminator": ...,
 "mixture": ...}`, each over the paper's."""
@@ -119,12 +120,15 @@ def steering_presets(model: Any) -> Mapping[str, Mapping[str, Any]]:
         If the file is there but is not JSON, or names settings that there are not.
 
     """
-    path = Path(model.config.name_or_path) / PRESETS_FILE
-    if not path.is_file():
+    folder = model.config.name_or_path  # empty for a model that was not loaded
+    path = Path(folder) / PRESETS_FILE
+    if not folder or not path.is_file():
         return PAPER_PRESETS
     try:
         presets = json.loads(path.read_text(encoding="utf-8"))
-        for settings in presets.values():
+        for name, settings in presets.items():
+            if name not in PRESET_NAMES:
+                raise InputError(f"{name!r} is none of {', '.join(PRESET_NAMES)}")
             SteeringConfig(**settings)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

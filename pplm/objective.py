@@ -86,11 +86,11 @@ class TextObjective:
         losses = self._losses(step)
         if len(self.attributes) > 1 and not self.attribute_losses:
             self.gradient_cosines = _gradient_cosines(losses, window)
-        # An infinite loss has no gradient: the attribute model cannot act here. Where none can, the KL is left out
-        # too; its gradient would be rounding noise, which the core would normalise to a whole step.
+        # An infinite loss has no gradient: the attribute model cannot act here, and one of weight 0 never does. Where
+        # none acts, the KL is left out too; its gradient would be rounding noise, normalised to a whole step.
         acts = losses.detach().isfinite()
         self.attribute_losses.append(losses.detach().masked_fill(~acts, torch.nan))
-        self.steered = acts.any(0)
+        self.steered = (acts & (self._weights(losses) != 0)).any(0)
         attribute_loss = self._weigh(losses)
         divergence = kl_from_log_probs(step.log_probs, self.text.passes.unsteered_log_probs)
         return attribute_loss, torch.where(self.steered, divergence, 0.0)
@@ -121,8 +121,11 @@ class TextObjective:
 
     def _weigh(self, losses: Tensor) -> Tensor:
         """Return the weighted sum (B,) of the finite ones among losses (A, B)."""
-        weights = losses.new_tensor([attribute.weight for attribute in self.attributes])
-        return torch.where(losses.detach().isfinite(), weights[:, None] * losses, 0.0).sum(0)
+        return torch.where(losses.detach().isfinite(), self._weights(losses) * losses, 0.0).sum(0)
+
+    def _weights(self, losses: Tensor) -> Tensor:
+        """Return the attributes' weights (A, 1), like the losses (A, B)."""
+        return losses.new_tensor([attribute.weight for attribute in self.attributes])[:, None]
 
 
 def _gradient_cosines(losses: Tensor, window: State) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 Item = TypeVar("Item")
@@ -27,11 +28,12 @@ class Processes:
 
     """
 
-    def __init__(self, *, cpu: bool | None = None) -> None:
+    def __init__(self, *, cpu: bool = False) -> None:
         """Join the siblings; `cpu` leaves accelerators unused, and only the first call of a process can say so."""
         from accelerate import PartialState
 
-        self._state = PartialState() if cpu is None else PartialState(cpu=cpu)
+        # Told to look for an accelerator where there is none, each process would think that it is alone.
+        self._state = PartialState(cpu=cpu or not torch.accelerator.is_available())
         self.count, self.index = self._state.num_processes, self._state.process_index
         self.device = self._state.device
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from pplm.encoding import mask_arguments, pad_right
 from pplm.errors import InputError
 from pplm.evaluation.metrics import mean_dist
 from pplm.generated_text import Generation, without_end
@@ -43,7 +44,7 @@ class Rerank:
     """
 
     candidates: int = 10
-    min_distinct: float = 0.75
+    min_distinct: float = 0.8
 
     def __post_init__(self) -> None:
         """Check both fields against their ranges."""
@@ -163,12 +164,8 @@ def score_texts_by(
 @torch.no_grad()
 def _read(model: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> WholeText:
     rows = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
-    width = max(map(len, rows))
-    # Padded on the right: under causal attention no real token sees it, and positions count from the text's start.
-    input_ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=model.device)
-    lengths = torch.tensor([len(row) for row in rows], device=model.device)
-    mask = torch.arange(width, device=model.device) < lengths[:, None]
-    arguments = {} if bool(mask.all()) else {"attention_mask": mask.long()}
-    outputs = model(input_ids=input_ids, use_cache=False, output_hidden_states=True, return_dict=True, **arguments)
+    input_ids, mask = pad_right(rows, model.device)
+    arguments = {"use_cache": False, "output_hidden_states": True, "return_dict": True, **mask_arguments(mask)}
+    outputs = model(input_ids=input_ids, **arguments)
     prompt_lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
     return WholeText(input_ids, mask, prompt_lengths, outputs.logits.float(), outputs.hidden_states[-1])

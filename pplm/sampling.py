@@ -33,10 +33,12 @@ class RandomStreams:
         as their distributions are close, so steered and unsteered texts differ by the steering alone.
         """
         uniform = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in self._generators])
-        cumulative = probabilities.double().cumsum(-1)
+        # On a Mac's accelerator there are no double-precision numbers.
+        place = torch.device("cpu") if probabilities.device.type == "mps" else probabilities.device
+        cumulative = probabilities.to(place).double().cumsum(-1)
         # Dividing by the last entry makes the end exactly 1 > uniform: no token of probability 0 can be drawn.
         cumulative = cumulative / cumulative[:, -1:]
-        return torch.searchsorted(cumulative, uniform.to(cumulative.device), right=True).squeeze(1)
+        return torch.searchsorted(cumulative, uniform.to(place), right=True).squeeze(1).to(probabilities.device)
 
 
 def choose_tokens(scores: Tensor, do_sample: bool, streams: RandomStreams | None) -> Tensor:

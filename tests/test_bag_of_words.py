@@ -408,6 +408,11 @@ def test_a_bag_of_nothing_is_refused(tokenizer):
         BagOfWords((), 10, unmatched=("zebra", "quark"))
 
 
+def test_a_text_in_place_of_a_list_of_words_is_refused(tokenizer):
+    with pytest.raises(InputError, match="words must be a list of words; got the text 'space'"):
+        BagOfWords.from_words("space", tokenizer)
+
+
 @pytest.mark.parametrize("word", ["", " ", "\t"])
 def test_an_empty_word_is_refused(tokenizer, word):
     with pytest.raises(InputError, match="'sky' holds an empty word; remove it"):

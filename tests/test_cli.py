@@ -128,6 +128,13 @@ def test_rerank_keeps_the_best_steered_candidate_and_leaves_the_comparison_alone
     assert [record["text"] for record in alone] == [record["text"] for record in plain]
 
 
+def test_reranked_texts_that_were_not_moved_still_tell_what_ranked_them(lines):
+    records = lines(PROMPT, "--bag", "space", "--seed", 3, "--step-size", 0, "--rerank", 2, "--num-samples", 2)
+    assert [record["steered"] for record in records] == [False] * 3
+    assert [record["rerank"] is None for record in records] == [True, False, False]
+    assert [[a["name"] for a in record["attributes"]] for record in records] == [[], ["space"], ["space"]]
+
+
 def test_rerank_without_an_attribute_is_one_line_and_exit_code_2(run):
     assert_one_line(run(PROMPT, "--rerank", 3), "rerank needs an attribute")
 

@@ -326,6 +326,13 @@ def test_a_sweep_s_unsteered_and_steered_texts_are_those_of_an_evaluation(run):
     assert [line["completion"] for line in lines_of(one)] == [line["completion"] for line in lines_of(other)]
 
 
+def test_a_sweep_of_texts_too_short_to_cost_anything_has_a_report_without_a_picture(run):
+    code, _, err, output = run("sweep", "--vary", "step_size=.1,.25", "--new-tokens", 1, "--samples", 6)
+    assert code == 0, err
+    assert not (output / "frontier.png").exists()
+    assert "There is no picture: with so few words no cost is known." in (output / "report.md").read_text()
+
+
 def test_vary_reads_values_of_the_setting_s_own_type():
     assert parse_vary(["step_size=.01, 1", "num-iterations=1,3", "decay=true,false", "norm_rule=current"]) == {
         "step_size": [0.01, 1.0],

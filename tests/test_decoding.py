@@ -156,6 +156,13 @@ def test_a_weight_scales_an_attribute_and_zero_switches_it_off(gpt2, bag, head):
     assert trace.names == ("head", "bag")
 
 
+def test_an_attribute_of_weight_zero_alone_is_plain_decoding_whatever_the_kl_weight(gpt2, bag):
+    steering = SteeringConfig(step_size=0.3, num_iterations=3, kl_scale=1.0)
+    output = decode(gpt2, [PROMPT], [(bag, 0.0)], steering)
+    assert torch.equal(output.sequences, decode(gpt2, [PROMPT]).sequences)
+    assert output.steering.kl.nan_to_num().eq(0).all()
+
+
 def test_weights_keep_their_bits_and_get_no_gradient_frozen_or_not(gpt2, bag, head):
     before = {name: tensor.clone() for name, tensor in gpt2.state_dict().items()}
     frozen = decode(gpt2, [PROMPT], [bag, head])

@@ -159,9 +159,25 @@ def test_a_preset_file_beside_the_weights_is_read(folder, tmp_path):
     assert pplm.SteeringConfig.for_attributes([], presets=presets).step_size == 0.5
 
 
+def test_a_model_that_was_not_loaded_takes_no_preset_file_of_the_current_folder(gpt2, tmp_path, monkeypatch):
+    (tmp_path / "steering.json").write_text('{"bag_of_words": {"step_size": 0.5}}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gpt2.config, "name_or_path", "")
+    assert pplm.steering_presets(gpt2) == pplm.PAPER_PRESETS
+
+
 @pytest.mark.parametrize(
     "content",
-    ["{", "\xff", [], 3, {"bag_of_words": 3}, {"bag_of_words": {"stepsize": 1}}, {"bag_of_words": {"gamma": 9}}],
+    [
+        "{",
+        "\xff",
+        [],
+        3,
+        {"bag_of_words": 3},
+        {"bag_of_words": {"stepsize": 1}},
+        {"bag_of_words": {"gamma": 9}},
+        {"bag": {"step_size": 0.5}},
+    ],
 )
 def test_a_preset_file_that_is_no_table_of_settings_is_refused_by_path(gpt2, tmp_path, monkeypatch, content):
     monkeypatch.setattr(gpt2.config, "name_or_path", str(tmp_path))

@@ -552,7 +552,7 @@ def free_port():
 def test_two_processes_learn_what_one_does(corpus, finished, tmp_path):
     flags = {name.replace("_", "-"): value for name, value in {**vars(settings()), **vars(SHAPE)}.items()}
     options = [part for name, value in flags.items() if value is not None for part in (f"--{name}", str(value))]
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
     def run(*extra):

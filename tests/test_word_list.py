@@ -39,6 +39,13 @@ def test_a_list_without_a_word_is_refused(tmp_path, text):
         read_word_list(write(tmp_path / "list.txt", text))
 
 
+def test_a_word_that_would_be_read_as_a_comment_is_not_saved(tmp_path, tokenizer):
+    bag = BagOfWords.from_words(["protest", "#metoo"], tokenizer)
+    with pytest.raises(InputError, match="cannot hold '#metoo'"):
+        bag.save(tmp_path / "bag.txt")
+    assert not (tmp_path / "bag.txt").exists()
+
+
 def test_a_bag_is_saved_and_loaded_with_its_words_weights_and_entries(tmp_path, tokenizer):
     bag = BagOfWords.from_words({"moon": 1.0, "black hole": 0.125, "Ärger": 1 / 3}, tokenizer)
     bag.save(tmp_path / "saved.txt")

@@ -12,7 +12,6 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from pplm.errors import InputError
 from pplm.models import find_device, freeze, fuse_gelu
 
-RANDOM_PREFIX = "random:"
 RANDOM_MODELS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
         "random:gpt2": MappingProxyType({"n_layer": 12, "n_embd": 768, "n_head": 12}),

@@ -129,7 +129,7 @@ def generate_command(
         settings = {"steering": asdict(steering), "attributes": _describe(attributes), "model": model_name}
         if rerank is not None:
             settings["rerank"] = asdict(rerank)
-        _write(output, texts, settings)
+        _write(output, texts, settings, unsteered=counts[0] * len(prompts) if attributes else len(texts))
 
 
 def _generate(
@@ -254,9 +254,10 @@ def _describe(attributes: Sequence[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _write(path: Path, texts: Sequence[Generation], settings: dict[str, Any]) -> None:
-    """Write one JSON object a line; an unsteered text was made with no attribute and is the only one drawn."""
+def _write(path: Path, texts: Sequence[Generation], settings: dict[str, Any], *, unsteered: int) -> None:
+    """Write one JSON object a line; the first texts, so many, knew no attribute and were the only ones drawn."""
+    plain = {**settings, "attributes": [], "rerank": None}
     with path.open("w", encoding="utf-8") as file:
-        for text in texts:
-            own = settings if text.steered else {**settings, "attributes": [], "rerank": None}
+        for number, text in enumerate(texts):
+            own = plain if number < unsteered else settings
             file.write(json.dumps({**asdict(text), **own}, ensure_ascii=False) + "\n")

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from attribute_models import read_word_list
+from pplm.cli.evaluation_sets import HELD_OUT
 from pplm.cli.options import device_options
 from pplm.cli.outputs import check_writable
 from pplm.cli.text_files import TextFile, read_texts
@@ -22,7 +23,6 @@ from pplm.evaluation.scoring import TextScores, judge_all, score
 from pplm.resources import data_path, shipped_names
 
 _PATH = click.Path(dir_okay=False, path_type=Path)
-_HELD_OUT = "held_out_words"
 _UNEVEN = 1.25
 """Groups whose numbers of words differ by more than this factor get a warning about dist-n."""
 
@@ -91,8 +91,8 @@ def _word_lists(names: Sequence[str]) -> dict[str, set[str]]:
     lists: dict[str, set[str]] = {}
     for name in names:
         found = {f"{Path(name).stem} words": set(read_word_list(name))}
-        if name in shipped_names(_HELD_OUT, ".txt"):
-            found[f"{name} held-out"] = set(read_word_list(data_path(_HELD_OUT, f"{name}.txt")))
+        if name in shipped_names(HELD_OUT, ".txt"):
+            found[f"{name} held-out"] = set(read_word_list(data_path(HELD_OUT, f"{name}.txt")))
         taken = next((own for own in found if own in lists), None)
         if taken is not None:
             raise InputError(f"--words gives two lists the name {taken!r}; rename one file")

@@ -89,7 +89,9 @@ def sweep_command(vary: Sequence[str], samples: int, budget: float, repeat_budge
     notes = list(run.notes)
     surroundings = {**run.surroundings, "processes": run.processes.count, "judges": run.judge_names}
     sweep = Sweep(run.name, rows, texts, main, allowed, run.judge_names, notes, run.settings(arms), surroundings)
-    if can_draw():
+    if not sweep.costs:
+        notes.append("There is no picture: with so few words no cost is known.")
+    elif can_draw():
         plot_frontier(sweep, run.output / _PICTURE)
         sweep = replace(sweep, picture=_PICTURE)
     else:

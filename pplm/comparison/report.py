@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 from pplm.comparison.measures import MEASURES, MeasuredText, MethodRow, main_measure
 from pplm.comparison.methods import METHODS
 from pplm.comparison.paper import ASKED, PAPER
-from pplm.comparison.tables import known_measures, markdown_table, shown
+from pplm.comparison.tables import known_measures, markdown_table, settings_lines, shown
 
 _TEXTS_SHOWN = 5
 _NOT_IN_MAIN_TABLE = ("dist_1", "dist_2", "dist_3", "seconds_per_token")
@@ -72,7 +71,7 @@ def markdown(comparison: Comparison) -> str:
         _pictures(comparison),
         _cost(comparison),
         _texts(comparison),
-        _settings(comparison),
+        settings_lines({**comparison.settings, **comparison.surroundings}),
     ]
     return "\n".join(line for part in parts for line in part).rstrip() + "\n"
 
@@ -211,14 +210,6 @@ def _texts(comparison: Comparison) -> Iterator[str]:
             yield f"> **{attribute}** {' '.join(sample.text.split())}"
             yield ">"
         yield ""
-
-
-def _settings(comparison: Comparison) -> Iterator[str]:
-    yield "## Settings"
-    yield ""
-    yield "```json"
-    yield from json.dumps({**comparison.settings, **comparison.surroundings}, indent=1, ensure_ascii=False).split("\n")
-    yield "```"
 
 
 def _bounds(bounds: tuple[float, float]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from pplm.comparison.measures import MEASURES, MeasuredText, MethodRow
 from pplm.comparison.pictures import axis_title, axis_value
 from pplm.comparison.sweep import BASE, Best, Budget, best_settings, frontier
-from pplm.comparison.tables import markdown_table, shown
+from pplm.comparison.tables import markdown_table, settings_lines, shown
 from pplm.figures import new_figure, save_figure
 
 _TEXTS_SHOWN = 5
@@ -69,7 +68,8 @@ def best_lines(sweep: Sweep) -> list[str]:
 
 def sweep_markdown(sweep: Sweep) -> str:
     """Return the report."""
-    return "\n".join([*_head(sweep), *_all(sweep), *_texts(sweep), *_settings(sweep)]).rstrip() + "\n"
+    settings = settings_lines({**sweep.settings, **sweep.surroundings})
+    return "\n".join([*_head(sweep), *_all(sweep), *_texts(sweep), *settings]).rstrip() + "\n"
 
 
 def plot_frontier(sweep: Sweep, path: Path) -> None:
@@ -171,11 +171,3 @@ def _texts(sweep: Sweep) -> Iterator[str]:
         yield f"> **{attribute}** {' '.join(own[attribute, number].text.split())}"
         yield ">"
     yield ""
-
-
-def _settings(sweep: Sweep) -> Iterator[str]:
-    yield "## Settings"
-    yield ""
-    yield "```json"
-    yield from json.dumps({**sweep.settings, **sweep.surroundings}, indent=1, ensure_ascii=False).split("\n")
-    yield "```"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,11 @@ def shown(name: str, value: float, bounds: Interval | None = None) -> str:
         digits = {"perplexity": 1, "seconds_per_token": 4}.get(name, 3)
         text, ends = f"{value:.{digits}f}", "" if bounds is None else " to ".join(f"{end:.{digits}f}" for end in bounds)
     return text if bounds is None or any(map(math.isnan, bounds)) else f"{text} ({ends})"
+
+
+def settings_lines(settings: Mapping[str, Any]) -> list[str]:
+    """Return a report's last section: its settings in full, as JSON."""
+    return ["## Settings", "", "```json", *json.dumps(settings, indent=1, ensure_ascii=False).split("\n"), "```"]
 
 
 def known_measures(rows: Sequence[MethodRow]) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pplm.encoding import TextTokens, encode_with_starts
+from pplm.encoding import TextTokens, encode_with_starts, mask_arguments, pad_right
 from pplm.errors import InputError
 from pplm.evaluation.judges import JudgedText, shorten
 from pplm.fingerprint import same_weights, weight_hashes
@@ -98,13 +98,8 @@ class PerplexityJudge:
     @torch.inference_mode()
     def _losses(self, ids: Sequence[Sequence[int]]) -> list[Tensor]:
         """Return for each of B texts the losses (T - 1,) of its tokens after the first, float64, on the CPU."""
-        length = max(len(row) for row in ids)
-        device = self.model.device
-        # Padded on the right: under causal attention no real token sees it, and positions count from the text's start.
-        input_ids = torch.tensor([[*row, *[0] * (length - len(row))] for row in ids], device=device)
-        mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in ids], device=device)
-        arguments = {} if bool(mask.all()) else {"attention_mask": mask}
-        logits = self.model(input_ids=input_ids, use_cache=False, return_dict=True, **arguments).logits
+        input_ids, mask = pad_right(ids, self.model.device)
+        logits = self.model(input_ids=input_ids, use_cache=False, return_dict=True, **mask_arguments(mask)).logits
         # Row by row: a second copy of all logits (B, T, V) would be the largest thing in memory.
         return [
             functional.cross_entropy(

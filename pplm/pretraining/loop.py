@@ -158,8 +158,10 @@ class Run:
 
     def _done(self) -> float:
         """Return the main process's progress: clocks differ."""
-        done = torch.tensor(self._progress(), dtype=torch.float64, device=self.accelerator.device)
-        return float(broadcast(done)) if self.accelerator.num_processes > 1 else float(done)
+        done = self._progress()
+        if self.accelerator.num_processes == 1:
+            return done
+        return float(broadcast(torch.tensor(done, device=self.accelerator.device)))
 
     def _faster_precision(self) -> str:
         length = min(self.settings.block_length, self.num_positions)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
@@ -61,7 +62,8 @@ def train_base_model(
     if architecture is not None and request.init:
         raise InputError(f"init {request.init} has its own architecture; leave out architecture")
     architecture = architecture or Architecture()
-    accelerator = Accelerator(mixed_precision="no")  # `LanguageModelLoss` sees to it, in validation too
+    # Mixed precision is up to `LanguageModelLoss`, in validation too. About `cpu` see `pplm.processes`.
+    accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
     folder = RunFolder(output)
     asked = {**asdict(request), **asdict(settings), **asdict(architecture)}
     _on_main(accelerator, (lambda: folder.check_same(asked)) if resume else folder.check_new)
