@@ -11,7 +11,7 @@ from pplm.pretraining.run_folder import StepReport
 from pplm.pretraining.settings import TrainingSettings
 from pplm.resources import local_path
 
-_RUNNING_MEAN = 50
+RUNNING_MEAN = 50
 """Steps that a reported training loss is the mean of: single steps scatter."""
 _POINTS = 8
 """Losses that the card reports."""
@@ -50,7 +50,7 @@ def card_text(
         "start": _start(request, config.n_embd),
         "run": _run(settings, report, training_tokens),
         "recipe": _recipe(settings, config.n_positions),
-        f"loss while training (mean of {_RUNNING_MEAN} steps, tokens read)": _curve(report.steps),
+        f"loss while training (mean of {RUNNING_MEAN} steps, tokens read)": _curve(report.steps),
         "validation": f"{prepared['validation_documents']:,} documents, {_result(report)}",
         "licence of the data": "*to be filled in by the author*",
         "limits": "a small model: it knows no facts and can repeat the biases of its data",
@@ -115,7 +115,7 @@ def _curve(steps: Sequence[StepReport]) -> str:
     marks = sorted({max(1, round(len(steps) * share / _POINTS)) for share in range(1, _POINTS + 1)})
     points = []
     for mark in marks:
-        recent = steps[max(0, mark - _RUNNING_MEAN) : mark]
+        recent = steps[max(0, mark - RUNNING_MEAN) : mark]
         mean = sum(report.loss for report in recent) / len(recent)
         points.append(f"{mean:.2f} at {steps[mark - 1].tokens:,}")
     return ", ".join(points)
