@@ -167,6 +167,29 @@ def test_a_judge_fills_the_perplexity_column_without_generating_again(run, judge
     assert re.search(r"\| BC \|.* times \(", (output / "report.md").read_text())
 
 
+def test_all_candidates_are_measured_beside_the_chosen_ones_if_asked(run, judge):
+    code, _, err, output = run("evaluate", "--methods", "B,BC", "--samples", 2, "--all-candidates", "--judge", judge)
+    assert code == 0, err
+    assert len(lines_of(output)) == 2 * 2 * 3  # also without reranking
+    rows = table(output / "candidates.csv")
+    assert [(row["method"], row["attribute"], row["texts"]) for row in rows] == [
+        (method, attribute, texts)
+        for attribute, texts in (("all", "8"), ("space", "4"), ("legal", "4"))
+        for method in ("B", "BC")
+    ]
+    first = {(row["method"], row["attribute"]): row for row in table(output / "metrics.csv")}
+    assert first["B", "all"]["texts"] == "4"
+    assert first["B", "all"]["perplexity"] != rows[0]["perplexity"]  # one candidate of two is not both
+    report = (output / "report.md").read_text()
+    assert report.index("## Each attribute") < report.index("## All candidates") < report.index("## Cost")
+
+
+def test_all_candidates_are_more_than_one(run):
+    assert_one_line(
+        run("evaluate", "--methods", "B", "--samples", 1, "--all-candidates"), "at least 2 for --all-candidates; got 1"
+    )
+
+
 def test_the_steered_model_judges_itself_only_if_the_user_insists(run):
     assert_one_line(run("evaluate", "--judge", "gpt2-mini"), "is the steered model itself")
     code, _, err, output = run("evaluate", "--methods", "B,BC", "--judge", "gpt2-mini", "--insist-judge")

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -86,6 +87,16 @@ def test_the_report_says_how_the_methods_differ_from_b():
     assert [row[0] for row in rows] == ["BR", "BC", "BCR"]
     assert {row[head.index("perplexity")] for row in rows} == {"1.00 times (1.00 to 1.00)"}
     assert all(re.fullmatch(r"[+-]\d\.\d{3}", row[head.index("dist-3")]) for row in rows)
+
+
+def test_all_candidates_have_their_own_section_with_more_texts_and_without_dist_n():
+    report = comparison()
+    text = markdown(replace(report, candidates=report.rows))
+    head, *rows = table_after(text, "## All candidates")
+    assert [row[:2] for row in rows] == [[method, "6"] for method in METHODS]
+    assert "dist-1/2/3" not in head
+    assert text.count("Compared with B:") == 2
+    assert "## All candidates" not in markdown(report)
 
 
 def test_without_a_judge_the_perplexity_column_is_there_and_empty():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,16 @@ import click
 from pplm.cli.comparison_run import Run, comparison_options, prepare, write_report
 from pplm.cli.options import given_steering, steering_options
 from pplm.comparison.measures import MAIN, MeasuredText, MethodRow, main_measure, measure_methods, measure_texts
-from pplm.comparison.methods import Chosen, arms_of, check_methods, choose, reranks, steered_arm, steers
+from pplm.comparison.methods import (
+    Chosen,
+    arms_of,
+    check_methods,
+    choose,
+    every_candidate,
+    reranks,
+    steered_arm,
+    steers,
+)
 from pplm.comparison.pictures import can_draw, plot_attributes, plot_methods
 from pplm.comparison.pool import Arm
 from pplm.comparison.report import Comparison, all_attributes, markdown
@@ -35,7 +45,8 @@ from pplm.rerank import Rerank
     default=10,
     show_default=True,
     help="Candidates for each prompt (and attribute, where it steers). B and BC take the first, BR and BCR the best of "
-    "the same ones: each method has one text a prompt and attribute. Without BR and BCR only the first is generated.",
+    "the same ones: each method has one text a prompt and attribute. Without BR, BCR and --all-candidates only the "
+    "first is generated.",
 )
 @click.option(
     "--min-distinct",
@@ -44,9 +55,15 @@ from pplm.rerank import Rerank
     show_default=True,
     help="BR and BCR leave out candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower.",
 )
+@click.option(
+    "--all-candidates",
+    is_flag=True,
+    help="Measure every candidate as well, not only the first and the best: more texts for the judges to read, "
+    "narrower intervals. Adds a section to the report, and candidates.csv.",
+)
 @comparison_options
 @steering_options
-def evaluate_command(methods: str, samples: int, min_distinct: float, **options: Any) -> None:
+def evaluate_command(methods: str, samples: int, min_distinct: float, all_candidates: bool, **options: Any) -> None:
     """Compare unsteered and steered texts of the same prompts, as the paper does.
 
     Writes into --output: samples.jsonl (every text, as it is generated), texts.csv (the texts that the methods
@@ -57,20 +74,27 @@ def evaluate_command(methods: str, samples: int, min_distinct: float, **options:
     """
     names = check_methods([name.strip() for name in methods.split(",") if name.strip()])
     rank = any(map(reranks, names))
-    if samples < 1 + rank:
-        raise InputError(f"--samples must be at least {1 + rank}{' for BR and BCR' if rank else ''}; got {samples}")
+    several = rank or all_candidates
+    if samples < 1 + several:
+        why = " for BR and BCR" if rank else " for --all-candidates" if all_candidates else ""
+        raise InputError(f"--samples must be at least {1 + several}{why}; got {samples}")
     rerank = Rerank(samples, min_distinct)
     given = given_steering(options)
     SteeringConfig(**given)  # wrong values are told before a model is loaded
     options["horizon_length"] = given.get("horizon_length")
-    run = prepare(options, samples=samples if rank else 1, rank=rank)
+    run = prepare(options, samples=samples if several else 1, rank=rank)
     arms = arms_of(names, _steered(run, given))
     pools = run.draw(arms)
     if not run.processes.main:
         return
     chosen = choose(pools, names, list(run.loaded.models), rerank)
-    texts = measure_texts(chosen, run.loaded.wanted, run.judges)
+    others = every_candidate(pools, names, list(run.loaded.models)) if all_candidates else []
+    measured = measure_texts([*chosen, *others], run.loaded.wanted, run.judges)  # a text of both is judged once
+    texts, candidates = measured[: len(chosen)], measured[len(chosen) :]
     comparison = _compare(run, texts, arms, [*run.notes, *_remarks(chosen, rerank)], rerank)
+    if candidates:
+        comparison = replace(comparison, candidates=measure_methods(candidates))
+        write_metrics(run.output / "candidates.csv", comparison.candidates)
     write_metrics(run.output / "metrics.csv", comparison.rows)
     write_texts(run.output / "texts.csv", texts)
     path = write_report(run.output, markdown(comparison))

@@ -94,6 +94,18 @@ def choose(pools: Pools, methods: Sequence[str], attributes: Sequence[str], rera
     return chosen
 
 
+def every_candidate(pools: Pools, methods: Sequence[str], attributes: Sequence[str]) -> list[Chosen]:
+    """Return all the texts that the methods choose from, as further texts of B and BC, which take any one of them."""
+    drawn = [method for method in ("B", "BC") if any(steers(method) == steers(other) for other in methods)]
+    candidates = []
+    for method in drawn:
+        for attribute in attributes:
+            arm = steered_arm(attribute) if steers(method) else UNSTEERED
+            for prompt in range(len(pools.plan.prompts)):
+                candidates += [Chosen(method, attribute, item, item.seconds) for item in pools.of(arm, prompt)]
+    return candidates
+
+
 def _choose(pool: Sequence[Sample], method: str, attribute: str, rerank: Rerank) -> Chosen:
     if not reranks(method):
         return Chosen(method, attribute, pool[0], pool[0].seconds)

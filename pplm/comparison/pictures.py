@@ -65,7 +65,7 @@ def plot_attributes(rows: Sequence[MethodRow], main: str, path: Path) -> str:
         axes.errorbar(places, heights, yerr=bars, fmt="none", ecolor="0.2", linewidth=1)
     axes.set_xticks(range(len(attributes)), attributes)
     axes.set_ylabel(axis_title(main))
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside upper right", ncols=len(methods))  # away from the error bars
     axes.grid(visible=True, axis="y", alpha=0.3)
     save_figure(figure, path)
     return f"{MEASURES[main].title} by attribute, with 95% intervals"

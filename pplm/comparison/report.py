@@ -33,10 +33,12 @@ class Comparison:
         Which of the paper's tables this is ("topics" or "sentiment"); None for attributes of one's own.
     notes
         What a reader must know to read the numbers rightly.
-    pictures
-        File names and titles.
     settings, surroundings
         What the texts depend on; versions and devices.
+    pictures
+        File names and titles.
+    candidates
+        The rows of B and BC over every candidate, not only the first; empty if those were not measured.
 
     """
 
@@ -49,6 +51,7 @@ class Comparison:
     settings: Mapping[str, Any]
     surroundings: Mapping[str, Any]
     pictures: Mapping[str, str] = field(default_factory=dict)
+    candidates: Sequence[MethodRow] = ()
 
     @property
     def main(self) -> str | None:
@@ -58,7 +61,7 @@ class Comparison:
     @property
     def together(self) -> list[MethodRow]:
         """One row a method."""
-        return [row for row in self.rows if not row.attribute]
+        return _of_all(self.rows)
 
 
 def markdown(comparison: Comparison) -> str:
@@ -66,8 +69,9 @@ def markdown(comparison: Comparison) -> str:
     parts = [
         _head(comparison),
         _together(comparison),
-        _relative(comparison),
+        _relative(comparison.together, comparison.main),
         _by_attribute(comparison),
+        _candidates(comparison),
         _pictures(comparison),
         _cost(comparison),
         _texts(comparison),
@@ -132,8 +136,7 @@ def _together(comparison: Comparison) -> Iterator[str]:
         yield ""
 
 
-def _relative(comparison: Comparison) -> Iterator[str]:
-    rows, main = comparison.together, comparison.main
+def _relative(rows: Sequence[MethodRow], main: str | None) -> Iterator[str]:
     base = next((row for row in rows if row.method == "B"), None)
     names = [name for name in (main, "perplexity") if name is not None and any(name in row.relative for row in rows)]
     if base is None or len(rows) < 2:
@@ -157,14 +160,46 @@ def _by_attribute(comparison: Comparison) -> Iterator[str]:
     if not rows:
         return
     wanted = [comparison.main, *_BY_ATTRIBUTE]
-    names = [name for name in known_measures(rows) if name in wanted]
     yield "## Each attribute"
     yield ""
+    yield from _attribute_table(rows, [name for name in known_measures(rows) if name in wanted])
+
+
+def _candidates(comparison: Comparison) -> Iterator[str]:
+    """Tell of all candidates, of which the first are few; Dist-n falls with their number, so only how it differs."""
+    rows = _of_all(comparison.candidates)
+    if not rows:
+        return
+    names = [name for name in known_measures(rows) if name not in _NOT_IN_MAIN_TABLE]
+    yield "## All candidates"
+    yield ""
+    yield ("B and BC take the first candidate, which is like any other: all of them measured say the same more surely.")
+    yield ""
+    yield from markdown_table(
+        ["", "texts", *(MEASURES[name].title for name in names)],
+        (
+            [row.method, str(row.texts), *(shown(name, row.values[name], row.intervals.get(name)) for name in names)]
+            for row in rows
+        ),
+    )
+    yield ""
+    yield from _relative(rows, comparison.main)
+    apart = [row for row in comparison.candidates if row.attribute]
+    if apart:
+        yield from _attribute_table(apart, [name for name in names if name in (comparison.main, *_BY_ATTRIBUTE)])
+
+
+def _attribute_table(rows: Sequence[MethodRow], names: Sequence[str]) -> Iterator[str]:
     yield from markdown_table(
         ["attribute", "method", *(MEASURES[name].title for name in names)],
         ([row.attribute, row.method, *(shown(name, row.values[name]) for name in names)] for row in rows),
     )
     yield ""
+
+
+def _of_all(rows: Sequence[MethodRow]) -> list[MethodRow]:
+    """Return the rows of all attributes together, one a method."""
+    return [row for row in rows if not row.attribute]
 
 
 def _pictures(comparison: Comparison) -> Iterator[str]:
