@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import Cache
 
 from pplm.kv_cache import KeyValueBuffer
+from pplm.products import product, shared_products
 
 ModelInputs = Mapping[str, Any]
 
@@ -47,7 +48,8 @@ class LastToken:
 
 def forward_last(model: Any, inputs: ModelInputs, cache: Cache) -> LastToken:
     """Feed the last token (`inputs` of one position) over a cache of the positions before it."""
-    outputs = model(**{**inputs, "past_key_values": cache}, output_hidden_states=True, return_dict=True)
+    with shared_products(model):
+        outputs = model(**{**inputs, "past_key_values": cache}, output_hidden_states=True, return_dict=True)
     return LastToken.of(outputs)
 
 
@@ -85,14 +87,15 @@ def expected_future(
     for step in range(1, horizon_length + 1):
         future = _advance(inputs, step)
         future["past_key_values"] = cache
-        future["inputs_embeds"] = (logits.softmax(-1).to(embeddings.dtype) @ embeddings)[:, None]
-        if step == horizon_length:  # nobody asks for the distribution after the horizon: the body is enough
-            future.pop("logits_to_keep", None)
-            hidden_states.append(model.base_model(**future, return_dict=True).last_hidden_state)
-        else:
-            outputs = model(**future, output_hidden_states=True, return_dict=True)
-            logits = outputs.logits[:, -1].float()
-            hidden_states.append(outputs.hidden_states[-1])
+        future["inputs_embeds"] = product(logits.softmax(-1).to(embeddings.dtype), embeddings)[:, None]
+        with shared_products(model):
+            if step == horizon_length:  # nobody asks for the distribution after the horizon: the body is enough
+                future.pop("logits_to_keep", None)
+                hidden_states.append(model.base_model(**future, return_dict=True).last_hidden_state)
+            else:
+                outputs = model(**future, output_hidden_states=True, return_dict=True)
+                logits = outputs.logits[:, -1].float()
+                hidden_states.append(outputs.hidden_states[-1])
     return torch.cat(hidden_states, dim=1)
 
 

@@ -1,0 +1,112 @@
+"""Matrix products of a few rows on a processor, by all its cores.
+
+A steered token multiplies one to a few dozen rows with every weight of the model, several times there and back. What
+takes the time is reading the weights, and the library beneath torch (MKL) leaves it to one core where the rows are few
+and the numbers float32, at least on some processors. Here such a product is cut into a batch of parts, which MKL does
+share out. Result and gradient are the same but for rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter, functional
+from torch.overrides import TorchFunctionMode
+
+_PARTS = 4
+"""Enough to keep the way to memory busy; on two cores 2 to 16 take the same time."""
+_MAX_ROWS = 32
+"""With more, the arithmetic takes longer than the weights' way to the processor, and torch shares that out itself."""
+_FEW_ROWS = 4
+"""So many columns at the right side of a product are shared out as they are."""
+_MIN_WEIGHTS = 2**18
+"""A smaller matrix is read sooner than its parts are shared out; with more than a few rows, one below twice this."""
+
+
+def shared_products(model: Any) -> AbstractContextManager[Any]:
+    """Return a context in which a model's layers share small products out to the processor's cores.
+
+    It changes nothing where that has no use: on accelerators, in half precision, with one thread, without MKL.
+    """
+    useful = model.device.type == "cpu" and model.dtype == torch.float32 and _shares()
+    return _SharedProducts() if useful else nullcontext()
+
+
+def product(rows: Tensor, matrix: Tensor, *, transposed: bool = False) -> Tensor:
+    """Return rows (M, K) @ matrix (K, N), or @ the transpose of matrix (N, K), by all cores if that is faster.
+
+    The gradient flows to `rows` and is shared out, too. A matrix that wants one itself is left to torch.
+    """
+    if _worthwhile(rows, matrix):
+        return _Product.apply(rows, matrix, transposed)
+    return rows @ (matrix.T if transposed else matrix)
+
+
+class _Product(torch.autograd.Function):
+    """(M, K) x (K, N) -> (M, N) and (M, N) x (K, N) -> (M, K), each the other's gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, matrix: Tensor, transposed: bool) -> Tensor:
+        ctx.matrix, ctx.transposed = matrix, transposed
+        return _by_columns(rows, matrix) if transposed else _by_sums(rows, matrix)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return product(gradients[0], ctx.matrix, transposed=not ctx.transposed), None, None
+
+
+def _by_sums(rows: Tensor, matrix: Tensor) -> Tensor:
+    """Return rows (M, K) @ matrix (K, N) as the sum over parts of K."""
+    whole = len(matrix) // _PARTS * _PARTS
+    parts = rows[:, :whole].unflatten(1, (_PARTS, -1)).transpose(0, 1)  # (parts, M, K / parts)
+    result = torch.bmm(parts, matrix[:whole].unflatten(0, (_PARTS, -1))).sum(0)
+    return result if whole == len(matrix) else result.addmm_(rows[:, whole:], matrix[whole:])
+
+
+def _by_columns(rows: Tensor, matrix: Tensor) -> Tensor:
+    """Return rows (M, K) @ matrix (N, K) transposed, parts of N beside each other."""
+    if 1 < len(rows) <= _FEW_ROWS:
+        return (matrix @ rows.T).T.contiguous()
+    whole = len(matrix) // _PARTS * _PARTS
+    parts = matrix[:whole].unflatten(0, (_PARTS, -1)).transpose(1, 2)  # (parts, K, N / parts)
+    result = torch.bmm(rows.expand(_PARTS, -1, -1), parts).transpose(0, 1).flatten(1)
+    return result if whole == len(matrix) else torch.cat([result, rows @ matrix[whole:].T], dim=1)
+
+
+class _SharedProducts(TorchFunctionMode):
+    """Takes the products of linear layers out of torch's hands: `nn.Linear`, and the `Conv1D` of GPT-2."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if not kwargs:
+            if func is functional.linear and len(args) > 1:
+                rows, weight, *bias = args
+                flat = rows.flatten(0, -2) if rows.dim() > 1 else rows[None]
+                if _worthwhile(flat, weight):
+                    result = product(flat, weight, transposed=True).view(*rows.shape[:-1], -1)
+                    return result if not bias or bias[0] is None else result + bias[0]
+            elif func is torch.addmm and _worthwhile(args[1], args[2]):
+                return product(args[1], args[2]) + args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def _shares() -> bool:
+    return torch.backends.mkl.is_available() and torch.get_num_threads() > 1
+
+
+def _worthwhile(rows: Tensor, matrix: Tensor) -> bool:
+    return (
+        type(matrix) in (Tensor, Parameter)  # others, such as quantised ones, have products of their own
+        and rows.shape[0] <= _MAX_ROWS
+        and matrix.numel() >= _MIN_WEIGHTS * (1 if rows.shape[0] <= _FEW_ROWS else 2)
+        and not matrix.requires_grad
+        and matrix.is_contiguous()
+        and rows.dtype == matrix.dtype == torch.float32
+        and rows.device.type == "cpu"
+        and _shares()
+    )
