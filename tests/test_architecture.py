@@ -1,6 +1,7 @@
 """Imports point one way; see CONTRIBUTING.md for the house."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,14 @@ def test_the_core_knows_only_its_settings_and_errors():
     assert not {name for name in imported(ROOT / "pplm/steering.py") if name.startswith("transformers")}
 
 
-@pytest.mark.parametrize("module", ["config", "errors", "interface", "distributions", "pooling", "kv_cache"])
+def test_products_know_torch_alone():
+    assert not of_pplm(ROOT / "pplm/products.py")
+    assert {name.split(".")[0] for name in imported(ROOT / "pplm/products.py")} <= sys.stdlib_module_names | {"torch"}
+
+
+@pytest.mark.parametrize(
+    "module", ["config", "errors", "interface", "distributions", "pooling", "kv_cache", "products"]
+)
 def test_the_foundations_do_not_know_what_stands_on_them(module):
     above = {"decoding", "generation", "models", "steered_text", "objective", "passes", "forward", "cli", "pplm"}
     assert not of_pplm(ROOT / f"pplm/{module}.py") & above

@@ -184,6 +184,15 @@ def test_all_candidates_are_measured_beside_the_chosen_ones_if_asked(run, judge)
     assert report.index("## Each attribute") < report.index("## All candidates") < report.index("## Cost")
 
 
+def test_candidates_of_an_earlier_call_do_not_stay_beside_newer_numbers(run):
+    usual = ["--samples", 2, "--methods", "BR,BCR"]
+    _, _, _, output = run("evaluate", *usual, "--all-candidates")
+    assert [row["method"] for row in table(output / "candidates.csv")] == ["B", "BC"] * 3
+    run("evaluate", *usual)
+    assert not (output / "candidates.csv").exists()
+    assert "## All candidates" not in (output / "report.md").read_text()
+
+
 def test_all_candidates_are_more_than_one(run):
     assert_one_line(
         run("evaluate", "--methods", "B", "--samples", 1, "--all-candidates"), "at least 2 for --all-candidates; got 1"

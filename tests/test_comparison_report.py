@@ -89,13 +89,21 @@ def test_the_report_says_how_the_methods_differ_from_b():
     assert all(re.fullmatch(r"[+-]\d\.\d{3}", row[head.index("dist-3")]) for row in rows)
 
 
-def test_all_candidates_have_their_own_section_with_more_texts_and_without_dist_n():
+def test_all_candidates_have_their_own_section_with_their_number():
     report = comparison()
-    text = markdown(replace(report, candidates=report.rows))
-    head, *rows = table_after(text, "## All candidates")
-    assert [row[:2] for row in rows] == [[method, "6"] for method in METHODS]
-    assert "dist-1/2/3" not in head
-    assert text.count("Compared with B:") == 2
+    words = ["a plain text", "the star in orbit", "a text of law", "an orbit of law"]
+    candidates = measure_methods(texts_of(["B", "BC", "B", "BC"], words, JUDGES), replicates=50)
+    text = markdown(replace(report, candidates=candidates))
+    section = text[text.index("## All candidates") : text.index("## Cost")]
+    head, *rows = table_after(section, "## All candidates")
+    assert [row[:2] for row in rows] == [["B", "12"], ["BC", "12"]]
+    assert not {"dist-1/2/3", "dist-3"} & set(head)  # they fall with the number of texts
+    own = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    assert own["BC"]["texts with a held-out word"].startswith("50.00% (")  # "orbit", for one of the two attributes
+    compared = table_after(section, "Compared with B:")
+    assert [row[0] for row in compared] == ["method", "BC"]
+    apart = section[section.index("| attribute |") :]
+    assert [line.split("|")[1].strip() for line in apart.splitlines()[2:6]] == ["space", "space", "legal", "legal"]
     assert "## All candidates" not in markdown(report)
 
 

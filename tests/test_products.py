@@ -58,9 +58,7 @@ def test_layers_share_their_products_out_inside_the_context_only(shared, kind, r
     x = numbers(rows, 1, 12).requires_grad_()
     plain = layer(x)
     assert not shared
-    model = torch.nn.Sequential(layer)
-    model.device, model.dtype = torch.device("cpu"), torch.float32
-    with shared_products(model):
+    with shared_products(of_model(layer)):
         result = layer(x)
     assert len(shared) == 1
     assert result.shape == (rows, 1, 18)
@@ -83,26 +81,66 @@ def test_more_rows_and_smaller_matrices_are_left_to_torch(shared, monkeypatch):
     assert len(shared) == 2
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_other_number_formats_and_matrices_that_learn_are_left_to_torch(shared, dtype):
-    model = torch.nn.Linear(8, 8)
-    model.device, model.dtype = torch.device("cpu"), dtype
-    with shared_products(model):
-        model(numbers(1, 8))
-    matrix = numbers(8, 8).requires_grad_()
-    product(numbers(1, 8), matrix).sum().backward()
-    assert matrix.grad is not None
+def of_model(layer, device="cpu", dtype=torch.float32):
+    """Return the layer, frozen, as a model that says where it is."""
+    layer.requires_grad_(False)
+    layer.device, layer.dtype = torch.device(device), dtype
+    return layer
+
+
+@pytest.mark.parametrize("where", [{"dtype": torch.bfloat16}, {"device": "meta"}])
+def test_other_number_formats_and_accelerators_are_left_to_torch(shared, where):
+    layer = of_model(torch.nn.Linear(8, 8), **where)
+    with shared_products(layer):
+        layer(numbers(1, 8))
     assert not shared
 
 
-def test_one_thread_is_enough_for_its_own_products(monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    model = torch.nn.Linear(1024, 1024).requires_grad_(False)
-    model.device, model.dtype = torch.device("cpu"), torch.float32
-    with monkeypatch.context() as patch:
-        patch.setattr(products, "_Product", None)  # would fail if it were used
-        with shared_products(model):
-            model(numbers(1, 1024))
+def test_other_matrices_are_left_to_torch(shared):
+    rows, square = numbers(2, 8), numbers(8, 8)
+    for matrix in (square.T, square.double(), square.bfloat16(), square.to_sparse()):
+        result = product(rows.to(matrix.dtype), matrix)
+        torch.testing.assert_close(result.float(), rows @ matrix.to_dense().float(), rtol=1e-2, atol=1e-2)
+    assert not shared
+
+
+@pytest.mark.parametrize("shape", [(0, 8), (0, 3, 8)])
+def test_no_rows_at_all_give_none(shared, shape):
+    layer = of_model(torch.nn.Linear(8, 6))
+    with shared_products(layer):
+        assert layer(torch.zeros(shape)).shape == (*shape[:-1], 6)
+    assert not shared
+
+
+def test_a_single_vector_and_an_argument_by_name_work(shared):
+    weight, row = numbers(6, 8), numbers(8)
+    with shared_products(of_model(torch.nn.Linear(1, 1))):
+        torch.testing.assert_close(torch.nn.functional.linear(row, weight), weight @ row)
+        assert len(shared) == 1
+        torch.testing.assert_close(torch.nn.functional.linear(row, weight=weight), weight @ row)
+    assert len(shared) == 1
+
+
+def test_autocast_rounds_what_it_would_round(monkeypatch):
+    monkeypatch.setattr(products, "_MIN_WEIGHTS", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    layer, rows = of_model(torch.nn.Linear(7, 6)), numbers(3, 7).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = layer(rows)
+        with shared_products(layer):
+            result = layer(rows)
+    assert result.dtype == plain.dtype == torch.bfloat16
+    torch.testing.assert_close(result, plain, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("threads", [1, 64])
+def test_one_thread_and_very_many_are_left_to_torch(monkeypatch, threads):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(products, "_MIN_WEIGHTS", 0)
+    monkeypatch.setattr(products, "_Product", None)  # would fail if it were used
+    layer = of_model(torch.nn.Linear(8, 8))
+    with shared_products(layer):
+        layer(numbers(1, 8))
 
 
 class Wanted:
@@ -110,8 +148,9 @@ class Wanted:
         return -step.log_probs[:, :7].logsumexp(-1) - step.mean_hidden_state[:, 0]
 
 
+@pytest.mark.parametrize("learns", [False, True])
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_steered_text_is_the_same_with_shared_products(monkeypatch, family):
+def test_steered_text_is_the_same_with_shared_products(monkeypatch, family, learns):
     torch.manual_seed(0)
     sizes = {"vocab_size": 61, "bos_token_id": 0, "eos_token_id": 0}
     if family == "gpt2":
@@ -119,7 +158,7 @@ def test_steered_text_is_the_same_with_shared_products(monkeypatch, family):
     else:
         config = LlamaConfig(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, **sizes)
         model = LlamaForCausalLM(config)
-    model.eval().requires_grad_(False)
+    model.eval().requires_grad_(learns)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     ids = torch.randint(1, 61, (3, 5))
 
@@ -141,4 +180,5 @@ def test_steered_text_is_the_same_with_shared_products(monkeypatch, family):
     assert torch.equal(plain.sequences, shared.sequences)
     for one, other in zip(plain.logits, shared.logits, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    assert all(weight.grad is None for weight in model.parameters())
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())

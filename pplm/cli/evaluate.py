@@ -67,7 +67,8 @@ def evaluate_command(methods: str, samples: int, min_distinct: float, all_candid
     """Compare unsteered and steered texts of the same prompts, as the paper does.
 
     Writes into --output: samples.jsonl (every text, as it is generated), texts.csv (the texts that the methods
-    choose, with their numbers), metrics.csv, report.md and pictures. Prints the main table.
+    choose, with their numbers), metrics.csv, report.md and pictures; with --all-candidates also candidates.csv. Prints
+    the main table.
 
     Several devices: accelerate launch -m pplm evaluate ... (on CPUs: accelerate launch --multi_gpu --num_processes 2
     -m pplm evaluate ... --device cpu).
@@ -92,9 +93,12 @@ def evaluate_command(methods: str, samples: int, min_distinct: float, all_candid
     measured = measure_texts([*chosen, *others], run.loaded.wanted, run.judges)  # a text of both is judged once
     texts, candidates = measured[: len(chosen)], measured[len(chosen) :]
     comparison = _compare(run, texts, arms, [*run.notes, *_remarks(chosen, rerank)], rerank)
+    of_candidates = run.output / "candidates.csv"
     if candidates:
         comparison = replace(comparison, candidates=measure_methods(candidates))
-        write_metrics(run.output / "candidates.csv", comparison.candidates)
+        write_metrics(of_candidates, comparison.candidates)
+    else:
+        of_candidates.unlink(missing_ok=True)  # an earlier call's, maybe by other judges
     write_metrics(run.output / "metrics.csv", comparison.rows)
     write_texts(run.output / "texts.csv", texts)
     path = write_report(run.output, markdown(comparison))

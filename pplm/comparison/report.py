@@ -173,10 +173,13 @@ def _candidates(comparison: Comparison) -> Iterator[str]:
     names = [name for name in known_measures(rows) if name not in _NOT_IN_MAIN_TABLE]
     yield "## All candidates"
     yield ""
-    yield ("B and BC take the first candidate, which is like any other: all of them measured say the same more surely.")
+    yield (
+        "B: every unsteered candidate; BC: every steered one. The first is like any other, so these say the same as B and "
+        "BC above, more surely."
+    )
     yield ""
     yield from markdown_table(
-        ["", "texts", *(MEASURES[name].title for name in names)],
+        ["method", "texts", *(MEASURES[name].title for name in names)],
         (
             [row.method, str(row.texts), *(shown(name, row.values[name], row.intervals.get(name)) for name in names)]
             for row in rows
