@@ -174,8 +174,8 @@ def _candidates(comparison: Comparison) -> Iterator[str]:
     yield "## All candidates"
     yield ""
     yield (
-        "B: every unsteered candidate; BC: every steered one. The first is like any other, so these say the same as B and "
-        "BC above, more surely."
+        "B: every unsteered candidate; BC: every steered one. The first is like any other, so these say the same as B "
+        "and BC above, more surely."
     )
     yield ""
     yield from markdown_table(
