@@ -259,14 +259,15 @@ class Discriminator:
 
 def _find(name_or_path: str | Path) -> Path:
     path = local_path(name_or_path)
+    names = shipped_names(_FOLDER)
+    # A folder without a head, such as a report about sentiment, does not hide the head of that name.
+    if str(name_or_path) in names and (path is None or not (path / CARD_FILE).exists()):
+        return data_path(_FOLDER, str(name_or_path))
     if path is not None and path.is_dir():
         return path
     if path is not None:
         raise InputError(
             f"discriminator {path} is a file; name the folder, or give the labels of a .pt head (--labels)"
         )
-    names = shipped_names(_FOLDER)
-    if str(name_or_path) in names:
-        return data_path(_FOLDER, str(name_or_path))
     known = ", ".join(names) or "none"
     raise InputError(f"discriminator {str(name_or_path)!r} is neither a folder nor a shipped one ({known})")

@@ -193,3 +193,15 @@ def test_shipped_heads_fit_the_embedded_model_and_know_plain_cases(name, label, 
     (probabilities,) = classify_texts(model, tokenizer, shipped, [text])
     assert shipped.labels[int(probabilities.argmax())] == label
     assert shipped.card["data"]["citation"]
+
+
+def test_a_folder_of_that_name_hides_a_shipped_head_only_if_it_holds_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = Discriminator.load("sentiment")
+    (tmp_path / "sentiment").mkdir()
+    (tmp_path / "sentiment/report.md").write_text("an evaluation's")  # as --output sentiment leaves it
+    assert torch.equal(Discriminator.load("sentiment").weight, shipped.weight)
+    (tmp_path / "sentiment/report.md").unlink()
+    own = Discriminator.from_weights(torch.zeros(2, 4), torch.zeros(2), ["a", "b"])
+    own.save(tmp_path / "sentiment")
+    assert Discriminator.load("sentiment").labels == ("a", "b")
