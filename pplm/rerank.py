@@ -38,7 +38,7 @@ class Rerank:
     min_distinct
         A candidate whose completion has a mean of Dist-1, Dist-2 and Dist-3 below this repeats itself and is left out
         (0 to 1; 0 leaves none out). If all of a sample's candidates fall, the likeliest is kept and a warning says
-        so. The default leaves out about one in seven unsteered texts of 60 tokens of the embedded model; lower it
+        so. The default leaves out about one in six unsteered texts of 60 tokens of the embedded model; lower it
         for long texts, which repeat more of their words.
 
     """

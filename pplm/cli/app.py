@@ -29,7 +29,7 @@ from pplm.errors import InputError
 def pplm() -> None:
     """Steer a language model while it writes, without training it.
 
-    Start with: pplm generate "The issue focused on" --bag space
+    Start with: pplm generate "The lake" --bag space
     """
 
 
