@@ -53,18 +53,15 @@ class _Product(torch.autograd.Function):
     """(M, K) x (K, N) -> (M, N) and (M, N) x (K, N) -> (M, K), each the other's gradient."""
 
     @staticmethod
-    def forward(rows: Tensor, matrix: Tensor, transposed: bool) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, matrix: Tensor, transposed: bool) -> Tensor:
+        ctx.save_for_backward(matrix)
+        ctx.transposed = transposed
         return _by_columns(rows, matrix) if transposed else _by_sums(rows, matrix)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG004
-        ctx.save_for_backward(inputs[1])
-        ctx.transposed = inputs[2]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (matrix,) = ctx.saved_tensors
-        return product(gradients[0], matrix, transposed=not ctx.transposed), None, None
+        return _Product.apply(gradients[0], matrix, not ctx.transposed), None, None
 
 
 def _by_sums(rows: Tensor, matrix: Tensor) -> Tensor:
@@ -96,10 +93,10 @@ class _SharedProducts(TorchFunctionMode):
                 rows, weight, *bias = args
                 flat = rows.flatten(0, -2) if rows.dim() > 1 else rows[None]
                 if _worthwhile(flat, weight):
-                    result = product(flat, weight, transposed=True).view(*rows.shape[:-1], len(weight))
+                    result = _Product.apply(flat, weight, True).view(*rows.shape[:-1], len(weight))
                     return result if not bias or bias[0] is None else result + bias[0]
             elif func is torch.addmm and _worthwhile(args[1], args[2]):
-                return product(args[1], args[2]) + args[0]
+                return _Product.apply(args[1], args[2], False) + args[0]
         return func(*args, **(kwargs or {}))
 
 

@@ -6,7 +6,7 @@ The unsteered pool knows nothing of the attribute, so one serves all attributes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pplm.comparison.pool import Arm, Pools
@@ -85,25 +85,26 @@ def arms_of(methods: Sequence[str], steered: Sequence[Arm]) -> list[Arm]:
 
 def choose(pools: Pools, methods: Sequence[str], attributes: Sequence[str], rerank: Rerank) -> list[Chosen]:
     """Return every method's text for every attribute and prompt, in this order."""
-    chosen = []
-    for method in methods:
-        for attribute in attributes:
-            arm = steered_arm(attribute) if steers(method) else UNSTEERED
-            for prompt in range(len(pools.plan.prompts)):
-                chosen.append(_choose(pools.of(arm, prompt), method, attribute, rerank))
-    return chosen
+    found = _candidates(pools, methods, attributes)
+    return [_choose(pool, method, attribute, rerank) for method, attribute, pool in found]
 
 
 def every_candidate(pools: Pools, methods: Sequence[str], attributes: Sequence[str]) -> list[Chosen]:
     """Return all the texts that the methods choose from, as further texts of B and BC, which take any one of them."""
     drawn = [method for method in ("B", "BC") if any(steers(method) == steers(other) for other in methods)]
-    candidates = []
-    for method in drawn:
+    found = _candidates(pools, drawn, attributes)
+    return [Chosen(method, attribute, item, item.seconds) for method, attribute, pool in found for item in pool]
+
+
+def _candidates(
+    pools: Pools, methods: Sequence[str], attributes: Sequence[str]
+) -> Iterator[tuple[str, str, Sequence[Sample]]]:
+    """Yield every method, attribute and pool of candidates, prompt by prompt."""
+    for method in methods:
         for attribute in attributes:
             arm = steered_arm(attribute) if steers(method) else UNSTEERED
             for prompt in range(len(pools.plan.prompts)):
-                candidates += [Chosen(method, attribute, item, item.seconds) for item in pools.of(arm, prompt)]
-    return candidates
+                yield method, attribute, pools.of(arm, prompt)
 
 
 def _choose(pool: Sequence[Sample], method: str, attribute: str, rerank: Rerank) -> Chosen:

@@ -193,6 +193,7 @@ def _candidates(comparison: Comparison) -> Iterator[str]:
 
 
 def _attribute_table(rows: Sequence[MethodRow], names: Sequence[str]) -> Iterator[str]:
+    """Yield a table of these measures, one row for each attribute and method."""
     yield from markdown_table(
         ["attribute", "method", *(MEASURES[name].title for name in names)],
         ([row.attribute, row.method, *(shown(name, row.values[name]) for name in names)] for row in rows),
