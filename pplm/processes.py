@@ -5,13 +5,30 @@ Without `accelerate launch` there is one process, and everything here does nothi
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 Item = TypeVar("Item")
+
+
+@cache
+def leave_at_exit() -> None:
+    """Have this process leave the group of its siblings before Python shuts down.
+
+    A thread of the group that is still at work then would abort the process, with all texts written (on two busy
+    cores that befell two runs in eight): https://github.com/pytorch/pytorch/pull/179291.
+    """
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 class Processes:
@@ -36,6 +53,8 @@ class Processes:
         self._state = PartialState(cpu=cpu or not torch.accelerator.is_available())
         self.count, self.index = self._state.num_processes, self._state.process_index
         self.device = self._state.device
+        if self.count > 1:
+            leave_at_exit()
 
     @property
     def main(self) -> bool:

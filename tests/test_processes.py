@@ -34,15 +34,20 @@ def test_alone_everything_is_one_s_own():
 
 
 @pytest.mark.slow
-def test_two_processes_share_and_join(tmp_path):
+def test_two_processes_share_and_join_and_leave(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
+        "import atexit\n"
+        "import torch\n"
         "from pplm.processes import Processes\n"
+        "atexit.register(lambda: p.main and print('still a member:', torch.distributed.is_initialized()))\n"
         "p = Processes(cpu=True)\n"
         "joined, shared = p.join(p.own('abcde')), p.share(p.index)\n"
         "p.main and print(p.count, joined, shared)\n"
     )
-    assert start(TWO, program).split("\n")[0] == "2 ['a', 'c', 'e', 'b', 'd'] 0"
+    lines = start(TWO, program).splitlines()
+    assert lines[0] == "2 ['a', 'c', 'e', 'b', 'd'] 0"
+    assert lines[-1] == "still a member: False"  # who is, may be aborted while Python shuts down
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from pplm.pretraining.run_folder import RunFolder, StepReport
 from pplm.pretraining.settings import Architecture, TrainingSettings
 from pplm.pretraining.tokenizer import num_token_ids
 from pplm.pretraining.validation import validate
+from pplm.processes import leave_at_exit
 
 
 def train_base_model(
@@ -64,6 +65,8 @@ def train_base_model(
     architecture = architecture or Architecture()
     # Mixed precision is up to `LanguageModelLoss`, in validation too. About `cpu` see `pplm.processes`.
     accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
+    if accelerator.num_processes > 1:
+        leave_at_exit()
     folder = RunFolder(output)
     asked = {**asdict(request), **asdict(settings), **asdict(architecture)}
     _on_main(accelerator, (lambda: folder.check_same(asked)) if resume else folder.check_new)
