@@ -84,6 +84,7 @@ def test_only_the_command_line_knows_the_training_of_base_models():
         "config",
         "errors",
         "models",
+        "processes",
         "resources",
     }
 
