@@ -11,7 +11,7 @@ from pplm.pretraining import Architecture, BaseModelRequest, TrainingSettings, s
 shares = st.floats(0, 1)
 
 
-def test_the_defaults_are_the_embedded_model_s_recipe():
+def test_the_defaults_are_the_recipe_that_the_embedded_model_began_with():
     shape, recipe = Architecture(), TrainingSettings(minutes=98)
     assert (shape.num_layers, shape.width, shape.num_heads, shape.num_positions, shape.vocab_size) == (
         6, 320, 5, 512, 12288,

@@ -25,7 +25,7 @@ from pplm.pretraining import (
 from pplm.processes import Processes
 
 EMBEDDED_MINUTES = 98.0
-"""What the embedded model took, on two cores."""
+"""How long the first run of the embedded model took, on two cores."""
 _RECENT = 50
 """Steps that the shown loss and speed are means of."""
 
@@ -66,7 +66,7 @@ def train_base_command(output: str, resume: bool, **options: Any) -> None:
     """Train a small GPT-2 on SOURCES: text files, or ids of data sets on the hub.
 
     Text files are UTF-8, also compressed (.xz, .gz, .bz2), with a line <|endoftext|> between two documents. Without
-    --minutes or --steps it trains for 98 minutes, like the embedded model.
+    --minutes or --steps it trains for 98 minutes, like the first run of the embedded model.
 
     DIR/training/ holds what --resume needs, and log.jsonl, a line a step; remove it when all is done. After a stop,
     give the same command with --resume. Several processes: accelerate launch -m pplm train-base.

@@ -1,4 +1,4 @@
-"""What is trained and how, in two frozen objects that validate themselves; the defaults are the embedded model's."""
+"""What is trained and how, in two frozen objects that validate themselves; the defaults began the embedded model."""
 
 from __future__ import annotations
 

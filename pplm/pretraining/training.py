@@ -47,7 +47,7 @@ def train_base_model(
     settings
         Budget, learning rates, batches.
     architecture
-        Of a new model; None takes the embedded model's. A model to continue has its own.
+        Of a new model; None takes the one that the embedded model began with. A model to continue has its own.
     resume
         Go on with the run in `output` from its last checkpoint, or from its start where there is none yet. Only
         `micro_batch_tokens` and `checkpoint_minutes` may differ from what the run began with.
