@@ -83,8 +83,8 @@ def test_every_option_reaches_the_library(run, asked):
     assert options["settings"] == TrainingSettings(minutes=1.5, muon_lr=0.5, precision="bfloat16", seed=7)
     assert options["architecture"] == Architecture(num_layers=3)
     assert options["resume"]
-    run("a.txt", "--output", "x", "--init", "m", "--extra-layers", 2)
-    assert (asked[1][0].init, asked[1][0].extra_layers, asked[1][1]["architecture"]) == ("m", 2, None)
+    run("a.txt", "--output", "x", "--init", "m")
+    assert (asked[1][0].init, asked[1][1]["architecture"]) == ("m", None)
 
 
 TUTORIAL = (Path(__file__).resolve().parent.parent / "docs" / "base_model.md").read_text(encoding="utf-8")
@@ -123,7 +123,6 @@ def test_help_names_every_setting_with_its_default(run, monkeypatch):
         (["{text}", "--init", "gpt2-mini", "--width", "64"], "--init gpt2-mini has its own width; leave out --width"),
         (["{text}", "--tokenizer", "gpt2-mini", "--vocab-size", "300"], "leave out --vocab-size"),
         (["{text}", "--init", "gpt2-mini", "--tokenizer", "t"], r"leave out tokenizer \(t\)"),
-        (["{text}", "--extra-layers", "2"], "extra_layers deepens the model of init, and none is given; got 2"),
         (["{text}", "--resume"], "holds no run to resume"),
         (["{text}", "--num-positions", "100", "--block-length", "30"], "block_length must divide"),
     ],

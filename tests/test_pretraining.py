@@ -22,7 +22,6 @@ from attribute_models import BagOfWords
 from pplm import InputError
 from pplm.pretraining import Architecture, checkpoint, precision
 from pplm.pretraining.blocks import BlockOrder
-from pplm.pretraining.growth import deepened
 from pplm.pretraining.model_setup import StartingPoint
 from pplm.pretraining.optimizers import Optimizers
 from pplm.pretraining.request import BaseModelRequest
@@ -506,47 +505,6 @@ def test_a_gpt2_with_dropout_untied_and_padded_embeddings_is_trained_further_and
     model, _ = pplm.load_model(tmp_path / "run", device="cpu")
     assert not torch.equal(model.lm_head.weight, model.transformer.wte.weight)
     assert "untied embeddings" in (tmp_path / "run" / "MODEL_CARD.md").read_text(encoding="utf-8")
-
-
-def test_extra_layers_change_nothing_before_they_are_trained_and_learn_then(corpus, finished, tmp_path):
-    before, _ = pplm.load_model(finished[0], device="cpu")
-    idle = {"muon_lr": 0.0, "adamw_lr": 0.0}
-    train(corpus, tmp_path / "same", init=str(finished[0]), extra_layers=3, changes=idle)
-    same, _ = pplm.load_model(tmp_path / "same", device="cpu")
-    assert (before.config.n_layer, same.config.n_layer) == (2, 5)
-    input_ids = torch.arange(20)[None]
-    assert torch.equal(same(input_ids).logits, before(input_ids).logits)
-    report = train(corpus, tmp_path / "deeper", init=str(finished[0]), extra_layers=3)
-    deeper, _ = pplm.load_model(tmp_path / "deeper", device="cpu")
-    silent = [index for index, block in enumerate(same.transformer.h) if not block.mlp.c_proj.weight.any()]
-    assert len(silent) == 3
-    for index in silent:
-        assert deeper.transformer.h[index].attn.c_proj.weight.any()
-        assert deeper.transformer.h[index].mlp.c_proj.weight.any()
-    assert report.validation.nats_per_token < finished[1].validation.nats_per_token
-    assert "continued from tiny with 3 more layers" in (tmp_path / "deeper" / "MODEL_CARD.md").read_text("utf-8")
-
-
-def test_a_deepened_run_goes_on_after_a_stop(corpus, finished, tmp_path):
-    start = {"init": str(finished[0]), "extra_layers": 1}
-    whole = train(corpus, tmp_path / "whole", **start)
-    with pytest.raises(CrashError):
-        train(corpus, tmp_path / "run", **start, on_step=stop_after(5))
-    with pytest.raises(InputError, match="extra_layers was 1 when this run began; got 0"):
-        train(corpus, tmp_path / "run", init=str(finished[0]), resume=True)
-    assert curve(train(corpus, tmp_path / "run", **start, resume=True)) == curve(whole)
-
-
-@pytest.mark.parametrize(("extra", "silent"), [(1, [2]), (2, [1, 4]), (3, [1, 3, 5]), (7, [1, 2, 4, 5, 6, 8, 9])])
-def test_extra_layers_are_spread_over_the_depth(extra, silent):
-    torch.manual_seed(0)
-    config = GPT2Config(vocab_size=20, n_positions=8, n_embd=8, n_layer=3, n_head=2)
-    model = GPT2LMHeadModel(config).bfloat16().eval()
-    grown = deepened(model, extra)
-    found = [index for index, block in enumerate(grown.transformer.h) if not block.mlp.c_proj.weight.any()]
-    assert found == silent
-    assert (grown.dtype, grown.training, model.config.n_layer) == (torch.bfloat16, False, 3)
-    assert torch.equal(grown(torch.arange(8)[None]).logits, model(torch.arange(8)[None]).logits)
 
 
 def test_models_that_cannot_be_continued_are_refused(corpus, llama, finished, tmp_path):

@@ -76,9 +76,6 @@ def test_blocks_that_would_leave_text_unread_and_batches_below_a_context_are_ref
         ({"sources": "text.txt"}, "sources must be a tuple of names; got 'text.txt'"),
         ({"sources": ("a",), "init": "m", "tokenizer": "t"}, r"init m brings its own; leave out tokenizer \(t\)"),
         ({"sources": ("a",), "init": "m", "embeddings_from": "e"}, r"leave out embeddings_from \(e\)"),
-        ({"sources": ("a",), "extra_layers": 2}, "extra_layers deepens the model of init, .*; got 2: leave it out"),
-        ({"sources": ("a",), "init": "m", "extra_layers": -1}, "extra_layers must be finite and at least 0; got -1"),
-        ({"sources": ("a",), "init": "m", "extra_layers": 1.5}, "extra_layers must be .*; got 1.5"),
     ],
 )
 def test_requests_that_contradict_themselves_are_refused(request_, message):

@@ -46,13 +46,6 @@ _RECENT = 50
 @click.option("--config", default=None, help="Configuration of a hub data set.")
 @click.option("--split", default="train", show_default=True, help="Split of a hub data set; train[:1%] takes a part.")
 @click.option("--init", default=None, metavar="MODEL", help="Train this GPT-2 further, with its tokenizer.")
-@click.option(
-    "--extra-layers",
-    default=0,
-    type=click.INT,
-    metavar="N",
-    help="Deepen the model of --init by N blocks that change nothing at first.",
-)
 @click.option("--tokenizer", default=None, metavar="MODEL", help="Take this model's tokenizer; else one is trained.")
 @click.option(
     "--embeddings-from",

@@ -69,8 +69,6 @@ def card_text(
 
 def _start(request: BaseModelRequest, width: int) -> str:
     start = f"continued from {_name(request.init)}" if request.init else "random weights"
-    if request.extra_layers:
-        start += f" with {request.extra_layers} more layer{'s' if request.extra_layers > 1 else ''}"
     if request.tokenizer:
         start += f", tokenizer of {_name(request.tokenizer)}"
     if request.embeddings_from:

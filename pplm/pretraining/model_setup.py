@@ -13,7 +13,6 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from pplm.errors import InputError
 from pplm.models import load_model, load_tokenizer
 from pplm.pretraining.embeddings import borrowed_embeddings
-from pplm.pretraining.growth import deepened
 from pplm.pretraining.request import BaseModelRequest
 from pplm.pretraining.settings import Architecture
 from pplm.pretraining.tokenizer import num_token_ids, train_tokenizer
@@ -54,8 +53,6 @@ class StartingPoint:
         if request.init:
             model, tokenizer = load_model(request.init, device="cpu")
             _check_continuable(model, tokenizer, request.init)
-            if request.extra_layers:
-                model = deepened(model, request.extra_layers)
             return cls(architecture, _without_dropout(model).requires_grad_(True).train(), tokenizer)
         tokenizer = load_tokenizer(request.tokenizer) if request.tokenizer and not goes_on else None
         if tokenizer is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pplm.config import check_range, check_type
 from pplm.errors import InputError
 from pplm.pretraining.run_folder import StepReport
 from pplm.pretraining.validation import Validation
@@ -23,8 +22,6 @@ class BaseModelRequest:
         Of data sets.
     init
         A GPT-2 to train further; None starts a new one.
-    extra_layers
-        Transformer blocks that `init` gets in addition before its training goes on (see `deepened`).
     tokenizer
         A tokenizer to take; None trains one on the corpus.
     embeddings_from
@@ -35,7 +32,7 @@ class BaseModelRequest:
     Raises
     ------
     InputError
-        If there is no source, `init` comes with what it brings itself, or `extra_layers` without `init`.
+        If there is no source, or `init` comes with what it brings itself.
 
     """
 
@@ -45,7 +42,6 @@ class BaseModelRequest:
     config: str | None = None
     split: str = "train"
     init: str | None = None
-    extra_layers: int = 0
     tokenizer: str | None = None
     embeddings_from: str | None = None
     command: str = ""
@@ -56,13 +52,6 @@ class BaseModelRequest:
                 raise InputError(f"{name} must be a tuple of names; got {getattr(self, name)!r}")
         if not self.sources:
             raise InputError("no source of text is given; name a text file or a data set id")
-        check_type("extra_layers", self.extra_layers, int)
-        check_range("extra_layers", self.extra_layers, 0)
-        if self.extra_layers and not self.init:
-            raise InputError(
-                f"extra_layers deepens the model of init, and none is given; got {self.extra_layers}: leave it out, or "
-                "set num_layers for a new model"
-            )
         for name in ("tokenizer", "embeddings_from"):
             if self.init and getattr(self, name):
                 raise InputError(f"init {self.init} brings its own; leave out {name} ({getattr(self, name)})")
