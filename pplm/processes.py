@@ -20,8 +20,8 @@ Item = TypeVar("Item")
 def leave_at_exit() -> None:
     """Have this process leave the group of its siblings before Python shuts down.
 
-    A thread of the group that is still at work then would abort the process, with all texts written (on two busy
-    cores that befell two runs in eight): https://github.com/pytorch/pytorch/pull/179291.
+    A thread of the group that is still at work then would abort the process although all its work is done (on two
+    busy cores that befell two runs in eight); described in https://github.com/pytorch/pytorch/pull/179291.
     """
     atexit.register(_leave)
 

@@ -38,6 +38,9 @@ def seeds_table(folders: tuple[str, ...]) -> None:
     A method that not all folders have is named and left out.
     """
     runs = [_rows(Path(folder)) for folder in folders]
+    for folder, run in zip(folders, runs, strict=True):
+        if _measured(run) != _measured(runs[0]):
+            raise InputError(f"{folder} and {folders[0]} measure different things; name runs of the same attributes")
     if partial := sorted({name for run in runs for name in run if not all(name in other for other in runs)}):
         click.echo(f"left out, not in all folders: {', '.join(partial)}", err=True)
     found = {
@@ -62,6 +65,10 @@ def _rows(folder: Path) -> dict[str, Row]:
         # Pooled dist-n falls with the number of texts, so that of all candidates compares with nothing here.
         found |= {_CANDIDATES[row["method"]]: row | {"dist_3": ""} for row in _read(folder / "candidates.csv")}
     return found
+
+
+def _measured(run: dict[str, Row]) -> set[str]:
+    return {key for row in run.values() for key in _MEASURES if row.get(key)}
 
 
 def _read(path: Path) -> list[Row]:

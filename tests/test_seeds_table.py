@@ -78,10 +78,20 @@ def test_folders_that_hold_no_comparison_are_refused_in_a_line(call, tmp_path):
     assert "has no columns method and attribute" in err
 
 
+def test_runs_of_other_attributes_are_not_averaged(call, tmp_path):
+    write(tmp_path / "one" / "metrics.csv", ("B", "all", 0.4, 0.1, "", 20, 0.9))
+    write(tmp_path / "two" / "metrics.csv", ("B", "all", "", "", 0.2, 20, 0.9))
+    code, out, err = call(tmp_path / "one", tmp_path / "two")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "measure different things" in err
+
+
 @pytest.mark.parametrize("kind", ["topics", "sentiment"])
 def test_the_tables_of_the_documentation_come_from_the_numbers_beside_it(call, kind):
     folder = ROOT / "docs" / "evaluation"
-    _, out, _ = call(folder / kind, *sorted((folder / "seeds").glob(f"{kind}-*")))
+    code, out, _ = call(folder / kind, *sorted((folder / "seeds").glob(f"{kind}-*")))
+    assert code == 0
+    assert len(out.splitlines()) >= 4
     text = (folder / "README.md").read_text(encoding="utf-8")
-    for line in out.splitlines()[2:]:
+    for line in out.splitlines():
         assert line in text
