@@ -1,7 +1,6 @@
 """The script that sets runs of training beside the embedded model's first one."""
 
-import runpy
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,17 +11,8 @@ SCRIPT = Path(__file__).parent.parent / "scripts" / "loss_curve.py"
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-        code = 0
-        try:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        except SystemExit as left:
-            code = left.code
-        return code, *capsys.readouterr()
-
-    return run
+def call(run_script):
+    return partial(run_script, SCRIPT)
 
 
 def run_of(folder, losses, tokens=11_000):

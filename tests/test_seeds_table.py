@@ -1,8 +1,7 @@
 """The script that puts the comparisons of several seeds together."""
 
 import csv
-import runpy
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,17 +11,8 @@ SCRIPT = ROOT / "scripts" / "seeds_table.py"
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-        code = 0
-        try:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        except SystemExit as left:
-            code = left.code or 0
-        return code, *capsys.readouterr()
-
-    return run
+def call(run_script):
+    return partial(run_script, SCRIPT)
 
 
 def write(path, *rows):
@@ -47,10 +37,10 @@ def test_shares_are_averaged_and_perplexities_by_their_logarithms(call, tmp_path
     code, out, err = call(one, two)
     assert (code, err) == (0, "")
     assert out.splitlines() == [
-        "|  | right | towards | perplexity | dist-3 |",
+        "|  | VADER right | VADER towards the wanted side | perplexity | dist-3 |",
         "| --- | --- | --- | --- | --- |",
-        "| B | 45.0% (40.0% to 50.0%) | 0.000 (0.000 to 0.000) | 30.0 (20.0 to 45.0) | 0.850 (0.800 to 0.900) |",
-        "| BC | 55.0% (50.0% to 60.0%) | 0.300 (0.250 to 0.350) | 20.0 (10.0 to 40.0) | 0.850 (0.800 to 0.900) |",
+        "| B | 45.00% (40.00 to 50.00) | 0.000 (0.000 to 0.000) | 30.0 (20.0 to 45.0) | 0.850 (0.800 to 0.900) |",
+        "| BC | 55.00% (50.00 to 60.00) | 0.300 (0.250 to 0.350) | 20.0 (10.0 to 40.0) | 0.850 (0.800 to 0.900) |",
     ]
 
 
@@ -63,8 +53,8 @@ def test_candidates_have_rows_of_their_own_without_dist_n_and_what_is_not_everyw
     code, out, err = call(one, two)
     assert (code, err) == (0, "left out, not in all folders: BR\n")
     assert out.splitlines()[2:] == [
-        "| B | 10.0% (10.0% to 10.0%) | 0.900 (0.900 to 0.900) |",
-        "| all steered candidates | 30.0% (30.0% to 30.0%) |  |",
+        "| B | 10.00% (10.00 to 10.00) | 0.900 (0.900 to 0.900) |",
+        "| all steered candidates | 30.00% (30.00 to 30.00) |  |",
     ]
 
 

@@ -28,7 +28,9 @@ def shown(name: str, value: float, bounds: Interval | None = None) -> str:
         text, ends = f"{value:.2%}", "" if bounds is None else " to ".join(f"{100 * end:.2f}" for end in bounds)
     else:
         digits = {"perplexity": 1, "seconds_per_token": 4}.get(name, 3)
-        text, ends = f"{value:.{digits}f}", "" if bounds is None else " to ".join(f"{end:.{digits}f}" for end in bounds)
+        # z: no sign before a zero, which rounding errors make negative
+        text = f"{value:z.{digits}f}"
+        ends = "" if bounds is None else " to ".join(f"{end:z.{digits}f}" for end in bounds)
     return text if bounds is None or any(map(math.isnan, bounds)) else f"{text} ({ends})"
 
 
