@@ -1,8 +1,5 @@
 """Tiny models with random weights, shared and read-only; nothing here needs the network."""
 
-import runpy
-import sys
-
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -125,19 +122,3 @@ def command(capsys):
         return code, captured.out, captured.err
 
     return call
-
-
-@pytest.fixture
-def run_script(monkeypatch, capsys):
-    """Run a file of scripts/ with arguments as from the shell, and return exit code, stdout and stderr."""
-
-    def run(script, *arguments):
-        monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
-        code = 0
-        try:
-            runpy.run_path(str(script), run_name="__main__")
-        except SystemExit as left:
-            code = left.code or 0
-        return code, *capsys.readouterr()
-
-    return run

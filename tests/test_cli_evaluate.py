@@ -121,6 +121,24 @@ def test_without_reranking_only_the_first_candidate_is_drawn_and_it_is_the_same(
     assert [line.split("|")[1].strip() for line in out.splitlines()[2:]] == ["B", "BC"]
 
 
+def test_pools_are_evaluations_with_consecutive_seeds_together(run):
+    code, out, err, output = run("evaluate", "--samples", 2, "--pools", 2, "--all-candidates")
+    assert code == 0, err
+    singles = [run("evaluate", "--samples", 2, "--seed", seed, folder=f"{seed}")[-1] for seed in (0, 1)]
+    chosen = [(row["pool"], row["method"], row["attribute"], row["text"]) for row in table(output / "texts.csv")]
+    alone = [
+        (str(seed), row["method"], row["attribute"], row["text"])
+        for seed, folder in enumerate(singles)
+        for row in table(folder / "texts.csv")
+    ]
+    assert sorted(chosen) == sorted(alone)
+    assert {row["texts"] for row in table(output / "metrics.csv") if row["attribute"] == "space"} == {"4"}
+    assert {row["texts"] for row in table(output / "candidates.csv") if row["attribute"] == "space"} == {"8"}
+    report = (output / "report.md").read_text(encoding="utf-8")
+    assert "2 candidates a prompt in each of 2 pools" in report
+    assert out in report
+
+
 def test_a_run_that_is_done_is_told_again_without_generating_and_a_cut_one_goes_on(run, monkeypatch):
     _, out, _, output = run("evaluate", "--samples", 2)
     whole = (output / "samples.jsonl").read_bytes()

@@ -13,7 +13,7 @@ from pplm.comparison.samples import Sample, SampleFiles
 
 
 def sample(arm="unsteered", prompt=0, number=0, completion=" is deep", **values):
-    return Sample(arm, prompt, number, "The sea", completion, 3, 0.5, **values)
+    return Sample(arm, prompt, 0, number, "The sea", completion, 3, 0.5, **values)
 
 
 # --- texts -----------------------------------------------------------------------------------------------------
@@ -24,7 +24,7 @@ def test_a_text_comes_back_as_it_was_whatever_it_holds(tmp_path_factory, complet
     files = SampleFiles(tmp_path_factory.mktemp("run"))
     score = -math.inf if math.isinf(score) else score
     one = sample(arm.encode("utf-8", "ignore").decode(), completion=completion.encode("utf-8", "ignore").decode())
-    one = Sample(one.arm, 1, 2, one.prompt, one.completion, 3, 0.5, {"space": score})
+    one = Sample(one.arm, 1, 0, 2, one.prompt, one.completion, 3, 0.5, {"space": score})
     files.append([one])
     files.repair()
     assert files.read() == {one.key: one}
@@ -46,7 +46,7 @@ def test_half_a_last_line_is_cut_off_with_a_warning_and_nothing_else_is_lost(tmp
     path.write_bytes(path.read_bytes()[:-lost])
     files.repair()
     assert f"the last line of {path} is incomplete" in caplog.text
-    assert sorted(files.read()) == [("unsteered", 0, 0), ("unsteered", 0, 1)]
+    assert sorted(files.read()) == [("unsteered", 0, 0, 0), ("unsteered", 0, 0, 1)]
     files.append([sample(number=2)])
     assert len(files.read()) == 3
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pplm import InputError, Rerank
 from pplm.comparison.bootstrap import PromptBootstrap, interval
 from pplm.comparison.measures import Wanted, expected_measure, main_measure, measure_methods, measure_texts
-from pplm.comparison.methods import Chosen, arms_of, check_methods, choose
+from pplm.comparison.methods import Chosen, arms_of, check_methods, choose, every_candidate
 from pplm.comparison.pool import Arm, PoolPlan, Pools
 from pplm.comparison.samples import Sample
 from pplm.evaluation import HeadJudge, dist_n
@@ -27,8 +27,8 @@ class Judge:
         return [tuple(self.numbers[text.completion.strip()]) for text in texts]
 
 
-def chosen(method, completion, *, attribute="space", prompt=0, seconds=1.0, tokens=10):
-    return Chosen(method, attribute, Sample("arm", prompt, 0, "So", f" {completion}", tokens, 0.1), seconds)
+def chosen(method, completion, *, attribute="space", prompt=0, pool=0, seconds=1.0, tokens=10):
+    return Chosen(method, attribute, Sample("arm", prompt, pool, 0, "So", f" {completion}", tokens, 0.1), seconds)
 
 
 def rows_of(texts, wanted=None, judges=()):
@@ -83,8 +83,9 @@ def pools(texts_by_arm, scores):
     for arm, texts in texts_by_arm.items():
         for number, text in enumerate(texts):
             own = {name: values[number] for name, values in scores[arm].items()}
-            samples[arm, 0, number] = Sample(arm, 0, number, "So", text, 5, 2.0, own)
-    return Pools(samples, PoolPlan(("So",), samples=3))
+            pool, place = divmod(number, 3)
+            samples[arm, 0, pool, place] = Sample(arm, 0, pool, place, "So", text, 5, 2.0, own)
+    return Pools(samples, PoolPlan(("So",), samples=3, pools=len(texts_by_arm["unsteered"]) // 3))
 
 
 POOLS = pools(
@@ -118,6 +119,18 @@ def test_the_four_methods_take_the_first_and_the_best_of_the_same_pools():
     assert not any(item.all_repetitive for item in found)
     strict = choose(POOLS, ["BR"], ["space"], Rerank(3, min_distinct=1.0))
     assert [item.all_repetitive for item in strict] == [False]
+
+
+def test_every_pool_gives_each_method_a_text():
+    plain = ["one", "two", "three", "four", "five", "six"]
+    own = {"unsteered": {"space": [-3.0, -1.0, -2.0, -3.0, -2.0, -1.0]}}
+    found = choose(pools({"unsteered": plain}, own), ["B", "BR"], ["space"], Rerank(3, min_distinct=0))
+    assert [(item.method, item.sample.pool, item.sample.completion) for item in found] == [
+        ("B", 0, "one"), ("B", 1, "four"), ("BR", 0, "two"), ("BR", 1, "six"),
+    ]  # fmt: skip
+    assert [
+        item.sample.completion for item in every_candidate(pools({"unsteered": plain}, own), ["B"], ["space"])
+    ] == plain
 
 
 def test_methods_are_put_in_the_paper_s_order_and_unknown_ones_refused():
@@ -206,6 +219,21 @@ def test_dist_is_pooled_over_an_attribute_and_averaged_over_attributes():
         expected = [dist_n(own, n) for own in texts.values()]
         assert [rows["B", name].values[f"dist_{n}"] for name in texts] == expected
         assert rows["B", ""].values[f"dist_{n}"] == pytest.approx(sum(expected) / 2)
+
+
+def test_dist_does_not_fall_with_the_number_of_pools():
+    once = rows_of([chosen("B", text, prompt=prompt) for prompt, text in enumerate(["a star fell", "it is so"])])
+    twice = rows_of(
+        [
+            chosen("B", text, prompt=prompt, pool=pool)
+            for pool in range(2)
+            for prompt, text in enumerate(["a star fell", "it is so"])
+        ]
+    )
+    assert [twice["B", ""].values[f"dist_{n}"] for n in (1, 2, 3)] == [1.0, 1.0, 1.0]
+    assert once["B", ""].values["dist_3"] == 1.0
+    both = rows_of([chosen("B", "a a a"), chosen("B", "a star fell", pool=1)])
+    assert both["B", ""].values["dist_1"] == pytest.approx((1 / 3 + 1) / 2)
 
 
 def test_a_judge_reads_no_text_twice():

@@ -1,6 +1,7 @@
 """Drawing the texts of a run: each once, the same however often it was interrupted."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from helpers import STRONG
@@ -41,17 +42,17 @@ def whole(gpt2, tokenizer, attributes, tmp_path_factory):
 
 def test_every_arm_has_every_prompt_s_texts_in_order(whole):
     pools, path = whole
-    keys = [(arm.name, p, s) for arm in ARMS for p in range(3) for s in range(2)]
+    keys = [(arm.name, p, 0, s) for arm in ARMS for p in range(3) for s in range(2)]
     assert list(pools.samples) == keys
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [(line["arm"], line["prompt_index"], line["sample"]) for line in lines] == keys
+    assert [(line["arm"], line["prompt_index"], line["pool"], line["sample"]) for line in lines] == keys
     assert [line["prompt"] for line in lines] == [p for p in PROMPTS for _ in range(2)] * 2
     assert all(line["seconds"] > 0 and 1 <= line["tokens"] <= 5 for line in lines)
-    assert pools.of("unsteered", 1) == [pools.samples["unsteered", 1, s] for s in range(2)]
+    assert pools.of("unsteered", 1) == [pools.samples["unsteered", 1, 0, s] for s in range(2)]
 
 
 def test_unsteered_texts_are_ranked_by_every_attribute_and_steered_ones_by_their_own(whole):
-    for (arm, _, _), text in whole[0].samples.items():
+    for (arm, *_), text in whole[0].samples.items():
         assert set(text.scores) == ({"sky", "sea"} if arm == "unsteered" else {"sky"})
 
 
@@ -62,8 +63,18 @@ def test_the_texts_are_those_that_generate_gives(gpt2, tokenizer, attributes, wh
             gpt2, tokenizer, list(PROMPTS), attributes=models, steering=arm.steering, num_samples=2, seed=0,
             max_new_tokens=5, do_sample=True, top_k=20,
         )  # fmt: skip
-        own = [text.completion for (name, _, _), text in whole[0].samples.items() if name == arm.name]
+        own = [text.completion for (name, *_), text in whole[0].samples.items() if name == arm.name]
         assert own == [text.completion for text in found]
+
+
+def test_pools_are_what_runs_with_consecutive_seeds_give(gpt2, tokenizer, attributes, whole, tmp_path):
+    several = draw(gpt2, tokenizer, attributes, tmp_path, plan=replace(PLAN, pools=2))
+    (tmp_path / "samples.jsonl").unlink()
+    second = draw(gpt2, tokenizer, attributes, tmp_path, plan=replace(PLAN, seed=1))
+    for pool, run in enumerate([whole[0], second]):
+        own = {(arm, p, 0, s): text for (arm, p, k, s), text in texts(several).items() if k == pool}
+        assert own == texts(run)
+    assert texts(second) != texts(whole[0])
 
 
 @pytest.mark.parametrize("kept", [0, 1, 3, 4, 7, 11, 12])
@@ -93,7 +104,7 @@ def test_texts_that_come_out_otherwise_are_told_and_the_first_ones_kept(
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     again = draw(gpt2, tokenizer, attributes, tmp_path)
     assert "1 texts of an interrupted group come out otherwise" in caplog.text
-    assert again.samples["unsteered", 0, 1].completion == " from another machine"
+    assert again.samples["unsteered", 0, 0, 1].completion == " from another machine"
 
 
 def test_without_ranking_no_text_is_read_again(gpt2, tokenizer, tmp_path):
@@ -113,9 +124,11 @@ def test_without_ranking_no_text_is_read_again(gpt2, tokenizer, tmp_path):
 
 def test_the_groups_hold_all_prompts_in_order_and_no_more_texts_than_asked_for():
     for samples, size, expected in ((2, 4, [2, 1]), (3, 4, [1, 1, 1]), (1, 100, [3]), (5, 1, [1, 1, 1])):
-        groups = PoolPlan(PROMPTS, samples=samples, batch_size=size).groups()
-        assert [len(group) for group in groups] == expected
-        assert [prompt for group in groups for prompt in group] == [0, 1, 2]
+        groups = PoolPlan(PROMPTS, samples=samples, pools=2, batch_size=size).groups()
+        for pool in range(2):
+            own = [group.prompts for group in groups if group.pool == pool]
+            assert [len(prompts) for prompts in own] == expected
+            assert [prompt for prompts in own for prompt in prompts] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +136,7 @@ def test_the_groups_hold_all_prompts_in_order_and_no_more_texts_than_asked_for()
     [
         ({"prompts": ()}, "prompts is empty"),
         ({"samples": 0}, "samples must be at least 1; got 0"),
+        ({"pools": 0}, "pools must be at least 1; got 0"),
         ({"new_tokens": 0}, "new_tokens must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"seed": -1}, "seed must be at least 0"),

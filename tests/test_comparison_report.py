@@ -30,7 +30,7 @@ class Judge:
 
 def texts_of(methods, words, judges=()):
     items = [
-        Chosen(method, attribute, Sample("arm", prompt, 0, PROMPTS[prompt], f" {text} {prompt}", 4, 0.5), 0.5)
+        Chosen(method, attribute, Sample("arm", prompt, 0, 0, PROMPTS[prompt], f" {text} {prompt}", 4, 0.5), 0.5)
         for method, text in zip(methods, words, strict=True)
         for attribute in ("space", "legal")
         for prompt in range(3)
@@ -39,7 +39,7 @@ def texts_of(methods, words, judges=()):
     return measure_texts(items, wanted, judges)
 
 
-SETTINGS = {"prompts": PROMPTS, "new_tokens": 4, "samples": 2, "batch_size": 40, "seed": 0}
+SETTINGS = {"prompts": PROMPTS, "new_tokens": 4, "samples": 2, "pools": 1, "batch_size": 40, "seed": 0}
 
 
 JUDGES = (Judge(),)

@@ -1,6 +1,7 @@
 """The script that sets runs of training beside the embedded model's first one."""
 
-from functools import partial
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,19 @@ SCRIPT = Path(__file__).parent.parent / "scripts" / "loss_curve.py"
 
 
 @pytest.fixture
-def call(run_script):
-    return partial(run_script, SCRIPT)
+def call(monkeypatch, capsys):
+    """Run the script as from the shell, and return exit code, stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+        code = 0
+        try:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        except SystemExit as left:
+            code = left.code or 0
+        return code, *capsys.readouterr()
+
+    return run
 
 
 def run_of(folder, losses, tokens=11_000):

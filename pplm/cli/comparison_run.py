@@ -140,7 +140,7 @@ def comparison_options(command: Command) -> Command:
     return command
 
 
-def prepare(options: dict[str, Any], *, samples: int, rank: bool) -> Run:
+def prepare(options: dict[str, Any], *, samples: int, pools: int = 1, rank: bool) -> Run:
     """Check the shared options, join the processes, load model, attributes and judges.
 
     Raises
@@ -153,6 +153,7 @@ def prepare(options: dict[str, Any], *, samples: int, rank: bool) -> Run:
     plan = PoolPlan(
         prompts=read_prompts(chosen, options["prompts"]),
         samples=samples,
+        pools=pools,
         new_tokens=options["new_tokens"],
         seed=options["seed"],
         sampling={"top_k": 10, **given_sampling(options)},

@@ -45,8 +45,16 @@ from pplm.rerank import Rerank
     default=10,
     show_default=True,
     help="Candidates for each prompt (and attribute, where it steers). B and BC take the first, BR and BCR the best of "
-    "the same ones: each method has one text a prompt and attribute. Without BR, BCR and --all-candidates only the "
-    "first is generated.",
+    "the same ones: each method has one text a prompt, attribute and pool. Without BR, BCR and --all-candidates only "
+    "the first is generated.",
+)
+@click.option(
+    "--pools",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Pools of so many candidates; more make the numbers surer. The second pool is what a run with the next --seed "
+    "draws, and so on.",
 )
 @click.option(
     "--min-distinct",
@@ -63,7 +71,9 @@ from pplm.rerank import Rerank
 )
 @comparison_options
 @steering_options
-def evaluate_command(methods: str, samples: int, min_distinct: float, all_candidates: bool, **options: Any) -> None:
+def evaluate_command(
+    methods: str, samples: int, pools: int, min_distinct: float, all_candidates: bool, **options: Any
+) -> None:
     """Compare unsteered and steered texts of the same prompts, as the paper does.
 
     Writes into --output: samples.jsonl (every text, as it is generated), texts.csv (the texts that the methods
@@ -83,13 +93,13 @@ def evaluate_command(methods: str, samples: int, min_distinct: float, all_candid
     given = given_steering(options)
     SteeringConfig(**given)  # wrong values are told before a model is loaded
     options["horizon_length"] = given.get("horizon_length")
-    run = prepare(options, samples=samples if several else 1, rank=rank)
+    run = prepare(options, samples=samples if several else 1, pools=pools, rank=rank)
     arms = arms_of(names, _steered(run, given))
-    pools = run.draw(arms)
+    drawn = run.draw(arms)
     if not run.processes.main:
         return
-    chosen = choose(pools, names, list(run.loaded.models), rerank)
-    others = every_candidate(pools, names, list(run.loaded.models)) if all_candidates else []
+    chosen = choose(drawn, names, list(run.loaded.models), rerank)
+    others = every_candidate(drawn, names, list(run.loaded.models)) if all_candidates else []
     measured = measure_texts([*chosen, *others], run.loaded.wanted, run.judges)  # a text of both is judged once
     texts, candidates = measured[: len(chosen)], measured[len(chosen) :]
     comparison = _compare(run, texts, arms, [*run.notes, *_remarks(chosen, rerank)], rerank)

@@ -275,9 +275,12 @@ def _shown_all(name: str, values: Any) -> Any:
 
 
 def _dist(texts: Sequence[MeasuredText], n: int) -> float:
-    """Return Dist-n pooled by attribute, as the paper's numbers imply, and averaged over attributes."""
-    by_attribute: dict[str, list[str]] = defaultdict(list)
+    """Return Dist-n of an attribute's texts together, as the paper's numbers imply, averaged over attributes.
+
+    It falls with the number of texts; taken pool by pool, it does not fall with the number of pools.
+    """
+    together: dict[tuple[str, int], list[str]] = defaultdict(list)
     for text in texts:
-        by_attribute[text.chosen.attribute].append(text.chosen.sample.completion)
-    values = [dist_n(completions, n) for completions in by_attribute.values()]
+        together[text.chosen.attribute, text.chosen.sample.pool].append(text.chosen.sample.completion)
+    values = [dist_n(completions, n) for completions in together.values()]
     return math.fsum(values) / len(values) if values else math.nan

@@ -25,7 +25,7 @@ UNSTEERED = "unsteered"
 
 @dataclass(frozen=True)
 class Chosen:
-    """A text that a method gives for one attribute and one prompt.
+    """A text that a method gives for one attribute and one pool of a prompt.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ def arms_of(methods: Sequence[str], steered: Sequence[Arm]) -> list[Arm]:
 
 
 def choose(pools: Pools, methods: Sequence[str], attributes: Sequence[str], rerank: Rerank) -> list[Chosen]:
-    """Return every method's text for every attribute and prompt, in this order."""
+    """Return every method's text for every attribute, pool and prompt, in this order."""
     found = _candidates(pools, methods, attributes)
     return [_choose(pool, method, attribute, rerank) for method, attribute, pool in found]
 
@@ -99,12 +99,13 @@ def every_candidate(pools: Pools, methods: Sequence[str], attributes: Sequence[s
 def _candidates(
     pools: Pools, methods: Sequence[str], attributes: Sequence[str]
 ) -> Iterator[tuple[str, str, Sequence[Sample]]]:
-    """Yield every method, attribute and pool of candidates, prompt by prompt."""
+    """Yield every method, attribute and pool of candidates, in each pool prompt by prompt."""
     for method in methods:
         for attribute in attributes:
             arm = steered_arm(attribute) if steers(method) else UNSTEERED
-            for prompt in range(len(pools.plan.prompts)):
-                yield method, attribute, pools.of(arm, prompt)
+            for pool in range(pools.plan.pools):
+                for prompt in range(len(pools.plan.prompts)):
+                    yield method, attribute, pools.of(arm, prompt, pool)
 
 
 def _choose(pool: Sequence[Sample], method: str, attribute: str, rerank: Rerank) -> Chosen:

@@ -1,4 +1,4 @@
-"""Draw the texts of an evaluation: every arm's pool of candidates for every prompt, each text once.
+"""Draw the texts of an evaluation: every arm's pools of candidates for every prompt, each text once.
 
 Texts are generated in groups that depend on neither the number of processes nor on where an earlier run stopped, so
 that these change nothing, not even by rounding.
@@ -49,6 +49,14 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Prompts, by index, whose texts of one pool are generated at once."""
+
+    pool: int
+    prompts: range
+
+
+@dataclass(frozen=True)
 class PoolPlan:
     """What every arm generates.
 
@@ -57,11 +65,14 @@ class PoolPlan:
     prompts
         P texts to be continued.
     samples
-        Texts a prompt (>= 1), drawn from random streams (seed, prompt, sample).
+        Texts of a pool (>= 1).
+    pools
+        Pools a prompt (>= 1).
     new_tokens
         Length of the completion, in tokens (>= 1).
     seed
-        Of all texts (>= 0); arms share their random numbers.
+        Of the first pool (>= 0), the next pool has the next seed: so pools are what as many runs would give. Texts
+        are drawn from random streams (seed, prompt, sample), which arms share.
     sampling
         What transformers' `generate` takes, such as `top_k`.
     batch_size
@@ -75,6 +86,7 @@ class PoolPlan:
 
     prompts: tuple[str, ...]
     samples: int = 10
+    pools: int = 1
     new_tokens: int = 60
     seed: int = 0
     sampling: Mapping[str, Any] = field(default_factory=lambda: {"top_k": 10})
@@ -86,16 +98,18 @@ class PoolPlan:
         """Check every number against its range."""
         if not self.prompts:
             raise InputError("prompts is empty; give at least one")
-        for name in ("samples", "new_tokens", "batch_size"):
+        for name in ("samples", "pools", "new_tokens", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1; got {getattr(self, name)}")
         if self.seed < 0:
             raise InputError(f"seed must be at least 0; got {self.seed}")
 
-    def groups(self) -> list[range]:
-        """Return prompt indices by the group that is generated at once, all samples of a prompt together."""
+    def groups(self) -> list[Group]:
+        """Return what is generated at once, whole pools together."""
         each = max(1, self.batch_size // self.samples)
-        return [range(start, min(start + each, len(self.prompts))) for start in range(0, len(self.prompts), each)]
+        count = len(self.prompts)
+        parts = [range(start, min(start + each, count)) for start in range(0, count, each)]
+        return [Group(pool, prompts) for pool in range(self.pools) for prompts in parts]
 
 
 Attributes = Mapping[str, Sequence[AttributeModel | tuple[AttributeModel, float]]]
@@ -104,14 +118,14 @@ Attributes = Mapping[str, Sequence[AttributeModel | tuple[AttributeModel, float]
 
 @dataclass(frozen=True, eq=False)
 class Pools:
-    """All texts of a run, by (arm, prompt index, sample)."""
+    """All texts of a run, by (arm, prompt index, pool, sample)."""
 
     samples: Mapping[SampleKey, Sample]
     plan: PoolPlan
 
-    def of(self, arm: str, prompt_index: int) -> list[Sample]:
-        """Return one prompt's texts, sample by sample."""
-        return [self.samples[arm, prompt_index, number] for number in range(self.plan.samples)]
+    def of(self, arm: str, prompt_index: int, pool: int = 0) -> list[Sample]:
+        """Return one pool's texts, sample by sample."""
+        return [self.samples[arm, prompt_index, pool, number] for number in range(self.plan.samples)]
 
 
 def draw_pools(
@@ -146,7 +160,7 @@ def draw_pools(
     processes.wait()  # nobody writes while another still reads
     missing = [(arm, group) for arm in arms for group in plan.groups() if not _complete(found, arm, group, plan)]
     own = processes.own(missing)
-    total = sum(len(group) for _, group in own) * plan.samples
+    total = sum(len(group.prompts) for _, group in own) * plan.samples
     done = 0
     if on_progress is not None:
         on_progress(done, total)
@@ -160,17 +174,17 @@ def draw_pools(
     processes.wait()
     found = files.read()
     processes.wait()
-    keys = [(arm.name, p, s) for arm in arms for p in range(len(plan.prompts)) for s in range(plan.samples)]
+    keys = [key for arm in arms for group in plan.groups() for key in _keys(arm, group, plan)]
     if processes.main:
         files.merge([found[key] for key in keys])
     return Pools({key: found[key] for key in keys}, plan)
 
 
-def _keys(arm: Arm, group: range, plan: PoolPlan) -> list[SampleKey]:
-    return [(arm.name, prompt, sample) for prompt in group for sample in range(plan.samples)]
+def _keys(arm: Arm, group: Group, plan: PoolPlan) -> list[SampleKey]:
+    return [(arm.name, prompt, group.pool, sample) for prompt in group.prompts for sample in range(plan.samples)]
 
 
-def _complete(found: Mapping[SampleKey, Sample], arm: Arm, group: range, plan: PoolPlan) -> bool:
+def _complete(found: Mapping[SampleKey, Sample], arm: Arm, group: Group, plan: PoolPlan) -> bool:
     return all(key in found for key in _keys(arm, group, plan))
 
 
@@ -179,7 +193,7 @@ def _draw(
     tokenizer: Any,
     plan: PoolPlan,
     arm: Arm,
-    group: range,
+    group: Group,
     attributes: Mapping[str, Sequence[WeightedAttribute]],
 ) -> list[Sample]:
     """Generate and rank one group of one arm."""
@@ -188,12 +202,12 @@ def _draw(
     texts = generate(
         model,
         tokenizer,
-        [plan.prompts[index] for index in group],
-        prompt_indices=group,
+        [plan.prompts[index] for index in group.prompts],
+        prompt_indices=group.prompts,
         attributes=models,
         steering=arm.steering,
         num_samples=plan.samples,
-        seed=plan.seed,
+        seed=plan.seed + group.pool,
         bos=plan.bos,
         max_batch_size=plan.batch_size,
         max_new_tokens=plan.new_tokens,
@@ -212,6 +226,7 @@ def _draw(
         Sample(
             arm=arm.name,
             prompt_index=text.prompt_index,
+            pool=group.pool,
             sample=text.sample,
             prompt=text.prompt,
             completion=text.completion,

@@ -86,15 +86,14 @@ def _head(comparison: Comparison) -> Iterator[str]:
     yield f"# {comparison.model}: {' / '.join(row.method for row in comparison.together)}"
     yield ""
     yield (
-        f"{len(settings['prompts'])} prompts, {settings['new_tokens']} new tokens, {settings['samples']} candidates a "
-        f"prompt; attributes: {', '.join(attributes)}. "
-        + " ".join(f"{row.method}: {METHODS[row.method]}." for row in comparison.together)
+        f"{len(settings['prompts'])} prompts, {settings['new_tokens']} new tokens, {_pools(settings)}; attributes: "
+        f"{', '.join(attributes)}. " + " ".join(f"{row.method}: {METHODS[row.method]}." for row in comparison.together)
     )
     yield ""
     yield (
         "Words, repeats and dist-n are counted in completions alone. Dist-n is pooled over the texts of one attribute "
-        "and averaged over attributes; it falls with the number of texts. Brackets hold 95% of the values when prompts "
-        "are redrawn (bootstrap). "
+        f"{'' if settings['pools'] == 1 else 'and pool '}and averaged; it falls with the number of texts. Brackets "
+        "hold 95% of the values when prompts are redrawn (bootstrap). "
         + (f"Judges: {', '.join(comparison.judges)}." if comparison.judges else "There was no judge.")
     )
     yield ""
@@ -102,6 +101,14 @@ def _head(comparison: Comparison) -> Iterator[str]:
         yield f"- {note}"
     if comparison.notes:
         yield ""
+
+
+def _pools(settings: Mapping[str, Any]) -> str:
+    """Return how many texts the methods choose from."""
+    samples, pools = settings["samples"], settings["pools"]
+    if samples == 1:
+        return f"{pools} text{'' if pools == 1 else 's'} a prompt"
+    return f"{samples} candidates a prompt" + ("" if pools == 1 else f" in each of {pools} pools")
 
 
 def all_attributes(comparison: Comparison) -> list[str]:
@@ -240,7 +247,7 @@ def _texts(comparison: Comparison) -> Iterator[str]:
         own = {
             (text.chosen.attribute, text.chosen.sample.prompt_index): text.chosen.sample
             for text in comparison.texts
-            if text.chosen.method == row.method
+            if text.chosen.method == row.method and text.chosen.sample.pool == 0
         }
         for number in range(min(_TEXTS_SHOWN, prompts * len(attributes))):
             later, prompt = divmod(number, prompts)  # with few prompts they come again with another attribute

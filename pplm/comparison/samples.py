@@ -22,8 +22,8 @@ SAMPLES_FILE = "samples.jsonl"
 _PARTS = "samples.part*.jsonl"
 _log = logging.getLogger(__name__)
 
-SampleKey = tuple[str, int, int]
-"""(arm, prompt index, sample)."""
+SampleKey = tuple[str, int, int, int]
+"""(arm, prompt index, pool, sample)."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Sample:
     ----------
     arm
         The way of generating that made it, such as "unsteered" or "space".
-    prompt_index, sample
-        Which prompt, and which of its texts; with the seed they name the random stream.
+    prompt_index, pool, sample
+        Which prompt, which of its pools, and which text of that; with the seed they name the random stream.
     prompt, completion
         What was given and what was added.
     tokens
@@ -49,6 +49,7 @@ class Sample:
 
     arm: str
     prompt_index: int
+    pool: int
     sample: int
     prompt: str
     completion: str
@@ -59,7 +60,7 @@ class Sample:
     @property
     def key(self) -> SampleKey:
         """What names the text within a run."""
-        return self.arm, self.prompt_index, self.sample
+        return self.arm, self.prompt_index, self.pool, self.sample
 
     @property
     def text(self) -> str:

@@ -63,8 +63,8 @@ def write_texts(path: Path, texts: Sequence[MeasuredText]) -> None:
     for text in texts:
         sample = text.chosen.sample
         line: dict[str, Any] = {"method": text.chosen.method, "attribute": text.chosen.attribute}
-        line |= {"prompt_index": sample.prompt_index, "candidate": sample.sample, "prompt": sample.prompt}
-        line |= {"text": sample.text, "tokens": sample.tokens}
+        line |= {"prompt_index": sample.prompt_index, "pool": sample.pool, "candidate": sample.sample}
+        line |= {"prompt": sample.prompt, "text": sample.text, "tokens": sample.tokens}
         for name, (above, below) in text.fractions.items():
             line[name] = _cell(
                 (math.exp(above / below) if name == "perplexity" else above / below) if below else math.nan
