@@ -136,7 +136,21 @@ def test_pools_are_evaluations_with_consecutive_seeds_together(run):
     assert {row["texts"] for row in table(output / "candidates.csv") if row["attribute"] == "space"} == {"8"}
     report = (output / "report.md").read_text(encoding="utf-8")
     assert "2 candidates a prompt in each of 2 pools" in report
+    assert "the texts of each attribute in each pool" in report
     assert out in report
+    texts = [
+        text.split("## Texts")[1].split("## Settings")[0] for text in (report, (singles[0] / "report.md").read_text())
+    ]
+    assert texts[0] == texts[1]
+
+
+def test_without_reranking_pools_are_as_many_texts_a_prompt(run):
+    code, _, _, output = run("evaluate", "--methods", "B,BC", "--pools", 2)
+    assert code == 0
+    assert len(lines_of(output)) == 2 * 2 * 3
+    report = (output / "report.md").read_text(encoding="utf-8")
+    assert "5 new tokens, 2 texts a prompt;" in report
+    assert "candidates a prompt" not in report
 
 
 def test_a_run_that_is_done_is_told_again_without_generating_and_a_cut_one_goes_on(run, monkeypatch):

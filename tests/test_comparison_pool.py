@@ -48,7 +48,7 @@ def test_every_arm_has_every_prompt_s_texts_in_order(whole):
     assert [(line["arm"], line["prompt_index"], line["pool"], line["sample"]) for line in lines] == keys
     assert [line["prompt"] for line in lines] == [p for p in PROMPTS for _ in range(2)] * 2
     assert all(line["seconds"] > 0 and 1 <= line["tokens"] <= 5 for line in lines)
-    assert pools.of("unsteered", 1) == [pools.samples["unsteered", 1, 0, s] for s in range(2)]
+    assert pools.of("unsteered", 1, 0) == [pools.samples["unsteered", 1, 0, s] for s in range(2)]
 
 
 def test_unsteered_texts_are_ranked_by_every_attribute_and_steered_ones_by_their_own(whole):
@@ -69,6 +69,9 @@ def test_the_texts_are_those_that_generate_gives(gpt2, tokenizer, attributes, wh
 
 def test_pools_are_what_runs_with_consecutive_seeds_give(gpt2, tokenizer, attributes, whole, tmp_path):
     several = draw(gpt2, tokenizer, attributes, tmp_path, plan=replace(PLAN, pools=2))
+    written = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    order = [(line["arm"], line["pool"], line["prompt_index"], line["sample"]) for line in written]
+    assert order == [(arm.name, k, p, s) for arm in ARMS for k in range(2) for p in range(3) for s in range(2)]
     (tmp_path / "samples.jsonl").unlink()
     second = draw(gpt2, tokenizer, attributes, tmp_path, plan=replace(PLAN, seed=1))
     for pool, run in enumerate([whole[0], second]):

@@ -45,16 +45,16 @@ from pplm.rerank import Rerank
     default=10,
     show_default=True,
     help="Candidates for each prompt (and attribute, where it steers). B and BC take the first, BR and BCR the best of "
-    "the same ones: each method has one text a prompt, attribute and pool. Without BR, BCR and --all-candidates only "
-    "the first is generated.",
+    "the same ones, so each method has one text a prompt and attribute. Without BR, BCR and --all-candidates only the "
+    "first is generated.",
 )
 @click.option(
     "--pools",
     type=int,
     default=1,
     show_default=True,
-    help="Pools of so many candidates; more make the numbers surer. The second pool is what a run with the next --seed "
-    "draws, and so on.",
+    help="How many times to draw so many candidates: each method then has as many texts a prompt and attribute, which "
+    "makes the numbers surer. The second pool is what the next --seed would draw, and so on.",
 )
 @click.option(
     "--min-distinct",

@@ -86,20 +86,22 @@ def arms_of(methods: Sequence[str], steered: Sequence[Arm]) -> list[Arm]:
 def choose(pools: Pools, methods: Sequence[str], attributes: Sequence[str], rerank: Rerank) -> list[Chosen]:
     """Return every method's text for every attribute, pool and prompt, in this order."""
     found = _candidates(pools, methods, attributes)
-    return [_choose(pool, method, attribute, rerank) for method, attribute, pool in found]
+    return [_choose(candidates, method, attribute, rerank) for method, attribute, candidates in found]
 
 
 def every_candidate(pools: Pools, methods: Sequence[str], attributes: Sequence[str]) -> list[Chosen]:
     """Return all the texts that the methods choose from, as further texts of B and BC, which take any one of them."""
     drawn = [method for method in ("B", "BC") if any(steers(method) == steers(other) for other in methods)]
     found = _candidates(pools, drawn, attributes)
-    return [Chosen(method, attribute, item, item.seconds) for method, attribute, pool in found for item in pool]
+    return [
+        Chosen(method, attribute, one, one.seconds) for method, attribute, candidates in found for one in candidates
+    ]
 
 
 def _candidates(
     pools: Pools, methods: Sequence[str], attributes: Sequence[str]
 ) -> Iterator[tuple[str, str, Sequence[Sample]]]:
-    """Yield every method, attribute and pool of candidates, in each pool prompt by prompt."""
+    """Yield every method, every attribute, and the candidates of every pool and prompt."""
     for method in methods:
         for attribute in attributes:
             arm = steered_arm(attribute) if steers(method) else UNSTEERED
@@ -108,9 +110,11 @@ def _candidates(
                     yield method, attribute, pools.of(arm, prompt, pool)
 
 
-def _choose(pool: Sequence[Sample], method: str, attribute: str, rerank: Rerank) -> Chosen:
+def _choose(candidates: Sequence[Sample], method: str, attribute: str, rerank: Rerank) -> Chosen:
     if not reranks(method):
-        return Chosen(method, attribute, pool[0], pool[0].seconds)
-    choice = rerank.best([sample.completion for sample in pool], [sample.scores[attribute] for sample in pool])
-    seconds = sum(sample.seconds for sample in pool)
-    return Chosen(method, attribute, pool[choice.index], seconds, choice.all_repetitive)
+        return Chosen(method, attribute, candidates[0], candidates[0].seconds)
+    choice = rerank.best(
+        [sample.completion for sample in candidates], [sample.scores[attribute] for sample in candidates]
+    )
+    seconds = sum(sample.seconds for sample in candidates)
+    return Chosen(method, attribute, candidates[choice.index], seconds, choice.all_repetitive)

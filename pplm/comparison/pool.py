@@ -1,5 +1,7 @@
 """Draw the texts of an evaluation: every arm's pools of candidates for every prompt, each text once.
 
+A pool is the texts of one prompt that methods choose from; pool k of every prompt is what a run with seed + k draws.
+
 Texts are generated in groups that depend on neither the number of processes nor on where an earlier run stopped, so
 that these change nothing, not even by rounding.
 """
@@ -71,8 +73,8 @@ class PoolPlan:
     new_tokens
         Length of the completion, in tokens (>= 1).
     seed
-        Of the first pool (>= 0), the next pool has the next seed: so pools are what as many runs would give. Texts
-        are drawn from random streams (seed, prompt, sample), which arms share.
+        Of the first pools (>= 0), the next ones have the next seed. Texts are drawn from random streams (seed, prompt,
+        sample), which arms share.
     sampling
         What transformers' `generate` takes, such as `top_k`.
     batch_size
@@ -123,7 +125,7 @@ class Pools:
     samples: Mapping[SampleKey, Sample]
     plan: PoolPlan
 
-    def of(self, arm: str, prompt_index: int, pool: int = 0) -> list[Sample]:
+    def of(self, arm: str, prompt_index: int, pool: int) -> list[Sample]:
         """Return one pool's texts, sample by sample."""
         return [self.samples[arm, prompt_index, pool, number] for number in range(self.plan.samples)]
 

@@ -82,8 +82,9 @@ def all_texts(pools: Pools, arms: Mapping[tuple[str, str], str]) -> list[Chosen]
     return [
         Chosen(method, attribute, sample, sample.seconds)
         for (method, attribute), arm in arms.items()
+        for pool in range(pools.plan.pools)
         for prompt in range(len(pools.plan.prompts))
-        for sample in pools.of(arm, prompt)
+        for sample in pools.of(arm, prompt, pool)
     ]
 
 
