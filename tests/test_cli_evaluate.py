@@ -14,9 +14,7 @@ from test_processes import ROOT, TWO
 
 from attribute_models import Discriminator
 from pplm.cli import main
-from pplm.cli.evaluation_sets import named_set, read_prompts
 from pplm.cli.sweep import parse_vary
-from pplm.errors import InputError
 
 PROMPTS = ["In summary", "The lake"]
 KNOWN: dict = {}
@@ -318,50 +316,6 @@ def test_an_output_that_is_a_file_is_one_line_and_exit_code_2(run, tmp_path):
     assert_one_line(run("evaluate", "--methods", "B"), "is a file")
 
 
-# --- attribute sets and prompts --------------------------------------------------------------------------------
-
-
-def test_the_paper_s_attributes_have_their_words_labels_and_prompts():
-    topics, sentiment = named_set("topics"), named_set("sentiment")
-    assert list(topics.specs) == ["computers", "legal", "military", "politics", "religion", "science", "space"]
-    assert all(spec.bags == (name,) and spec.held_out.stem == name for name, spec in topics.specs.items())
-    assert (len(read_prompts(topics, None)), len(read_prompts(sentiment, None))) == (20, 15)
-    assert {name: (spec.discriminators, spec.sentiment) for name, spec in sentiment.specs.items()} == {
-        side: ((f"sentiment:{side}",), side) for side in ("positive", "negative")
-    }
-    assert (topics.paper, named_set("space").paper, sentiment.paper) == ("topics", "topics", "sentiment")
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", "no JSON"),
-        ("[]", "must be an object"),
-        ("{}", "must be an object"),
-        ('{"a": 1}', "attribute 'a' must be an object"),
-        ('{"a": {}}', "names nothing to steer with"),
-        ('{"a": {"held_out": "x"}}', "names nothing to steer with"),
-        ('{"a": {"bags": "space"}}', "has 'bags'; it may have bag, avoid_bag"),
-        ('{"a": {"bag": 1}}', "bag must be a text or a list of texts"),
-        ('{"a": {"bag": "space", "description": 1}}', "description must be a text"),
-        ('{"a": {"bag": "space", "sentiment": "good"}}', "sentiment must be positive or negative"),
-    ],
-)
-def test_a_damaged_file_of_attributes_is_refused_with_the_place(tmp_path, content, message):
-    (tmp_path / "mine.json").write_text(content)
-    with pytest.raises(InputError, match=message):
-        named_set(str(tmp_path / "mine.json"))
-
-
-def test_prompts_are_lines_and_an_empty_file_is_refused(tmp_path):
-    (tmp_path / "prompts.txt").write_text("\ufeffOne \n\n  two\n", encoding="utf-8")
-    assert read_prompts(named_set("space"), tmp_path / "prompts.txt") == ("One", "two")
-    for content, message in ((b"\n \n", "holds no prompt"), (b"\xff", "not UTF-8")):
-        (tmp_path / "prompts.txt").write_bytes(content)
-        with pytest.raises(InputError, match=message):
-            read_prompts(named_set("space"), tmp_path / "prompts.txt")
-
-
 # --- sweep -----------------------------------------------------------------------------------------------------
 
 
@@ -445,7 +399,20 @@ def test_two_processes_give_the_same_evaluation_as_one_and_print_it_once(tmp_pat
     for name, launch in (("one", []), ("two", TWO)):
         command = [
             *(sys.executable, *launch, ROOT / "scripts" / "evaluate.py", "--attributes", "space,legal"),
-            *("--prompts", prompts, "--samples", 3, "--new-tokens", 8, "--max-batch-size", 3, "--device", "cpu"),
+            *(
+                "--prompts",
+                prompts,
+                "--samples",
+                3,
+                "--pools",
+                2,
+                "--new-tokens",
+                8,
+                "--max-batch-size",
+                3,
+                "--device",
+                "cpu",
+            ),
             *("--output", tmp_path / name),
         ]
         done = subprocess.run(  # noqa: S603
@@ -455,7 +422,7 @@ def test_two_processes_give_the_same_evaluation_as_one_and_print_it_once(tmp_pat
         printed.append(done.stdout)
         texts.append([{**line, "seconds": 0} for line in lines_of(Path(tmp_path / name))])
     assert texts[0] == texts[1]
-    assert len(texts[0]) == 3 * 2 * 3
+    assert len(texts[0]) == 3 * 2 * 2 * 3
     assert printed[0] == printed[1]
     report = (tmp_path / "two" / "report.md").read_text()
     assert '"processes": 2' in report

@@ -222,18 +222,10 @@ def test_dist_is_pooled_over_an_attribute_and_averaged_over_attributes():
 
 
 def test_dist_does_not_fall_with_the_number_of_pools():
-    once = rows_of([chosen("B", text, prompt=prompt) for prompt, text in enumerate(["a star fell", "it is so"])])
-    twice = rows_of(
-        [
-            chosen("B", text, prompt=prompt, pool=pool)
-            for pool in range(2)
-            for prompt, text in enumerate(["a star fell", "it is so"])
-        ]
-    )
-    assert [twice["B", ""].values[f"dist_{n}"] for n in (1, 2, 3)] == [1.0, 1.0, 1.0]
-    assert once["B", ""].values["dist_3"] == 1.0
-    both = rows_of([chosen("B", "a a a"), chosen("B", "a star fell", pool=1)])
-    assert both["B", ""].values["dist_1"] == pytest.approx((1 / 3 + 1) / 2)
+    same = rows_of([chosen("B", "a star fell", pool=pool) for pool in range(2)])
+    assert [same["B", ""].values[f"dist_{n}"] for n in (1, 2, 3)] == [1.0, 1.0, 1.0]
+    other = rows_of([chosen("B", "a a a"), chosen("B", "a star fell", pool=1)])
+    assert other["B", ""].values["dist_1"] == pytest.approx((1 / 3 + 1) / 2)
 
 
 def test_a_judge_reads_no_text_twice():

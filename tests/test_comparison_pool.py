@@ -72,6 +72,9 @@ def test_pools_are_what_runs_with_consecutive_seeds_give(gpt2, tokenizer, attrib
     written = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     order = [(line["arm"], line["pool"], line["prompt_index"], line["sample"]) for line in written]
     assert order == [(arm.name, k, p, s) for arm in ARMS for k in range(2) for p in range(3) for s in range(2)]
+    lines = (tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "samples.jsonl").write_text("".join(lines[:9]), encoding="utf-8")  # within the second pool
+    assert texts(draw(gpt2, tokenizer, attributes, tmp_path, plan=replace(PLAN, pools=2))) == texts(several)
     (tmp_path / "samples.jsonl").unlink()
     second = draw(gpt2, tokenizer, attributes, tmp_path, plan=replace(PLAN, seed=1))
     for pool, run in enumerate([whole[0], second]):

@@ -53,8 +53,8 @@ from pplm.rerank import Rerank
     type=int,
     default=1,
     show_default=True,
-    help="How many times to draw so many candidates: each method then has as many texts a prompt and attribute, which "
-    "makes the numbers surer. The second pool is what the next --seed would draw, and so on.",
+    help="How many times to draw --samples candidates: each method then has as many texts a prompt and attribute, "
+    "which makes the numbers surer. The second pool is what the next --seed would draw, and so on.",
 )
 @click.option(
     "--min-distinct",

@@ -83,7 +83,7 @@ def markdown(comparison: Comparison) -> str:
 def _head(comparison: Comparison) -> Iterator[str]:
     attributes = list(dict.fromkeys(text.chosen.attribute for text in comparison.texts))
     settings = comparison.settings
-    together = "attribute" if settings["pools"] == 1 else "attribute in each pool"
+    kept_apart = "attribute" if settings["pools"] == 1 else "attribute in each pool"
     yield f"# {comparison.model}: {' / '.join(row.method for row in comparison.together)}"
     yield ""
     yield (
@@ -93,7 +93,7 @@ def _head(comparison: Comparison) -> Iterator[str]:
     yield ""
     yield (
         "Words, repeats and dist-n are counted in completions alone. Dist-n takes together the texts of each "
-        f"{together}, and is then averaged; it falls with the number of texts. Brackets hold 95% of the values when "
+        f"{kept_apart}, and is then averaged; it falls with the number of texts. Brackets hold 95% of the values when "
         "prompts are redrawn (bootstrap). "
         + (f"Judges: {', '.join(comparison.judges)}." if comparison.judges else "There was no judge.")
     )
