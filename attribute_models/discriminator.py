@@ -23,9 +23,9 @@ from torch.nn.functional import cross_entropy, linear
 
 from attribute_models.atomic_folder import atomic_folder
 from pplm.errors import InputError
-from pplm.fingerprint import public_name, same_weights, weight_hashes
 from pplm.interface import SteeringStep, WholeText
-from pplm.resources import data_path, local_path, shipped_names
+from pplm.models.fingerprint import public_name, same_weights, weight_hashes
+from pplm.models.resources import data_path, local_path, shipped_names
 
 _FOLDER = "discriminators"
 _PT_PARTS = ("weight", "bias")

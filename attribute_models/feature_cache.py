@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pplm.fingerprint import weight_hashes
+from pplm.models.fingerprint import weight_hashes
 
 logger = logging.getLogger(__name__)
 CACHE_VARIABLE = "PPLM_CACHE"

@@ -1,6 +1,6 @@
 """Mean hidden states of many texts and of their beginnings: what a head is trained on.
 
-They are the very numbers a head meets in steering: the same beginning-of-text token (`pplm.encoding`), the same
+They are the very numbers a head meets in steering: the same beginning-of-text token (`pplm.text.encoding`), the same
 last layer, the same mean (`pplm.pooling`). The published code pooled differently in training and in steering.
 """
 
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from attribute_models.feature_cache import feature_fingerprint, load_cached, store_cached
-from pplm.encoding import bos_token_id, encode_texts, mask_arguments, pad_right
 from pplm.errors import InputError
+from pplm.models.processes import Processes
 from pplm.pooling import PooledHidden
-from pplm.processes import Processes
+from pplm.text.encoding import bos_token_id, encode_texts, mask_arguments, pad_right
 
 Progress = Callable[[int, int], None]
 """Called with the number of texts read so far and of all texts."""

@@ -27,7 +27,7 @@ from attribute_models.labelled_data import LabelledData
 from attribute_models.linear_head import LinearFit, fit_linear_head
 from attribute_models.metrics import ClassificationMetrics, classification_metrics
 from pplm.errors import InputError
-from pplm.fingerprint import public_name, weight_hashes
+from pplm.models.fingerprint import public_name, weight_hashes
 
 POOLING = "mean over all positions of the last layer's hidden states, the beginning-of-text token included"
 WHOLE = "whole texts"

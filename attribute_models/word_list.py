@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pplm.errors import InputError
-from pplm.resources import data_path, local_path, shipped_names
+from pplm.models.resources import data_path, local_path, shipped_names
 
 _FOLDER = "bags_of_words"
 _COMMENT = re.compile(r"(?:^|\s)#.*")  # a number sign inside a word, as in c#, is part of it

@@ -13,15 +13,16 @@ A     attribute models                             C     classes of a discrimina
 """
 
 from pplm.config import PAPER_PRESETS, SteeringConfig
-from pplm.decoding import SteeredOutput, steered_decoding
 from pplm.errors import InputError
 from pplm.generated_text import Generation
 from pplm.generation import generate
 from pplm.interface import AttributeModel, SteeringStep, WholeText
-from pplm.models import freeze, load_model, steering_presets
+from pplm.models.loading import freeze, load_model
+from pplm.presets import steering_presets
 from pplm.rerank import Rerank
 from pplm.steering import Steered, steer
-from pplm.trace import SteeringTrace
+from pplm.text.decoding import SteeredOutput, steered_decoding
+from pplm.text.trace import SteeringTrace
 
 __all__ = [
     "PAPER_PRESETS",

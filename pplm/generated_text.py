@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pplm.decoding import SteeredOutput
+from pplm.text.decoding import SteeredOutput
 
 
 @dataclass(frozen=True)

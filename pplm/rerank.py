@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
-from pplm.encoding import mask_arguments, pad_right
 from pplm.errors import InputError
 from pplm.evaluation.metrics import mean_dist
 from pplm.generated_text import Generation, without_end
 from pplm.interface import WeightedAttribute, WholeText
+from pplm.text.encoding import mask_arguments, pad_right
 
 _log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from pplm.cli.attributes import attribute_options, load_attributes, take_choice
 from pplm.cli.options import comma_list, device_option, given_steering, steering_options
 from pplm.cli.outputs import check_writable, write_json
 from pplm.errors import InputError
-from pplm.models import EMBEDDED_MODEL
-from pplm.resources import data_path
+from pplm.models.loading import EMBEDDED_MODEL
+from pplm.models.resources import data_path
 
 
 @click.command()

@@ -12,7 +12,7 @@ import click
 
 from pplm.cli import run_command
 from pplm.errors import InputError
-from pplm.figures import check_plot, new_figure, save_figure
+from pplm.files.figures import check_plot, new_figure, save_figure
 from pplm.pretraining.card import RUNNING_MEAN
 from pplm.pretraining.run_folder import RunFolder, StepReport
 

@@ -17,7 +17,7 @@ from pplm import SteeringConfig, generate, load_model, steering_presets
 from pplm.cli import run_command
 from pplm.cli.options import given_steering, model_options, steering_options
 from pplm.evaluation import JudgedText, SentimentJudge, dist_n, repeat_rate
-from pplm.resources import data_path
+from pplm.models.resources import data_path
 
 
 @click.command()

@@ -35,82 +35,109 @@ def of_pplm(path):
     return {name.removeprefix("pplm.") for name in imported(path) if name in known}
 
 
-def test_only_the_command_line_knows_the_attribute_models():
+LEVELS = (
+    {"errors", "pooling"},
+    {"config"},
+    {"steering", "interface", "batching"},
+    {"text", "sine", "files"},
+    {"models"},
+    {"presets"},
+    {"evaluation"},
+    {"generated_text"},
+    {"rerank"},
+    {"generation"},
+    {"comparison", "benchmark", "pretraining"},
+    {"cli"},
+)
+"""The rooms and single modules of `pplm`, each row importing from the rows above it; a room may import itself."""
+ALSO = {"sine": {"files.figures", "files"}, "evaluation": {"models"}}
+"""Imports within a row."""
+
+
+def room(module):
+    """Return the room of a module's name, or the module where it stands on the ground floor."""
+    return module.split(".")[0]
+
+
+def test_imports_point_one_way():
+    rank = {name: number for number, row in enumerate(LEVELS) for name in row}
+    paths = [
+        path for path in modules("pplm") if path.parent != ROOT / "pplm" or path.stem not in ("__init__", "__main__")
+    ]
+    assert len(paths) > 50
+    for path in paths:
+        own = path.relative_to(ROOT / "pplm").with_suffix("").parts[0]
+        for name in of_pplm(path) - ALSO.get(own, set()):
+            assert name != "pplm", f"{path} imports the whole package"
+            assert room(name) == own or rank[room(name)] < rank[own], f"{path} imports {name}"
+
+
+def test_only_the_edges_import_the_attribute_models():
     files = [path for path in modules("pplm") if "cli" not in path.relative_to(ROOT).parts]
-    assert len(files) > 10
     for path in files:
         assert not {name for name in imported(path) if name.split(".")[0] == "attribute_models"}, path
 
 
-def test_the_core_knows_only_its_settings_and_errors():
+def test_the_core_imports_only_settings_and_errors():
     assert of_pplm(ROOT / "pplm/steering.py") == {"config", "errors"}
     assert not {name for name in imported(ROOT / "pplm/steering.py") if name.startswith("transformers")}
 
 
-def test_products_know_torch_alone():
-    assert not of_pplm(ROOT / "pplm/products.py")
-    assert {name.split(".")[0] for name in imported(ROOT / "pplm/products.py")} <= sys.stdlib_module_names | {"torch"}
+def test_products_import_torch_alone():
+    assert not of_pplm(ROOT / "pplm/text/products.py")
+    names = {name.split(".")[0] for name in imported(ROOT / "pplm/text/products.py")}
+    assert names <= sys.stdlib_module_names | {"torch"}
+
+
+def test_within_text_the_tensors_do_not_import_the_loop():
+    above = {"text.decoding", "text.steered_text", "text.objective", "text.passes", "text.forward", "text.limits"}
+    for module in ("distributions", "kv_cache", "products", "sampling", "encoding"):
+        assert not of_pplm(ROOT / f"pplm/text/{module}.py") & above
+
+
+def test_text_opens_no_file():
+    for path in modules("pplm/text"):
+        assert not {name for name in of_pplm(path) if room(name) in {"files", "models", "presets"}}, path
+        assert not {"pathlib", "os", "io", "json"} & imported(path), path
+
+
+def test_the_wave_imports_nothing_of_text():
+    for path in modules("pplm/sine"):
+        assert not {name for name in of_pplm(path) if room(name) == "text"}, path
 
 
 @pytest.mark.parametrize(
-    "module", ["config", "errors", "interface", "distributions", "pooling", "kv_cache", "products"]
+    ("package", "allowed"),
+    [
+        (
+            "benchmark",
+            {
+                "config",
+                "errors",
+                "interface",
+                "presets",
+                "files",
+                "models",
+                "text",
+                "batching",
+                "generation",
+                "generated_text",
+            },
+        ),
+        ("pretraining", {"config", "errors", "models", "files"}),
+        ("evaluation", {"errors", "files", "models", "text", "batching"}),
+    ],
 )
-def test_the_foundations_do_not_know_what_stands_on_them(module):
-    above = {"decoding", "generation", "models", "steered_text", "objective", "passes", "forward", "cli", "pplm"}
-    assert not of_pplm(ROOT / f"pplm/{module}.py") & above
+def test_measuring_and_pretraining_import_little(package, allowed):
+    found = set().union(*(of_pplm(path) for path in modules(f"pplm/{package}")))
+    assert {room(name) for name in found} <= allowed | {package}
 
 
-def test_decoding_knows_neither_generation_nor_files():
-    for module in ("decoding", "steered_text", "objective", "passes", "forward", "limits", "sampling", "trace"):
-        assert not of_pplm(ROOT / f"pplm/{module}.py") & {"generation", "models", "resources", "cli", "pplm"}
-
-
-def test_only_the_command_line_knows_the_benchmark():
-    for path in modules("pplm"):
-        if not {"benchmark", "cli"} & set(path.relative_to(ROOT).parts):
-            assert not {name for name in of_pplm(path) if name.split(".")[0] == "benchmark"}, path
-    found = set().union(*(of_pplm(path) for path in modules("pplm/benchmark")))
-    assert "decoding" in found
-    assert not {name for name in found if name.split(".")[0] in {"cli", "evaluation", "pplm"}}
-
-
-def test_only_the_command_line_knows_the_training_of_base_models():
-    for path in modules("pplm"):
-        if not {"pretraining", "cli"} & set(path.relative_to(ROOT).parts):
-            assert not {name for name in of_pplm(path) if name.split(".")[0] == "pretraining"}, path
-    found = set().union(*(of_pplm(path) for path in modules("pplm/pretraining")))
-    assert {"pretraining.loss", "models"} <= found
-    assert {name for name in found if name.split(".")[0] != "pretraining"} <= {
-        "config",
-        "errors",
-        "models",
-        "processes",
-        "resources",
-    }
-
-
-def test_attribute_models_use_the_interface_and_not_the_machinery():
-    allowed = {"interface", "errors", "resources", "pooling", "models", "encoding", "fingerprint", "processes"}
+def test_attribute_models_import_the_interface_and_not_the_machinery():
+    allowed = {"interface", "errors", "pooling", "files", "models"}
     found = set().union(*(of_pplm(path) for path in modules("attribute_models")))
     assert "interface" in found
-    assert found <= allowed
-
-
-def test_evaluation_knows_texts_and_models_but_not_what_steers_them():
-    allowed = {"errors", "encoding", "fingerprint", "models", "resources"}
-    found = set().union(*(of_pplm(path) for path in modules("pplm/evaluation")))
-    assert {"evaluation.metrics", "models"} <= found
-    assert {name for name in found if name.split(".")[0] != "evaluation"} <= allowed
-    assert of_pplm(ROOT / "pplm/evaluation/metrics.py") == {"errors"}
-
-
-def test_a_comparison_is_built_on_generation_and_evaluation_and_only_the_command_line_is_built_on_it():
-    found = set().union(*(of_pplm(path) for path in modules("pplm/comparison")))
-    assert {"generation", "evaluation.scoring", "rerank"} <= found
-    assert not {name for name in found if name.split(".")[0] == "cli"}
-    for path in modules("pplm"):
-        if not {"cli", "comparison"} & set(path.relative_to(ROOT).parts):
-            assert not {name for name in of_pplm(path) if name.split(".")[0] == "comparison"}, path
+    assert {name for name in found if room(name) not in allowed} <= {"text", "text.encoding"}
 
 
 SEEDING = {"torch.manual_seed", "np.random.seed", "random.seed"}

@@ -13,7 +13,7 @@ from attribute_models import Avoid, BagOfWords
 from attribute_models.entries import Entry
 from pplm import InputError
 from pplm.interface import SteeringStep
-from pplm.resources import data_path, shipped_names
+from pplm.models.resources import data_path, shipped_names
 
 LISTS = [
     "computers",

@@ -17,7 +17,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 import pplm
 from attribute_models import Discriminator
 from pplm.cli import main
-from pplm.resources import data_path
+from pplm.models.resources import data_path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMPT = "The issue focused on"

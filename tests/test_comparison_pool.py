@@ -11,7 +11,7 @@ from attribute_models import BagOfWords
 from pplm import InputError
 from pplm.comparison.pool import Arm, PoolPlan, draw_pools
 from pplm.comparison.samples import SampleFiles
-from pplm.processes import Processes
+from pplm.models.processes import Processes
 
 PROMPTS = ("The sea is", " moon", "Cats and a star")
 PLAN = PoolPlan(PROMPTS, samples=2, new_tokens=5, batch_size=4, sampling={"top_k": 20})

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pplm.distributions import fuse, kl_divergence
+from pplm.text.distributions import fuse, kl_divergence
 
 SEEDS = st.integers(0, 10_000)
 

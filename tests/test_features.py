@@ -7,7 +7,7 @@ from tiny_training import sentences, tiny_model, tiny_tokenizer
 import pplm
 from attribute_models import FeatureOptions, extract_features
 from attribute_models.features import _batches
-from pplm.encoding import encode_prompt, encode_texts
+from pplm.text.encoding import encode_prompt, encode_texts
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@ import pytest
 import torch
 from helpers import flat
 
-from pplm.forward import expected_future, forward_last, take_rows
-from pplm.kv_cache import KeyValueBuffer
+from pplm.text.forward import expected_future, forward_last, take_rows
+from pplm.text.kv_cache import KeyValueBuffer
 
 IDS = torch.tensor([[5, 9, 33, 71], [8, 2, 64, 12]])
 

@@ -6,7 +6,7 @@ import pytest
 
 from attribute_models import read_word_list
 from pplm.evaluation import words_of
-from pplm.resources import data_path, shipped_names
+from pplm.models.resources import data_path, shipped_names
 
 TOPICS = ("computers", "legal", "military", "politics", "religion", "science", "space")
 _ENDINGS = (

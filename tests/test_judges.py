@@ -11,7 +11,7 @@ import pytest
 from pplm import InputError
 from pplm.evaluation import HeadJudge, JudgedText, SentimentJudge, SimilarityJudge
 from pplm.evaluation.similarity_judge import attribute_descriptions
-from pplm.resources import shipped_names
+from pplm.models.resources import shipped_names
 
 
 def missing(monkeypatch, package):

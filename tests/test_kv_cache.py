@@ -6,7 +6,7 @@ from transformers import Cache, DynamicCache, GPT2Config, MistralConfig, StaticC
 from transformers.cache_utils import DynamicLayer
 
 from pplm import InputError
-from pplm.kv_cache import ROOM, KeyValueBuffer, check_steerable, window_weights
+from pplm.text.kv_cache import ROOM, KeyValueBuffer, check_steerable, window_weights
 
 
 def history(length=7, layers=2, batch=2):

@@ -9,7 +9,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 import pplm
 from pplm import InputError
-from pplm.resources import data_path, shipped_names
+from pplm.models.resources import data_path, shipped_names
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import pplm
 from pplm import InputError
-from pplm.encoding import encode_with_starts
 from pplm.evaluation import JudgedText, PerplexityJudge, SentimentJudge, check_independent, perplexity
+from pplm.text.encoding import encode_with_starts
 
 TEXTS = [
     JudgedText("The moon and the sun", "The moon"),

@@ -13,7 +13,7 @@ from tiny_pretraining import documents
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from pplm import InputError
-from pplm.models import load_tokenizer
+from pplm.models.loading import load_tokenizer
 from pplm.pretraining.blocks import BlockOrder
 from pplm.pretraining.corpus import encode_stream, read_corpus
 from pplm.pretraining.embeddings import borrowed_embeddings

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pplm.processes import Processes
+from pplm.models.processes import Processes
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
@@ -39,7 +39,7 @@ def test_two_processes_share_and_join_and_leave(tmp_path):
     program.write_text(
         "import atexit\n"
         "import torch\n"
-        "from pplm.processes import Processes\n"
+        "from pplm.models.processes import Processes\n"
         "atexit.register(lambda: p.main and print('still a member:', torch.distributed.is_initialized()))\n"
         "p = Processes(cpu=True)\n"
         "joined, shared = p.join(p.own('abcde')), p.share(p.index)\n"

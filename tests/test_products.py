@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from pplm import SteeringConfig, products, steered_decoding
-from pplm.products import product, shared_products
+from pplm import SteeringConfig, steered_decoding
+from pplm.text import products
+from pplm.text.products import product, shared_products
 
 
 @pytest.fixture

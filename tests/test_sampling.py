@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pplm import InputError
-from pplm.sampling import RandomStreams, choose_tokens
+from pplm.text.sampling import RandomStreams, choose_tokens
 
 
 def draws(streams, probabilities, count):

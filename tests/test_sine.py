@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import pplm
 from pplm import sine
 from pplm.sine import Oscillator, Reference, SineConfig, draw, sine_wave, train
-from pplm.sine_experiment import amplitude, compare, frequency
+from pplm.sine.experiment import amplitude, compare, frequency
 
 ROOT = Path(__file__).parent.parent
 SEEDS = (0, 1, 2)
@@ -238,13 +238,13 @@ def test_the_python_in_the_documentation_steers_by_hand_as_the_library_does(monk
     torch.testing.assert_close(names["past"][:, :300], library.samples, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("module", ["sine", "sine_network", "sine_experiment", "sine_plot"])
+@pytest.mark.parametrize("module", ["wave", "network", "experiment", "plot"])
 def test_the_sine_wave_imports_the_core_and_nothing_of_text(module):
-    tree = ast.parse((ROOT / "pplm" / f"{module}.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "pplm" / "sine" / f"{module}.py").read_text(encoding="utf-8"))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     ours = {name for name in imported if name.startswith(("pplm", "attribute_models"))}
-    allowed = {"config", "errors", "figures", "steering", "sine", "sine_network", "sine_experiment"}
+    allowed = {"config", "errors", "files.figures", "steering", "sine.wave", "sine.network", "sine.experiment"}
     assert {name.removeprefix("pplm.") for name in ours} <= allowed
     assert not {name for name in imported if name.startswith(("transformers", "datasets", "click", "rich"))}
 

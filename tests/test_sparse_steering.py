@@ -205,7 +205,7 @@ def test_the_returned_cache_covers_the_finished_samples_too(gpt2, bag):
 
 def test_a_text_that_outgrows_the_spare_room_again_and_again_stays_the_same(gpt2, bag, monkeypatch):
     wanted = decode(gpt2, PROMPTS, [bag], STRONG, new=12)
-    monkeypatch.setattr("pplm.kv_cache.ROOM", 1)
+    monkeypatch.setattr("pplm.text.kv_cache.ROOM", 1)
     assert unchanged(decode(gpt2, PROMPTS, [bag], STRONG, new=12), wanted)
 
 

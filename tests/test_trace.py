@@ -1,8 +1,8 @@
 import torch
 
-from pplm.objective import TextObjective
 from pplm.steering import Steered
-from pplm.trace import TraceRecorder
+from pplm.text.objective import TextObjective
+from pplm.text.trace import TraceRecorder
 
 EVERYONE, EVERYONE_HAS = torch.arange(2), torch.tensor([True, True])
 

@@ -24,7 +24,8 @@ from pplm.errors import InputError
 from pplm.generated_text import Generation
 from pplm.generation import generate
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
-from pplm.models import Dtype, steering_presets
+from pplm.models.loading import Dtype
+from pplm.presets import steering_presets
 
 Span = Literal["first token", "same text", "all tokens"]
 """What is compared: each text's first token; its tokens as long as both formats write the same; all of its tokens, the

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
-from pplm.models import Dtype
+from pplm.models.loading import Dtype
 
 
 @dataclass(frozen=True)

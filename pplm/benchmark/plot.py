@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pplm.benchmark.rows import BenchmarkRow
-from pplm.figures import new_figure, plain_minor_ticks, save_figure
+from pplm.files.figures import new_figure, plain_minor_ticks, save_figure
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """One an attribute; told apart by colour-blind readers too (Okabe and Ito)."""

@@ -10,7 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from pplm.errors import InputError
-from pplm.models import find_device, freeze, fuse_gelu
+from pplm.models.loading import find_device, freeze, fuse_gelu
 
 RANDOM_MODELS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {

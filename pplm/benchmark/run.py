@@ -25,10 +25,10 @@ from pplm.benchmark.memory import peak_memory_mb
 from pplm.benchmark.passes import count_passes
 from pplm.benchmark.rows import BenchmarkRow, Measured, rows_of
 from pplm.config import SteeringConfig
-from pplm.decoding import steered_decoding
 from pplm.errors import InputError
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
-from pplm.limits import check_length
+from pplm.text.decoding import steered_decoding
+from pplm.text.limits import check_length
 
 AttributeFactory = Callable[[Any, Any], AttributeModel]
 """Makes an attribute model for a language model and its tokenizer, which is None where there is none."""

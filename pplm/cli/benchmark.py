@@ -27,8 +27,8 @@ from pplm.benchmark.plot import plot_benchmark
 from pplm.cli.options import comma_list, device_option, given_steering, steering_options
 from pplm.cli.outputs import check_writable, write_json
 from pplm.errors import InputError
-from pplm.figures import check_plot
-from pplm.models import load_model
+from pplm.files.figures import check_plot
+from pplm.models.loading import load_model
 
 BAG = "space"
 _SEED = 0

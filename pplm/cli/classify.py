@@ -9,7 +9,7 @@ import click
 from attribute_models.classification import classify_texts
 from pplm.cli.attributes import head_options, load_head
 from pplm.cli.options import model_options
-from pplm.models import load_model
+from pplm.models.loading import load_model
 
 
 @click.command("classify")

@@ -22,14 +22,14 @@ from pplm.comparison.pool import Arm, PoolPlan, Pools, draw_pools
 from pplm.comparison.pool import Progress as OnProgress
 from pplm.comparison.run_folder import check_settings, write_settings
 from pplm.comparison.samples import SampleFiles
-from pplm.encoding import encode_prompt
 from pplm.errors import InputError
 from pplm.evaluation import Judge, PerplexityJudge, SentimentJudge, SimilarityJudge, check_independent
 from pplm.evaluation.similarity_judge import attribute_descriptions
-from pplm.fingerprint import public_name, weight_hashes
-from pplm.limits import check_length
-from pplm.models import load_model
-from pplm.processes import Processes
+from pplm.models.fingerprint import public_name, weight_hashes
+from pplm.models.loading import load_model
+from pplm.models.processes import Processes
+from pplm.text.encoding import encode_prompt
+from pplm.text.limits import check_length
 
 _EVERY = 30.0
 """Seconds between two signs of life where stderr is no terminal."""

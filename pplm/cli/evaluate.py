@@ -28,7 +28,7 @@ from pplm.comparison.report import Comparison, all_attributes, markdown
 from pplm.comparison.tables import write_metrics, write_texts
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
-from pplm.models import steering_presets
+from pplm.presets import steering_presets
 from pplm.rerank import Rerank
 
 

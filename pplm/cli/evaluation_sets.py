@@ -15,7 +15,7 @@ from pplm.comparison.measures import Wanted
 from pplm.errors import InputError
 from pplm.evaluation import HeadJudge
 from pplm.interface import bind_attributes, weigh_attributes
-from pplm.resources import data_path, shipped_names
+from pplm.models.resources import data_path, shipped_names
 
 HELD_OUT = "held_out_words"
 SENTIMENT_HEAD = "sentiment"

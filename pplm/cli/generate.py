@@ -30,15 +30,16 @@ from pplm.cli.options import (
 )
 from pplm.cli.outputs import check_writable
 from pplm.config import SteeringConfig
-from pplm.encoding import encode_prompt
 from pplm.errors import InputError
 from pplm.generated_text import Generation
 from pplm.generation import generate
 from pplm.interface import weigh_attributes
-from pplm.limits import check_length
-from pplm.models import load_model, steering_presets
-from pplm.processes import Processes
+from pplm.models.loading import load_model
+from pplm.models.processes import Processes
+from pplm.presets import steering_presets
 from pplm.rerank import Rerank, check_rankable
+from pplm.text.encoding import encode_prompt
+from pplm.text.limits import check_length
 
 
 @click.command("generate")

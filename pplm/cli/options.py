@@ -12,8 +12,8 @@ import click
 
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
-from pplm.models import EMBEDDED_MODEL
-from pplm.processes import Processes
+from pplm.models.loading import EMBEDDED_MODEL
+from pplm.models.processes import Processes
 from pplm.rerank import Rerank
 
 Command = Callable[..., Any]

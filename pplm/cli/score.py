@@ -20,7 +20,7 @@ from pplm.cli.text_files import TextFile, read_texts
 from pplm.errors import InputError
 from pplm.evaluation import Judge, PerplexityJudge, SentimentJudge, SimilarityJudge, word_share, words_of
 from pplm.evaluation.scoring import TextScores, judge_all, score
-from pplm.resources import data_path, shipped_names
+from pplm.models.resources import data_path, shipped_names
 
 _PATH = click.Path(dir_okay=False, path_type=Path)
 _UNEVEN = 1.25

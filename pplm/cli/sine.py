@@ -14,11 +14,11 @@ from rich.console import Console
 from pplm.cli.outputs import check_writable, write_json
 from pplm.config import NormRule
 from pplm.errors import InputError
-from pplm.figures import check_plot
+from pplm.files.figures import check_plot
 from pplm.sine import Oscillator, Reference, SineConfig, SteeringProtocol, WaveAttribute, sine_wave, train
-from pplm.sine_experiment import SineRow, compare
-from pplm.sine_network import check_wave
-from pplm.sine_plot import plot_comparison
+from pplm.sine.experiment import SineRow, compare
+from pplm.sine.network import check_wave
+from pplm.sine.plot import plot_comparison
 
 _OVERRIDES = ("step_size", "num_iterations", "gamma", "kl_scale", "norm_rule", "rounds")
 _PATH = click.Path(dir_okay=False, path_type=Path)

@@ -19,7 +19,7 @@ from pplm.comparison.sweep_report import Sweep, best_lines, plot_frontier, sweep
 from pplm.comparison.tables import write_metrics, write_texts
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
-from pplm.models import steering_presets
+from pplm.presets import steering_presets
 
 _PICTURE = "frontier.png"
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from pplm.cli.options import field_options, given_fields
 from pplm.errors import InputError
+from pplm.models.processes import Processes
 from pplm.pretraining import (
     Architecture,
     BaseModelReport,
@@ -22,7 +23,6 @@ from pplm.pretraining import (
     TrainingSettings,
     train_base_model,
 )
-from pplm.processes import Processes
 
 EMBEDDED_MINUTES = 98.0
 """How long the first run of the embedded model took, on two cores."""

@@ -16,7 +16,7 @@ from attribute_models.discriminator import HEAD_FILES
 from attribute_models.labelled_data import LabelledData, read_labelled
 from attribute_models.training import TrainedDiscriminator, TrainingConfig, TrainingReport, train_discriminator
 from pplm.cli.options import join_processes, model_options
-from pplm.models import load_model
+from pplm.models.loading import load_model
 
 _DEFAULTS = TrainingConfig()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pplm.comparison.measures import MEASURES, MethodRow
 from pplm.errors import InputError
-from pplm.figures import new_figure, save_figure
+from pplm.files.figures import new_figure, save_figure
 
 COLOURS = {"B": "0.55", "BR": "#56b4e9", "BC": "#d55e00", "BCR": "#0072b2"}
 """Grey is unsteered; told apart by colour-blind readers too."""

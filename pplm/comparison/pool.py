@@ -16,13 +16,13 @@ from typing import Any
 
 from pplm.comparison.samples import Sample, SampleFiles, SampleKey
 from pplm.config import SteeringConfig
-from pplm.encoding import encode_prompt
 from pplm.errors import InputError
 from pplm.generated_text import without_end
 from pplm.generation import generate
 from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
-from pplm.processes import Processes
+from pplm.models.processes import Processes
 from pplm.rerank import check_rankable, score_texts_by
+from pplm.text.encoding import encode_prompt
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pplm.comparison.measures import MEASURES, MeasuredText, MethodRow
 from pplm.comparison.pictures import axis_title, axis_value
 from pplm.comparison.sweep import BASE, Best, Budget, best_settings, frontier
 from pplm.comparison.tables import markdown_table, settings_lines, shown
-from pplm.figures import new_figure, save_figure
+from pplm.files.figures import new_figure, save_figure
 
 _TEXTS_SHOWN = 5
 _COSTS = ("perplexity", "repeats")

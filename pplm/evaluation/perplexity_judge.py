@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pplm.encoding import TextTokens, encode_with_starts, mask_arguments, pad_right
 from pplm.errors import InputError
 from pplm.evaluation.judges import JudgedText, shorten
-from pplm.fingerprint import same_weights, weight_hashes
-from pplm.models import Dtype, load_model
-from pplm.resources import local_path
+from pplm.models.fingerprint import same_weights, weight_hashes
+from pplm.models.loading import Dtype, load_model
+from pplm.models.resources import local_path
+from pplm.text.encoding import TextTokens, encode_with_starts, mask_arguments, pad_right
 
 
 class PerplexityJudge:

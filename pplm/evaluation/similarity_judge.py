@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from pplm.errors import InputError
 from pplm.evaluation.judges import JudgedText, in_order
 from pplm.evaluation.metrics import words_of
-from pplm.models import find_device, hub_answers
-from pplm.resources import data_path, local_path
+from pplm.models.loading import find_device, hub_answers
+from pplm.models.resources import data_path, local_path
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pplm.models.resources import local_path
 from pplm.pretraining.request import BaseModelReport, BaseModelRequest
 from pplm.pretraining.run_folder import StepReport
 from pplm.pretraining.settings import TrainingSettings
-from pplm.resources import local_path
 
 RUNNING_MEAN = 50
 """Steps that a reported training loss is the mean of: single steps scatter."""

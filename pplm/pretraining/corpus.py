@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pplm.errors import InputError
-from pplm.resources import local_path
+from pplm.models.resources import local_path
 
 SEPARATOR = "<|endoftext|>"
 """A line of its own between two documents of a file, and the token that begins each document."""

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from pplm.errors import InputError
-from pplm.models import load_model, load_tokenizer
+from pplm.models.loading import load_model, load_tokenizer
 from pplm.pretraining.embeddings import borrowed_embeddings
 from pplm.pretraining.request import BaseModelRequest
 from pplm.pretraining.settings import Architecture

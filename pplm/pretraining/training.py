@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from pplm.errors import InputError
-from pplm.models import load_tokenizer
+from pplm.models.loading import load_tokenizer
+from pplm.models.processes import leave_at_exit
 from pplm.pretraining.blocks import BlockOrder
 from pplm.pretraining.card import card_text
 from pplm.pretraining.corpus import encode_stream, read_corpus
@@ -24,7 +25,6 @@ from pplm.pretraining.run_folder import RunFolder, StepReport
 from pplm.pretraining.settings import Architecture, TrainingSettings
 from pplm.pretraining.tokenizer import num_token_ids
 from pplm.pretraining.validation import validate
-from pplm.processes import leave_at_exit
 
 
 def train_base_model(
@@ -63,7 +63,7 @@ def train_base_model(
     if architecture is not None and request.init:
         raise InputError(f"init {request.init} has its own architecture; leave out architecture")
     architecture = architecture or Architecture()
-    # Mixed precision is up to `LanguageModelLoss`, in validation too. About `cpu` see `pplm.processes`.
+    # Mixed precision is up to `LanguageModelLoss`, in validation too. About `cpu` see `pplm.models.processes`.
     accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
     if accelerator.num_processes > 1:
         leave_at_exit()

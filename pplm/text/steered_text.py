@@ -16,16 +16,16 @@ from transformers import Cache, GenerationConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from pplm.config import SteeringConfig
-from pplm.distributions import fuse
 from pplm.errors import InputError
-from pplm.forward import LastToken, ModelInputs, forward_last
 from pplm.interface import WeightedAttribute
-from pplm.kv_cache import KeyValueBuffer, check_steerable, window_weights
-from pplm.objective import TextObjective, TextSoFar
-from pplm.passes import TokenPasses
 from pplm.pooling import PooledHidden
 from pplm.steering import steer
-from pplm.trace import TraceRecorder
+from pplm.text.distributions import fuse
+from pplm.text.forward import LastToken, ModelInputs, forward_last
+from pplm.text.kv_cache import KeyValueBuffer, check_steerable, window_weights
+from pplm.text.objective import TextObjective, TextSoFar
+from pplm.text.passes import TokenPasses
+from pplm.text.trace import TraceRecorder
 
 
 class SteeredText:

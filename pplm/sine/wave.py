@@ -19,21 +19,8 @@ from torch import Tensor
 
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
-from pplm.sine_network import GIVEN, NUM_SAMPLES, SAMPLE_RATE, WaveNetworks, check_wave, one_thread, sine_wave, train
+from pplm.sine.network import GIVEN, NUM_SAMPLES, SAMPLE_RATE, WaveNetworks, check_wave, one_thread, sine_wave
 from pplm.steering import State, steer
-
-__all__ = [
-    "DrawnWaves",
-    "Oscillator",
-    "Reference",
-    "SineConfig",
-    "SteeringProtocol",
-    "WaveAttribute",
-    "WaveNetworks",
-    "draw",
-    "sine_wave",
-    "train",
-]
 
 SteeringProtocol = Literal["published", "plug-and-play"]
 """`published` moves the last layer's weights after a sample is out; `plug-and-play` moves the hidden activation

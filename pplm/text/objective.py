@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from pplm.distributions import kl_from_log_probs
 from pplm.errors import InputError
-from pplm.forward import LastToken
 from pplm.interface import SteeringStep, WeightedAttribute
-from pplm.passes import TokenPasses
 from pplm.pooling import PooledHidden
 from pplm.steering import State
+from pplm.text.distributions import kl_from_log_probs
+from pplm.text.forward import LastToken
+from pplm.text.passes import TokenPasses
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from pplm.figures import new_figure, save_figure
-from pplm.sine_experiment import Comparison, squared_error
-from pplm.sine_network import SAMPLE_RATE
+from pplm.files.figures import new_figure, save_figure
+from pplm.sine.experiment import Comparison, squared_error
+from pplm.sine.network import SAMPLE_RATE
 
 _TRUE = {"color": "0.75", "linewidth": 4.0, "label": "wanted"}
 _UNSTEERED = {"color": "#d55e00", "linewidth": 1.3, "label": "unsteered"}

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pplm.forward import LastToken, ModelInputs, expected_future, forward_last, take_rows
-from pplm.kv_cache import History, KeyValueBuffer
+from pplm.text.forward import LastToken, ModelInputs, expected_future, forward_last, take_rows
+from pplm.text.kv_cache import History, KeyValueBuffer
 
 
 class TokenPasses:

@@ -16,7 +16,7 @@ def data_path(*parts: str) -> Path:
         If neither a checkout's `data` folder nor an installed one is there.
 
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     for root in (package / "data", package.parent / "data"):
         if root.is_dir():
             return root.joinpath(*parts)

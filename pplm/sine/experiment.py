@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pplm.sine import DrawnWaves, SineConfig, WaveAttribute, WaveNetworks, draw
-from pplm.sine_network import SAMPLE_RATE
+from pplm.sine.network import SAMPLE_RATE, WaveNetworks
+from pplm.sine.wave import DrawnWaves, SineConfig, WaveAttribute, draw
 
 SETTLED = 2 * SAMPLE_RATE
 """Frequency and amplitude are measured from here on (2 s), past the given samples' influence."""

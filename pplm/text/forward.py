@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from pplm.kv_cache import KeyValueBuffer
-from pplm.products import product, shared_products
+from pplm.text.kv_cache import KeyValueBuffer
+from pplm.text.products import product, shared_products
 
 ModelInputs = Mapping[str, Any]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,19 +12,14 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.activations import NewGELUActivation
 
-from pplm.config import PAPER_PRESETS, SteeringConfig
 from pplm.errors import InputError
-from pplm.resources import data_path, local_path
+from pplm.models.resources import data_path, local_path
 
 EMBEDDED_MODEL = "gpt2-mini"
 """The small GPT-2 that is shipped with pplm and needs no download."""
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 _LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, SafetensorError)
-PRESET_NAMES = (*PAPER_PRESETS, "mixture")
-PRESETS_FILE = "steering.json"
-"""A model folder may hold its own settings in this file: `{"bag_of_words": {"step_size": ...}, "discriminator": ...,
-"mixture": ...}`, each over the paper's."""
 
 
 def load_model(
@@ -109,32 +102,6 @@ def fuse_gelu(model: Any) -> Any:
             if type(child) is NewGELUActivation:
                 setattr(module, name, torch.nn.GELU(approximate="tanh"))
     return model
-
-
-def steering_presets(model: Any) -> Mapping[str, Mapping[str, Any]]:
-    """Return the settings that lie beside a model's weights (`steering.json`), or the paper's.
-
-    Raises
-    ------
-    InputError
-        If the file is there but is not JSON, or names settings that there are not.
-
-    """
-    folder = model.config.name_or_path  # empty for a model that was not loaded
-    path = Path(folder) / PRESETS_FILE
-    if not folder or not path.is_file():
-        return PAPER_PRESETS
-    try:
-        presets = json.loads(path.read_text(encoding="utf-8"))
-        for name, settings in presets.items():
-            if name not in PRESET_NAMES:
-                raise InputError(f"{name!r} is none of {', '.join(PRESET_NAMES)}")
-            SteeringConfig(**settings)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is no table of settings in JSON ({error}); repair or remove it") from error
-    return presets
 
 
 def _locate(name: str) -> tuple[str, dict[str, Any]]:

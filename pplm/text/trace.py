@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pplm.objective import TextObjective
 from pplm.steering import Steered
+from pplm.text.objective import TextObjective
 
 
 @dataclass(frozen=True)

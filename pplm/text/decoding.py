@@ -18,11 +18,11 @@ from transformers.generation import BaseStreamer, GenerateDecoderOnlyOutput
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
-from pplm.kv_cache import check_steerable
-from pplm.limits import check_decoding_mode, check_length
-from pplm.sampling import RandomStreams, SampleId, choose_tokens
-from pplm.steered_text import SteeredText
-from pplm.trace import SteeringTrace
+from pplm.text.kv_cache import check_steerable
+from pplm.text.limits import check_decoding_mode, check_length
+from pplm.text.sampling import RandomStreams, SampleId, choose_tokens
+from pplm.text.steered_text import SteeredText
+from pplm.text.trace import SteeringTrace
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""How things are read and written: shipped data, tables, figures, whole files or none."""

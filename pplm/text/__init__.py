@@ -1,0 +1,1 @@
+"""How a language model is steered: the core's first caller. Tensors and texts; no files."""
