@@ -13,7 +13,7 @@ A     attribute models                             C     classes of a discrimina
 """
 
 from pplm.config import PAPER_PRESETS, SteeringConfig
-from pplm.errors import InputError
+from pplm.errors import InputError, SteeringWarning
 from pplm.generated_text import Generation
 from pplm.generation import generate
 from pplm.interface import AttributeModel, SteeringStep, WholeText
@@ -35,6 +35,7 @@ __all__ = [
     "SteeringConfig",
     "SteeringStep",
     "SteeringTrace",
+    "SteeringWarning",
     "WholeText",
     "freeze",
     "generate",

@@ -1,9 +1,13 @@
-"""The one exception that means "the caller can fix this".
+"""The exception that means "you can fix this", and the warning that means "this may not do what you want".
 
-The command line shows it as a single line with exit code 2; everything else that is raised is a defect of ours
-and keeps its traceback.
+The command line shows the exception as a single line with exit code 2 and the warning as a line that begins with
+`Warning:`; everything else that is raised is a defect of ours and keeps its traceback.
 """
 
 
 class InputError(ValueError):
     """A setting, file, model or text that cannot be used; the message names it, its value and the remedy."""
+
+
+class SteeringWarning(UserWarning):
+    """Steering goes on, but does less than was asked for; the message names what and the likely reason."""

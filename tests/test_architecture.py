@@ -36,7 +36,7 @@ def of_pplm(path):
 
 
 LEVELS = (
-    {"errors", "pooling"},
+    {"attached", "errors", "pooling"},
     {"config"},
     {"steering", "interface", "batching"},
     {"text", "sine", "files"},

@@ -1,0 +1,36 @@
+"""What the loader of a model leaves with it for the decoding loop, which opens no file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_NAME = "_pplm_attached"
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What is known of a model beyond its weights.
+
+    Attributes
+    ----------
+    presets
+        The model's own steering settings by kind of attribute; None for the paper's.
+    tokenizer
+        Fingerprint of the tokenizer that was loaded with the model; None if there was none.
+
+    """
+
+    presets: Mapping[str, Mapping[str, Any]] | None = None
+    tokenizer: str | None = None
+
+
+def attach(model: Any, what: Attached) -> None:
+    """Leave something with a model; it is not saved with it."""
+    object.__setattr__(model, _NAME, what)
+
+
+def attached(model: Any) -> Attached:
+    """Return what was left with a model, or the empty record."""
+    return getattr(model, _NAME, Attached())
