@@ -21,8 +21,8 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
-from attribute_models.atomic_folder import atomic_folder
 from pplm.errors import InputError
+from pplm.files.atomic import atomic_folder
 from pplm.interface import SteeringStep, WholeText
 from pplm.models.fingerprint import public_name, same_weights, weight_hashes
 from pplm.models.resources import data_path, local_path, shipped_names

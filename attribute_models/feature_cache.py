@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pplm.files.atomic import atomic_file
 from pplm.models.fingerprint import weight_hashes
 
 logger = logging.getLogger(__name__)
@@ -67,15 +68,12 @@ def load_cached(folder: str | Path, key: str) -> tuple[Tensor, int] | None:
 def store_cached(folder: str | Path, key: str, pooled: Tensor, truncated: int) -> None:
     """Write features completely or not at all; a full disk costs the cache, not the training."""
     path = _path(folder, key)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"pooled": pooled.contiguous()}, temporary, {"truncated": str(truncated)})
-        temporary.replace(path)
+        with atomic_file(path) as new:
+            save_file({"pooled": pooled.contiguous()}, new, {"truncated": str(truncated)})
     except (OSError, SafetensorError) as error:
         logger.warning("features are not cached, %s cannot be written: %s", path, error)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _path(folder: str | Path, key: str) -> Path:

@@ -6,7 +6,7 @@ last layer, the same mean (`pplm.pooling`). The published code pooled differentl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,11 @@ from torch import Tensor
 
 from attribute_models.feature_cache import feature_fingerprint, load_cached, store_cached
 from pplm.errors import InputError
+from pplm.files.progress import OnProgress
 from pplm.models.processes import Processes
 from pplm.pooling import PooledHidden
 from pplm.text.encoding import bos_token_id, encode_texts, mask_arguments, pad_right
 
-Progress = Callable[[int, int], None]
-"""Called with the number of texts read so far and of all texts."""
 _SHORTEST_PREFIX = 2
 """Tokens; what steering sees at its first step is a prompt of at least a word or two."""
 
@@ -99,7 +98,7 @@ def extract_features(
     options: FeatureOptions | None = None,
     batch_tokens: int = 2048,
     cache_dir: str | Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Features:
     """Read every text once and pool it and its beginnings.
 
@@ -174,7 +173,7 @@ def _read(
     ends: Tensor,
     batch_tokens: int,
     processes: Processes,
-    on_progress: Progress | None,
+    on_progress: OnProgress | None,
 ) -> Tensor:
     """Return (N, P, D), text by text in the order given, whatever the batches and processes."""
     width = model.get_input_embeddings().weight.shape[1]

@@ -18,15 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attribute_models.atomic_folder import atomic_folder
 from attribute_models.confusion_plot import plot_confusion
 from attribute_models.discriminator import HEAD_FILES, PLOT_FILE, Discriminator
 from attribute_models.feature_cache import default_cache_dir
-from attribute_models.features import FeatureOptions, Features, Progress, extract_features
+from attribute_models.features import FeatureOptions, Features, extract_features
+from attribute_models.grades import Grades, grade
 from attribute_models.labelled_data import LabelledData
 from attribute_models.linear_head import LinearFit, fit_linear_head
-from attribute_models.metrics import ClassificationMetrics, classification_metrics
 from pplm.errors import InputError
+from pplm.files.atomic import atomic_folder
+from pplm.files.progress import OnProgress
 from pplm.models.fingerprint import public_name, weight_hashes
 
 POOLING = "mean over all positions of the last layer's hidden states, the beginning-of-text token included"
@@ -131,7 +132,7 @@ class TrainingReport:
     duplicates: int
     contradictory: int
     truncated: int
-    test: Mapping[str, ClassificationMetrics]
+    test: Mapping[str, Grades]
     majority: float
     l2: float
     validation_losses: Mapping[float, float]
@@ -170,7 +171,7 @@ def train_discriminator(
     name: str = "discriminator",
     citation: str | None = None,
     cache_dir: str | Path | None = "default",
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> TrainedDiscriminator:
     """Train a linear head on the mean hidden states of labelled texts.
 
@@ -256,10 +257,10 @@ def _class_weights(targets: Tensor, classes: int, balance: bool) -> Tensor:
     return len(targets) / (classes * counts) if balance else torch.ones(classes)
 
 
-def _grade(head: Discriminator, features: Features, targets: Tensor, rows: Tensor) -> dict[str, ClassificationMetrics]:
+def _grade(head: Discriminator, features: Features, targets: Tensor, rows: Tensor) -> dict[str, Grades]:
     views = {f"first {n} tokens": features.prefix(n) for n in features.options.prefix_lengths}
     return {
-        view: classification_metrics(head.class_logits(pooled[rows]).softmax(-1), targets[rows])
+        view: grade(head.class_logits(pooled[rows]).softmax(-1), targets[rows])
         for view, pooled in {**views, WHOLE: features.whole}.items()
     }
 
@@ -283,7 +284,7 @@ def _card(
             "left_out": {name: getattr(report, name) for name in counts[:-1]},
             "truncated": report.truncated,
         },
-        "test": {view: _rounded(metrics) for view, metrics in report.test.items()},
+        "test": {view: _rounded(grades) for view, grades in report.test.items()},
         "test_majority_class": round(report.majority, 4),
         "settings": {**asdict(config), "l2": fit.l2, "l2_choices": list(config.l2)},
         "versions": {"python": platform.python_version()}
@@ -291,5 +292,5 @@ def _card(
     }
 
 
-def _rounded(metrics: ClassificationMetrics) -> dict[str, Any]:
-    return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(metrics).items()}
+def _rounded(grades: Grades) -> dict[str, Any]:
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(grades).items()}

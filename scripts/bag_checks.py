@@ -15,6 +15,7 @@ from pplm import Generation, SteeringConfig, generate, load_model, steering_pres
 from pplm.cli import run_command
 from pplm.cli.options import given_steering, model_options, steering_options
 from pplm.evaluation import dist_n, repeat_rate, word_share
+from pplm.files.tables import markdown_table
 from pplm.models.resources import data_path
 
 
@@ -47,7 +48,7 @@ def bag_checks(bag_name: str, avoided: str, num_prompts: int, num_samples: int, 
     click.echo(
         f"{model_name}, {len(prompts)} prompts x {num_samples} samples, {steering}\n{len(two)} words: {' '.join(two)}\n"
     )
-    click.echo("| | unsteered | steered | dist-3 | immediate repeats |\n| --- | --- | --- | --- | --- |")
+    rows = []
     for name, runs, measure in (
         ("words of two tokens", (plain, risen), lambda texts: _share(texts, two)),
         ("first pieces without the rest", (plain, risen), lambda texts: _abandoned(texts, pairs)),
@@ -55,9 +56,9 @@ def bag_checks(bag_name: str, avoided: str, num_prompts: int, num_samples: int, 
     ):
         before, after = (measure(run) for run in runs)
         completions = [text.completion for text in runs[1]]
-        click.echo(
-            f"| {name} | {before:.3%} | {after:.3%} | {dist_n(completions, 3):.3f} | {repeat_rate(completions):.2%} |"
-        )
+        rows.append([name, f"{before:.3%}", f"{after:.3%}", f"{dist_n(completions, 3):.3f}",
+                     f"{repeat_rate(completions):.2%}"])  # fmt: skip
+    click.echo("\n".join(markdown_table(["", "unsteered", "steered", "dist-3", "immediate repeats"], rows)))
 
 
 def _share(texts: Sequence[Generation], words: Sequence[str]) -> float:

@@ -13,12 +13,13 @@ from typing import Any, TextIO
 import click
 
 from pplm import SteeringConfig, load_model, steering_presets
-from pplm.benchmark import Agreement, describe_machine, dtype_agreement
+from pplm.benchmark import Agreement, Deviation, describe_machine, dtype_agreement
 from pplm.cli import run_command
 from pplm.cli.attributes import attribute_options, load_attributes, take_choice
 from pplm.cli.options import comma_list, device_option, given_steering, steering_options
 from pplm.cli.outputs import check_writable, write_json
 from pplm.errors import InputError
+from pplm.files.tables import markdown_table
 from pplm.models.loading import EMBEDDED_MODEL
 from pplm.models.resources import data_path
 
@@ -62,17 +63,17 @@ def agreement_table(
 
 
 def _show(rows: list[Agreement]) -> None:
-    click.echo("| dtype | over | tokens | attribute loss in float32 | mean difference | largest | KL in float32 | "
-               "mean difference | largest |\n" + "| --- " * 9 + "|")  # fmt: skip
-    for row in rows:
-        cells = [row.dtype, row.span, str(row.tokens)]
-        for deviation in (row.attribute_loss, row.kl):
-            cells += [f"{deviation.reference:.3f}", f"{deviation.mean:.2g}", f"{deviation.largest:.2g}"]
-        click.echo(f"| {' | '.join(cells)} |")
-    click.echo()
+    head = ["dtype", "over", "tokens", "attribute loss in float32", "mean difference", "largest", "KL in float32",
+            "mean difference", "largest"]  # fmt: skip
+    cells = [[row.dtype, row.span, str(row.tokens), *_shown(row.attribute_loss), *_shown(row.kl)] for row in rows]
+    click.echo("\n".join([*markdown_table(head, cells), ""]))
     for row in {row.dtype: row for row in rows}.values():
         same = f"{row.median_same_tokens:g} (median; least {min(row.same_tokens)}, most {max(row.same_tokens)})"
         click.echo(f"tokens that {row.dtype} writes before a text differs from float32's: {same}")
+
+
+def _shown(deviation: Deviation) -> list[str]:
+    return [f"{deviation.reference:.3f}", f"{deviation.mean:.2g}", f"{deviation.largest:.2g}"]
 
 
 if __name__ == "__main__":

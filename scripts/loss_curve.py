@@ -13,8 +13,9 @@ import click
 from pplm.cli import run_command
 from pplm.errors import InputError
 from pplm.files.figures import check_plot, new_figure, save_figure
+from pplm.files.tables import markdown_table
 from pplm.pretraining.card import RUNNING_MEAN
-from pplm.pretraining.run_folder import RunFolder, StepReport
+from pplm.pretraining.training_folder import StepReport, TrainingFolder
 
 EMBEDDED = {
     330_000: 6.33, 1_060_000: 5.67, 3_360_000: 5.22, 6_100_000: 4.87, 8_100_000: 4.59, 10_100_000: 4.44,
@@ -31,20 +32,20 @@ def loss_curve(folders: Sequence[Path], plot: Path | None) -> None:
     if plot is not None:
         check_plot(plot)
     runs = {folder.name: _curve(folder) for folder in folders}
-    click.echo(f"| tokens | gpt2-mini, first run | {' | '.join(runs)} |")
-    click.echo("| --- |" + " --- |" * (1 + len(runs)))
+    rows = []
     ends = {max(curve): None for curve in runs.values()}
     for tokens, loss in sorted({**ends, **EMBEDDED}.items()):
         cells = [_shown(_at(curve, tokens)) for curve in runs.values()]
         if any(cells):
-            click.echo(f"| {tokens:,} | {_shown(loss)} | {' | '.join(cells)} |")
+            rows.append([f"{tokens:,}", _shown(loss), *cells])
+    click.echo("\n".join(markdown_table(["tokens", "gpt2-mini, first run", *runs], rows)))
     if plot is not None:
         _draw(runs, plot)
 
 
 def _curve(folder: Path) -> dict[int, float]:
     """Return the running mean of the loss by tokens read."""
-    steps: list[StepReport] = RunFolder(folder).log()
+    steps: list[StepReport] = TrainingFolder(folder).log()
     if not steps:
         raise InputError(f"{folder} holds no training run; name the --output of pplm train-base")
     losses = [step.loss for step in steps]

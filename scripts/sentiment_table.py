@@ -17,6 +17,7 @@ from pplm import SteeringConfig, generate, load_model, steering_presets
 from pplm.cli import run_command
 from pplm.cli.options import given_steering, model_options, steering_options
 from pplm.evaluation import JudgedText, SentimentJudge, dist_n, repeat_rate
+from pplm.files.tables import markdown_table
 from pplm.models.resources import data_path
 
 
@@ -43,8 +44,8 @@ def sentiment_table(
     prompts = data_path("prompts", "sentiment.txt").read_text(encoding="utf-8").splitlines()[:num_prompts]
     steering = SteeringConfig.for_attributes([guide], presets=steering_presets(model), **given)
     click.echo(f"{model_name}, {len(prompts)} prompts x {num_samples} samples, {steering}\n")
-    click.echo("| steered towards | VADER, mean | VADER > 0 | held-out head: p(positive) | repeats | dist-3 |")
-    click.echo("| --- | --- | --- | --- | --- | --- |")
+    head = ["steered towards", "VADER, mean", "VADER > 0", "held-out head: p(positive)", "repeats", "dist-3"]
+    rows = []
     pleased, displeased = labels.split(",")
     for label in (None, pleased, displeased):
         attributes = [] if label is None else [guide.towards(label)]
@@ -55,10 +56,9 @@ def sentiment_table(
         probability = float(judged[:, judge.labels.index(pleased)].mean())
         completions = [text.completion for text in found]
         mean, above = sum(scores) / len(scores), sum(score > 0 for score in scores) / len(scores)
-        click.echo(
-            f"| {label or 'nothing'} | {mean:+.3f} | {above:.0%} | {probability:.3f} | {repeat_rate(completions):.2%} "
-            f"| {dist_n(completions, 3):.3f} |"
-        )
+        rows.append([label or "nothing", f"{mean:+.3f}", f"{above:.0%}", f"{probability:.3f}",
+                     f"{repeat_rate(completions):.2%}", f"{dist_n(completions, 3):.3f}"])  # fmt: skip
+    click.echo("\n".join(markdown_table(head, rows)))
 
 
 if __name__ == "__main__":

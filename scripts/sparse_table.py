@@ -18,6 +18,7 @@ from pplm import Generation, SteeringConfig, generate, load_model, steering_pres
 from pplm.cli import run_command
 from pplm.cli.options import comma_list, given_steering, model_options, steering_options
 from pplm.evaluation import dist_n, repeat_rate, word_share
+from pplm.files.tables import markdown_table
 from pplm.models.resources import data_path
 
 
@@ -55,21 +56,22 @@ def sparse_table(
     settings |= {f"skip_below={value:g}": replace(dense, skip_below=value) for value in below}
     settings |= {f"skip_weak={value:g}": replace(dense, skip_weak=value) for value in weak}
     click.echo(f"{model_name}, bag {bag_name}, {len(prompts)} prompts x {num_samples} samples, {dense}\n")
-    click.echo("| | tokens steered | processor time / unsteered | bag words | immediate repeats | dist-3 |")
-    click.echo("| --- | --- | --- | --- | --- | --- |")
+    head = ["", "tokens steered", "processor time / unsteered", "bag words", "immediate repeats", "dist-3"]
+    rows = []
     texts([], dense)  # warm-up
     for name, steering in settings.items():
         plain, seconds = texts([], steering)
         steered, steered_seconds = texts([bag], steering)
         if name == "every token":
-            click.echo(f"| unsteered | 0% | 1 | {_measures(plain, words)} |")
+            rows.append(["unsteered", "0%", "1", *_measures(plain, words)])
         share, times = _share_steered(steered), steered_seconds / seconds
-        click.echo(f"| {name} | {share:.0%} | {times:.1f} | {_measures(steered, words)} |")
+        rows.append([name, f"{share:.0%}", f"{times:.1f}", *_measures(steered, words)])
+    click.echo("\n".join(markdown_table(head, rows)))
 
 
-def _measures(texts: Sequence[Generation], words: Sequence[str]) -> str:
+def _measures(texts: Sequence[Generation], words: Sequence[str]) -> list[str]:
     completions = [text.completion for text in texts]
-    return f"{word_share(completions, words):.2%} | {repeat_rate(completions):.2%} | {dist_n(completions, 3):.3f}"
+    return [f"{word_share(completions, words):.2%}", f"{repeat_rate(completions):.2%}", f"{dist_n(completions, 3):.3f}"]
 
 
 def _share_steered(texts: Sequence[Generation]) -> float:

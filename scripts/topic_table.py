@@ -15,6 +15,7 @@ from pplm import SteeringConfig, generate, load_model, steering_presets
 from pplm.cli import run_command
 from pplm.cli.options import given_steering, model_options, steering_options
 from pplm.evaluation import dist_n, repeat_rate, word_share
+from pplm.files.tables import markdown_table
 from pplm.models.resources import data_path
 
 
@@ -43,13 +44,14 @@ def topic_table(
                          seed=seed, max_new_tokens=max_new_tokens, do_sample=True, top_k=10)  # fmt: skip
         rows[name] = texts
     click.echo(f"{model_name}, bag {bag_name}, {len(lines)} prompts x {num_samples} samples, {steering}\n")
-    click.echo("| | bag words, share of all words | immediate repeats | dist-3 |\n| --- | --- | --- | --- |")
+    table = []
     words = [word.lower() for word in bag.words]
     for name, texts in rows.items():
         completions = [text.completion for text in texts]
         share, repeats, dist_3 = word_share(completions, words), repeat_rate(completions), dist_n(completions, 3)
-        click.echo(f"| {name} | {share:.2%} | {repeats:.2%} | {dist_3:.3f} |")
-    click.echo()
+        table.append([name, f"{share:.2%}", f"{repeats:.2%}", f"{dist_3:.3f}"])
+    head = ["", "bag words, share of all words", "immediate repeats", "dist-3"]
+    click.echo("\n".join([*markdown_table(head, table), ""]))
     for text in rows["steered"][: 5 * num_samples : num_samples]:
         click.echo(f"> {' '.join(text.text.split())}\n")
 

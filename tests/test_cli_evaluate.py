@@ -194,7 +194,7 @@ def test_a_judge_fills_the_perplexity_column_without_generating_again(run, judge
     assert (code, "No --judge" in err) == (0, False)
     assert all(float(row["perplexity"]) > 1 for row in table(output / "metrics.csv"))
     assert "Judges: judge." in (output / "report.md").read_text()
-    assert re.search(r"\| BC \|.* times \(", (output / "report.md").read_text())
+    assert re.search(r"\| BC +\|.* times \(", (output / "report.md").read_text())
 
 
 def test_all_candidates_are_measured_beside_the_chosen_ones_if_asked(run, judge):
@@ -330,7 +330,7 @@ def test_a_sweep_draws_b_once_and_every_combination(run):
     settings = json.loads((output / "settings.json").read_text())["settings"]["arms"]
     assert settings["steered to legal, step_size 0.25, gm_scale 0.9"]["step_size"] == 0.25
     assert settings["steered to legal, step_size 0.25, gm_scale 0.9"]["num_iterations"] == 3
-    assert out.splitlines()[0].startswith("| attribute | best settings |")
+    assert re.match(r"\| attribute \| best settings +\|", out)
     report = (output / "report.md").read_text()
     assert out in report
     assert "frontier.png" in report

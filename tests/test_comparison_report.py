@@ -16,7 +16,7 @@ from pplm.comparison.report import Comparison, markdown
 from pplm.comparison.samples import Sample
 from pplm.comparison.sweep import BASE, Budget, best_settings, frontier, grid, setting_name
 from pplm.comparison.sweep_report import Sweep, best_lines, plot_frontier, sweep_markdown
-from pplm.comparison.tables import markdown_table, shown, write_metrics, write_texts
+from pplm.comparison.tables import shown, write_metrics, write_texts
 
 PROMPTS = ["So", "In all", "But"]
 
@@ -78,7 +78,7 @@ def test_the_main_table_stands_beside_the_paper_s_numbers():
 
 
 def test_sentiment_stands_beside_its_own_table_and_one_s_own_attributes_beside_none():
-    assert "| 73.7% | 46.6 |" in markdown(comparison(paper="sentiment"))
+    assert re.search(r"\| 73.7% +\| 46.6 +\|", markdown(comparison(paper="sentiment")))
     assert "paper:" not in markdown(comparison(paper=None))
 
 
@@ -152,10 +152,6 @@ def test_every_number_is_in_the_csv_files(tmp_path):
     assert float(lines[0]["perplexity"]) == pytest.approx(2.718281828**3)
     with pytest.raises(InputError, match="cannot be written"):
         write_metrics(tmp_path, report.rows)
-
-
-def test_a_cell_keeps_the_table_whole():
-    assert markdown_table(["a", "b"], [["x|y", "two\nlines"]]) == ["| a | b |", "| --- | --- |", "| x/y | two lines |"]
 
 
 def test_numbers_are_shown_with_their_unit():

@@ -110,7 +110,7 @@ def test_the_script_prints_a_row_a_format_and_span(tmp_path, monkeypatch, capsys
         monkeypatch,
     )  # fmt: skip
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| bfloat16")]
-    assert [line.split(" | ")[1] for line in lines] == SPANS
+    assert [line.split(" | ")[1].rstrip() for line in lines] == SPANS
     assert '"median_same_tokens"' in (tmp_path / "rows.json").read_text(encoding="utf-8")
 
 

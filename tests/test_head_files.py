@@ -8,7 +8,7 @@ from tiny_training import tiny_model, tiny_tokenizer
 
 import pplm
 from attribute_models import Discriminator, classify_texts
-from attribute_models.atomic_folder import atomic_folder
+from pplm.files.atomic import atomic_folder
 from pplm.models.fingerprint import public_name, same_weights, weight_hashes
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pplm.pretraining.run_folder import RunFolder, StepReport
+from pplm.pretraining.training_folder import StepReport, TrainingFolder
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "loss_curve.py"
 
@@ -28,7 +28,7 @@ def call(monkeypatch, capsys):
 
 
 def run_of(folder, losses, tokens=11_000):
-    run = RunFolder(folder)
+    run = TrainingFolder(folder)
     run.path.mkdir(parents=True)
     for step, loss in enumerate(losses, start=1):
         run.append(StepReport(step, step * tokens, float(step), loss, 1.0, 0.0))
@@ -39,11 +39,11 @@ def test_a_run_is_shown_where_the_card_has_numbers_and_at_its_end(call, tmp_path
     code, out, _ = call(tmp_path / "ten", "--plot", tmp_path / "loss.png")
     assert code == 0
     assert out.splitlines() == [
-        "| tokens | gpt2-mini, first run | ten |",
-        "| --- | --- | --- |",
-        "| 330,000 | 6.33 | 8.00 |",
-        "| 1,060,000 | 5.67 | 5.68 |",  # 1,056,000 tokens: 34 steps of 6 and 16 of 5
-        "| 1,155,000 |  | 5.50 |",
+        "| tokens    | gpt2-mini, first run | ten  |",
+        "| ---       | ---                  | ---  |",
+        "| 330,000   | 6.33                 | 8.00 |",
+        "| 1,060,000 | 5.67                 | 5.68 |",  # 1,056,000 tokens: 34 steps of 6 and 16 of 5
+        "| 1,155,000 |                      | 5.50 |",
     ]
     assert (tmp_path / "loss.png").stat().st_size > 5000
 

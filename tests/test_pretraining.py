@@ -25,7 +25,7 @@ from pplm.pretraining.blocks import BlockOrder
 from pplm.pretraining.model_setup import StartingPoint
 from pplm.pretraining.optimizers import Optimizers
 from pplm.pretraining.request import BaseModelRequest
-from pplm.pretraining.run_folder import RunFolder
+from pplm.pretraining.training_folder import TrainingFolder
 from pplm.pretraining.validation import validate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -565,7 +565,7 @@ def test_two_processes_learn_what_one_does(corpus, finished, tmp_path):
     done = run()
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stdout.splitlines() if line.startswith("written to")]) == 1
-    found, wanted = RunFolder(tmp_path / "two").log(), finished[1].steps
+    found, wanted = TrainingFolder(tmp_path / "two").log(), finished[1].steps
     assert [s.tokens for s in found] == [s.tokens for s in wanted]
     torch.testing.assert_close([s.loss for s in found], [s.loss for s in wanted], rtol=1e-3, atol=0)
     again = run()

@@ -26,14 +26,13 @@ from pplm.benchmark.passes import count_passes
 from pplm.benchmark.rows import BenchmarkRow, Measured, rows_of
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
+from pplm.files.progress import OnProgress
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 from pplm.text.decoding import steered_decoding
 from pplm.text.limits import check_length
 
 AttributeFactory = Callable[[Any, Any], AttributeModel]
 """Makes an attribute model for a language model and its tokenizer, which is None where there is none."""
-Progress = Callable[[int, int, str], None]
-"""Is told how many runs are done, how many there are, and which case comes next."""
 
 _FIRST_TOKENS = 2
 """Length of the very first run, which pays for what libraries set up once a process."""
@@ -45,7 +44,7 @@ def run_benchmark(
     config: BenchmarkConfig | None = None,
     *,
     tokenizer: Any = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> list[BenchmarkRow]:
     """Measure every combination of a benchmark's lists.
 
@@ -189,7 +188,7 @@ def _prompts(case: Case, model: Any, seed: int) -> Tensor:
     return torch.randint(model.config.get_text_config().vocab_size, size, generator=generator).to(model.device)
 
 
-def _measure(runs: Sequence[_Run], config: BenchmarkConfig, progress: Progress) -> list[BenchmarkRow]:
+def _measure(runs: Sequence[_Run], config: BenchmarkConfig, progress: OnProgress) -> list[BenchmarkRow]:
     total, done = len(runs) * (1 + config.repeats), 0
     for dtype in config.dtypes:
         next(run for run in runs if run.case.dtype == dtype).first()

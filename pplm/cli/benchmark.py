@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from attribute_models import BagOfWords, Discriminator, read_word_list
 from pplm.benchmark import (
@@ -28,6 +25,8 @@ from pplm.cli.options import comma_list, device_option, given_steering, steering
 from pplm.cli.outputs import check_writable, write_json
 from pplm.errors import InputError
 from pplm.files.figures import check_plot
+from pplm.files.progress import progress_bar
+from pplm.files.tables import markdown_table
 from pplm.models.loading import load_model
 
 BAG = "space"
@@ -107,7 +106,7 @@ def benchmark_command(model_name: str, device: str, json_path: Path | None, plot
     if plot is not None:
         check_plot(plot)
     model, tokenizer = _load(model_name, device)
-    with _progress() as progress:
+    with progress_bar("measuring") as progress:
         rows = run_benchmark(model, ATTRIBUTES, config, tokenizer=tokenizer, progress=progress)
     machine = describe_machine(model.device)
     click.echo(f"{model_name}, {', '.join(f'{name} {value}' for name, value in machine.items())}\n")
@@ -141,19 +140,6 @@ def _load(name: str, device: str) -> tuple[Any, Any]:
     return load_model(name, device=device)
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=None)
-
-        def show(done: int, total: int, case: str) -> None:
-            progress.update(task, completed=done, total=total, description=case)
-
-        yield show
-
-
 def _table(rows: Sequence[BenchmarkRow]) -> Iterator[str]:
     """Yield the lines of a Markdown table; a comparison that no row has is left out."""
     columns = {
@@ -174,10 +160,7 @@ def _table(rows: Sequence[BenchmarkRow]) -> Iterator[str]:
         del columns["to float32"]
     if len({row.samples for row in rows}) == 1 or all(row.ratio_to_one_sample is None for row in rows):
         del columns["to one sample"]
-    yield f"| {' | '.join(columns)} |"
-    yield "| " + " | ".join("---" for _ in columns) + " |"
-    for row in rows:
-        yield f"| {' | '.join(cell(row) for cell in columns.values())} |"
+    yield from markdown_table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
     yield ""
     yield "ms: milliseconds per token and sample. ratio: steered over unsteered."
     yield "passes: through the model's body, forward and backward, per token. peak MB: beyond the weights."

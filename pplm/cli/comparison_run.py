@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import platform
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,26 +11,22 @@ from typing import Any
 
 import click
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pplm.cli.evaluation_sets import EvaluationSet, LoadedSet, load_set, named_set, read_prompts
 from pplm.cli.options import Command, given_sampling, join_processes, model_options, sampling_options
 from pplm.comparison.pool import Arm, PoolPlan, Pools, draw_pools
-from pplm.comparison.pool import Progress as OnProgress
 from pplm.comparison.run_folder import check_settings, write_settings
 from pplm.comparison.samples import SampleFiles
 from pplm.errors import InputError
 from pplm.evaluation import Judge, PerplexityJudge, SentimentJudge, SimilarityJudge, check_independent
 from pplm.evaluation.similarity_judge import attribute_descriptions
+from pplm.files.progress import progress_bar
 from pplm.models.fingerprint import public_name, weight_hashes
 from pplm.models.loading import load_model
 from pplm.models.processes import Processes
 from pplm.text.encoding import encode_prompt
 from pplm.text.limits import check_length
 
-_EVERY = 30.0
-"""Seconds between two signs of life where stderr is no terminal."""
 NO_JUDGE = "No --judge was given: perplexity is missing."
 
 
@@ -96,7 +90,7 @@ class Run:
                 click.echo(note, err=True)
         self.processes.wait()
         files = SampleFiles(self.output, index=self.processes.index, count=self.processes.count)
-        with _progress(shown=self.processes.main) as on_progress:
+        with progress_bar("generating", "texts", shown=self.processes.main) as on_progress:
             return draw_pools(self.model, self.tokenizer, self.plan, arms, self.loaded.models, files,
                               processes=self.processes, on_progress=on_progress)  # fmt: skip
 
@@ -204,26 +198,3 @@ def write_report(folder: Path, text: str) -> Path:
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
     return path
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[OnProgress | None]:
-    """Show a bar on a terminal, and a line now and then elsewhere."""
-    if not shown:
-        yield None
-        return
-    console = Console(stderr=True)
-    columns = (TextColumn("generating"), BarColumn(), MofNCompleteColumn(), TextColumn("texts"), TimeElapsedColumn(),
-               TextColumn("left"), TimeRemainingColumn())  # fmt: skip
-    last = time.monotonic()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("texts", total=None)
-
-        def on_progress(done: int, total: int) -> None:
-            nonlocal last
-            bar.update(task, completed=done, total=total)
-            if not console.is_terminal and time.monotonic() - last > _EVERY:
-                last = time.monotonic()
-                click.echo(f"{done} of {total} texts", err=True)
-
-        yield on_progress

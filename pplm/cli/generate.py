@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import click
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 from torch import Tensor
 from transformers import StoppingCriteria
@@ -31,6 +29,7 @@ from pplm.cli.options import (
 from pplm.cli.outputs import check_writable
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
+from pplm.files.progress import OnProgress, progress_bar
 from pplm.generated_text import Generation
 from pplm.generation import generate
 from pplm.interface import weigh_attributes
@@ -146,7 +145,8 @@ def _generate(
     groups = processes.own(_groups(len(prompts), most, request["max_batch_size"]))
     steps = len(groups) * sum(number > 0 for _, number, _ in runs) * request["max_new_tokens"]
     texts: list[Generation] = []
-    with _progress(steps, shown=processes.main) as count_token:
+    with progress_bar("steering", "tokens", shown=processes.main) as on_progress:
+        count_token = _CountToken(on_progress, steps)
         for attributes, number, rerank in runs:
             own: list[Generation] = []
             for group in groups if number else []:
@@ -208,27 +208,13 @@ def _check_prompts(
 class _CountToken(StoppingCriteria):
     """Never stops anything; transformers calls it once a token, which moves the progress bar."""
 
-    def __init__(self, progress: Progress, task: Any) -> None:
-        self._progress, self._task = progress, task
+    def __init__(self, on_progress: OnProgress, total: int) -> None:
+        self._on_progress, self._done, self._total = on_progress, 0, total
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # noqa: ARG002
-        self._progress.advance(self._task)
+        self._done += 1
+        self._on_progress(self._done, self._total)
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-
-
-@contextmanager
-def _progress(tokens: int, *, shown: bool) -> Iterator[_CountToken]:
-    columns = (
-        TextColumn("steering"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("tokens"),
-        TimeElapsedColumn(),
-    )
-    console = Console(stderr=True)
-    # Where nobody watches there is no bar, and no blank line that its end would leave.
-    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
-        yield _CountToken(progress, progress.add_task("tokens", total=tokens))
 
 
 def _show(texts: Sequence[Generation], num_prompts: int, words: set[str]) -> None:

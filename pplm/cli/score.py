@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from pplm.cli.text_files import TextFile, read_texts
 from pplm.errors import InputError
 from pplm.evaluation import Judge, PerplexityJudge, SentimentJudge, SimilarityJudge, word_share, words_of
 from pplm.evaluation.scoring import TextScores, judge_all, score
+from pplm.files.tables import markdown_table, write_csv
 from pplm.models.resources import data_path, shipped_names
 
 _PATH = click.Path(dir_okay=False, path_type=Path)
@@ -83,7 +83,7 @@ def score_command(
         judged_by = [judge.name for judge in judges]
         click.echo(json.dumps({"file": str(file), "by": by, "judges": judged_by, "rows": rows}, ensure_ascii=False))
     else:
-        click.echo(_table(scores, by))
+        click.echo("\n".join(_table(scores, by)))
 
 
 def _word_lists(names: Sequence[str]) -> dict[str, set[str]]:
@@ -152,17 +152,11 @@ def _values(found: TextScores) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
-def _table(scores: Mapping[str, TextScores], by: str | None) -> str:
-    """Return a Markdown table whose columns line up."""
+def _table(scores: Mapping[str, TextScores], by: str | None) -> list[str]:
+    """Return the lines of a Markdown table."""
     rows = [[group, *_cells(found)] if by else _cells(found) for group, found in scores.items()]
     head = [name.replace("_", "-") for name in _values(next(iter(scores.values())))]
-    table = [[by, *head] if by else head, *rows]
-    safe = [[" ".join(cell.replace("|", "\\|").split()) for cell in row] for row in table]
-    widths = [max(3, *map(len, column)) for column in zip(*safe, strict=True)]
-    safe.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |" for row in safe
-    )
+    return markdown_table([by, *head] if by else head, rows)
 
 
 def _cells(found: TextScores) -> list[str]:
@@ -181,21 +175,13 @@ def _cells(found: TextScores) -> list[str]:
 
 
 def _write(path: Path, data: TextFile, scores: Sequence[TextScores], judgements: Mapping[str, Sequence[float]]) -> None:
-    """Write one row a text: where it stands, what it says, its numbers and what the judges gave."""
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer: csv.DictWriter[str] | None = None
-            for number, (text, group, found) in enumerate(zip(data.texts, data.groups, scores, strict=True)):
-                judged = {name: values[number] for name, values in judgements.items()}
-                numbers = {**_values(found), **{name: _known(value) for name, value in judged.items()}}
-                del numbers["texts"]
-                row = {"row": number + 1, "group": group, "prompt": text.prompt, "text": text.text, **numbers}
-                if writer is None:
-                    writer = csv.DictWriter(file, list(row))
-                    writer.writeheader()
-                writer.writerow(row)
-    except OSError as error:
-        raise InputError(f"--csv {path} cannot be written: {error.strerror or error}") from error
+    """Write one row per text: where it stands, the text, its numbers and what the judges gave."""
+    rows = []
+    for number, (text, group, found) in enumerate(zip(data.texts, data.groups, scores, strict=True)):
+        numbers = {**_values(found), **{name: _known(values[number]) for name, values in judgements.items()}}
+        del numbers["texts"]
+        rows.append({"row": number + 1, "group": group, "prompt": text.prompt, "text": text.text, **numbers})
+    write_csv(path, rows)
 
 
 def _known(value: float) -> float | None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from pplm.cli.options import field_options, given_fields
 from pplm.errors import InputError
+from pplm.files.progress import OnProgress, progress_bar
 from pplm.models.processes import Processes
 from pplm.pretraining import (
     Architecture,
@@ -74,14 +72,14 @@ def train_base_command(output: str, resume: bool, **options: Any) -> None:
     request = BaseModelRequest(**options, command=shlex.join(["pplm", *click.get_current_context().obj]))
     main_process = Processes().main
     try:
-        with _progress(settings, shown=main_process) as on_step:
+        with progress_bar("training", shown=main_process) as on_progress:
             report = train_base_model(
                 request,
                 output,
                 settings=settings,
                 architecture=Architecture(**shape) if shape or not request.init else None,
                 resume=resume,
-                on_step=on_step,
+                on_step=_show_step(settings, on_progress),
             )
     except KeyboardInterrupt:
         if main_process:
@@ -99,20 +97,15 @@ def _check_shape(shape: Mapping[str, Any], options: Mapping[str, Any]) -> None:
             raise InputError(f"{other} has its own {name}; leave out --{name.replace('_', '-')}")
 
 
-@contextmanager
-def _progress(settings: TrainingSettings, *, shown: bool) -> Iterator[Callable[[StepReport], None]]:
-    columns = (TextColumn("training"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[state]}"))
-    console = Console(stderr=True)
-    watched = shown and console.is_terminal
+def _show_step(settings: TrainingSettings, on_progress: OnProgress) -> Callable[[StepReport], None]:
+    """Return what shows a step."""
     recent: deque[StepReport] = deque(maxlen=_RECENT)
-    with Progress(*columns, console=console, transient=True, disable=not watched) as progress:
-        task = progress.add_task("training", total=1.0, state="reading the texts")
 
-        def on_step(report: StepReport) -> None:
-            recent.append(report)
-            progress.update(task, completed=report.done, state=_state(settings, list(recent)))
+    def on_step(report: StepReport) -> None:
+        recent.append(report)
+        on_progress(report.done, 1, _state(settings, list(recent)))
 
-        yield on_step
+    return on_step
 
 
 def _state(settings: TrainingSettings, recent: list[StepReport]) -> str:

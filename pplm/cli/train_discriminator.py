@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from attribute_models.atomic_folder import check_replaceable
 from attribute_models.discriminator import HEAD_FILES
 from attribute_models.labelled_data import LabelledData, read_labelled
 from attribute_models.training import TrainedDiscriminator, TrainingConfig, TrainingReport, train_discriminator
 from pplm.cli.options import join_processes, model_options
+from pplm.files.atomic import check_replaceable
+from pplm.files.progress import progress_bar
 from pplm.models.loading import load_model
 
 _DEFAULTS = TrainingConfig()
@@ -95,7 +93,7 @@ def train_command(data: str, output: str, model_name: str, device: str, dtype: A
     labelled.split((config.validation_fraction, config.test_fraction), config.seed)  # told before a model is loaded
     processes, place = join_processes(device)
     model, tokenizer = load_model(model_name, device=place, dtype=dtype)
-    with _progress(shown=processes.main) as on_progress:
+    with progress_bar("reading", "texts", shown=processes.main) as on_progress:
         trained = train_discriminator(
             model,
             tokenizer,
@@ -112,15 +110,6 @@ def train_command(data: str, output: str, model_name: str, device: str, dtype: A
             click.echo(line)
 
 
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
-    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TextColumn("texts"), TimeElapsedColumn())
-    console = Console(stderr=True, quiet=not shown)
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("texts", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
 def _lines(trained: TrainedDiscriminator, data: LabelledData, output: str) -> Iterator[str]:
     report, labels = trained.report, trained.discriminator.labels
     counts = ", ".join(f"{name} {count}" for name, count in report.class_counts.items())
@@ -131,8 +120,8 @@ def _lines(trained: TrainedDiscriminator, data: LabelledData, output: str) -> It
     yield f"{source} in {report.feature_seconds:.1f} s, head fitted in {report.fit_seconds:.1f} s, L2 {report.l2:g}"
     yield ""
     yield f"{'test split':<18}{'accuracy':>9}{'macro-F1':>9}{'ECE':>7}"
-    for view, metrics in report.test.items():
-        yield f"{view:<18}{metrics.accuracy:>9.3f}{metrics.macro_f1:>9.3f}{metrics.calibration_error:>7.3f}"
+    for view, grades in report.test.items():
+        yield f"{view:<18}{grades.accuracy:>9.3f}{grades.macro_f1:>9.3f}{grades.calibration_error:>7.3f}"
     yield f"{'most frequent label':<18}{report.majority:>8.3f}"
     yield ""
     yield f"written to {output}; steer with --discriminator {output}:{labels[0]}"

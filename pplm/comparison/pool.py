@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pplm.comparison.samples import Sample, SampleFiles, SampleKey
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
+from pplm.files.progress import OnProgress
 from pplm.generated_text import without_end
 from pplm.generation import generate
 from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
@@ -25,9 +26,6 @@ from pplm.rerank import check_rankable, score_texts_by
 from pplm.text.encoding import encode_prompt
 
 _log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-"""Called with the number of this process's texts that are done, and of all it has to do."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ def draw_pools(
     files: SampleFiles,
     *,
     processes: Processes,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Pools:
     """Generate what is missing in the files, and return everything.
 

@@ -10,7 +10,8 @@ from typing import Any
 from pplm.comparison.measures import MEASURES, MeasuredText, MethodRow, main_measure
 from pplm.comparison.methods import METHODS
 from pplm.comparison.paper import ASKED, PAPER
-from pplm.comparison.tables import known_measures, markdown_table, settings_lines, shown
+from pplm.comparison.tables import known_measures, settings_lines, shown
+from pplm.files.tables import markdown_table
 
 _TEXTS_SHOWN = 5
 _NOT_IN_MAIN_TABLE = ("dist_1", "dist_2", "dist_3", "seconds_per_token")

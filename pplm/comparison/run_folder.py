@@ -10,6 +10,7 @@ from typing import Any
 
 from pplm.comparison.samples import SAMPLES_FILE
 from pplm.errors import InputError
+from pplm.files.atomic import atomic_file
 
 SETTINGS_FILE = "settings.json"
 _SHOWN = 3
@@ -73,10 +74,9 @@ def write_settings(folder: Path, settings: Mapping[str, Any], surroundings: Mapp
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
-            new = path.with_suffix(".new")
             content = {"settings": _plain(settings), "begun_with": _plain(surroundings)}
-            new.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            new.replace(path)
+            with atomic_file(path) as new:
+                new.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"--output {folder} cannot be written: {error.strerror or error}") from error
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from pplm.errors import InputError
+from pplm.files.atomic import atomic_file
 
 SAMPLES_FILE = "samples.jsonl"
 _PARTS = "samples.part*.jsonl"
@@ -118,11 +119,10 @@ class SampleFiles:
 
     def merge(self, samples: Sequence[Sample]) -> None:
         """Make `samples.jsonl` hold these texts in this order, and take the processes' own files away."""
-        whole, new = self.folder / SAMPLES_FILE, self.folder / f"{SAMPLES_FILE}.new"
+        whole = self.folder / SAMPLES_FILE
         with _told(whole):
-            with new.open("w", encoding="utf-8", newline="\n") as file:
+            with atomic_file(whole) as new, new.open("w", encoding="utf-8", newline="\n") as file:
                 _write(file, samples)
-            new.replace(whole)
             for part in self.folder.glob(_PARTS):
                 part.unlink()
 

@@ -11,8 +11,9 @@ from typing import Any
 from pplm.comparison.measures import MEASURES, MeasuredText, MethodRow
 from pplm.comparison.pictures import axis_title, axis_value
 from pplm.comparison.sweep import BASE, Best, Budget, best_settings, frontier
-from pplm.comparison.tables import markdown_table, settings_lines, shown
+from pplm.comparison.tables import settings_lines, shown
 from pplm.files.figures import new_figure, save_figure
+from pplm.files.tables import markdown_table
 
 _TEXTS_SHOWN = 5
 _COSTS = ("perplexity", "repeats")

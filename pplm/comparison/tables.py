@@ -1,23 +1,16 @@
-"""Numbers as text: Markdown tables, and the CSV files that hold every number."""
+"""Measures as text: cells of tables, and the csv files that hold every number."""
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pplm.comparison.bootstrap import Interval
 from pplm.comparison.measures import MEASURES, MeasuredText, MethodRow
-from pplm.errors import InputError
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a Markdown table; cells lose their line breaks and bars."""
-    lines = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in line)} |" for line in lines]
+from pplm.files.tables import write_csv
 
 
 def shown(name: str, value: float, bounds: Interval | None = None) -> str:
@@ -71,24 +64,6 @@ def write_texts(path: Path, texts: Sequence[MeasuredText]) -> None:
             )
         lines.append(line)
     write_csv(path, lines)
-
-
-def write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Write lines that have the same names.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
-
-    """
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(lines[0]))
-            writer.writeheader()
-            writer.writerows(lines)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _cell(value: float) -> float | None:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pplm.files.tables import markdown_table
 from pplm.models.resources import local_path
 from pplm.pretraining.request import BaseModelReport, BaseModelRequest
-from pplm.pretraining.run_folder import StepReport
 from pplm.pretraining.settings import TrainingSettings
+from pplm.pretraining.training_folder import StepReport
 
 RUNNING_MEAN = 50
 """Steps that a reported training loss is the mean of: single steps scatter."""
@@ -33,7 +34,7 @@ def card_text(
     request, settings
         What was asked for.
     prepared
-        What the run folder says of the corpus, and of the command that began the run.
+        What the training folder says of the corpus, and of the command that began the run.
     model, report
         What came out.
     training_tokens
@@ -55,7 +56,7 @@ def card_text(
         "licence of the data": "*to be filled in by the author*",
         "limits": "a small model: it knows no facts and can repeat the biases of its data",
     }
-    table = "\n".join(f"| {name} | {value} |" for name, value in {"": "", "---": "---", **rows}.items())
+    table = "\n".join(markdown_table(("", ""), rows.items()))
     return (
         f"# {report.output.resolve().name}\n"
         f"A GPT-2 of {weights:,} parameters ({config.n_layer} layers, width {config.n_embd}, {config.n_head} heads, "

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pplm.errors import InputError
+from pplm.files.atomic import atomic_file
 from pplm.pretraining.optimizers import Optimizers
 
 
@@ -27,7 +28,7 @@ class Position:
 
 
 def save_checkpoint(path: Path, model: nn.Module, optimizers: Optimizers, position: Position) -> None:
-    """Write the file beside its place and move it there: a killed run keeps the one before.
+    """Write the file completely or not at all: a killed run keeps the one before.
 
     Raises
     ------
@@ -37,14 +38,13 @@ def save_checkpoint(path: Path, model: nn.Module, optimizers: Optimizers, positi
     """
     tensors = {f"model.{name}": value for name, value in _weights(model).items()}
     tensors |= {f"optimizer.{name}": value for name, value in optimizers.tensors().items()}
-    unfinished = path.with_suffix(".unfinished")
     try:
-        save_file(
-            {name: value.detach().contiguous() for name, value in tensors.items()},
-            unfinished,
-            metadata={"position": json.dumps(asdict(position))},
-        )
-        unfinished.replace(path)
+        with atomic_file(path) as new:
+            save_file(
+                {name: value.detach().contiguous() for name, value in tensors.items()},
+                new,
+                metadata={"position": json.dumps(asdict(position))},
+            )
     except (OSError, SafetensorError) as error:
         raise InputError(f"checkpoint {path} cannot be written: {error}; make room and pass --resume") from error
 

@@ -27,8 +27,8 @@ from pplm.pretraining.checkpoint import Position, load_checkpoint, save_checkpoi
 from pplm.pretraining.loss import LanguageModelLoss
 from pplm.pretraining.optimizers import Optimizers
 from pplm.pretraining.precision import DTYPES, faster_precision
-from pplm.pretraining.run_folder import RunFolder, StepReport
 from pplm.pretraining.settings import TrainingSettings
+from pplm.pretraining.training_folder import StepReport, TrainingFolder
 
 _PAUSE = 10
 """A step that takes more than so many times the mean was not slow: the process was stopped, or the computer asleep."""
@@ -50,7 +50,9 @@ class Run:
 
     """
 
-    def __init__(self, model: Any, folder: RunFolder, settings: TrainingSettings, accelerator: Accelerator) -> None:
+    def __init__(
+        self, model: Any, folder: TrainingFolder, settings: TrainingSettings, accelerator: Accelerator
+    ) -> None:
         self.model, self.folder, self.settings, self.accelerator = model, folder, settings, accelerator
         self.num_positions = model.config.n_positions
         model.to(accelerator.device)  # before the optimizers' memory, which follows the weights

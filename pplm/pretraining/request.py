@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pplm.errors import InputError
-from pplm.pretraining.run_folder import StepReport
+from pplm.pretraining.training_folder import StepReport
 from pplm.pretraining.validation import Validation
 
 

@@ -21,9 +21,9 @@ from pplm.pretraining.corpus import encode_stream, read_corpus
 from pplm.pretraining.loop import Run
 from pplm.pretraining.model_setup import StartingPoint
 from pplm.pretraining.request import BaseModelReport, BaseModelRequest
-from pplm.pretraining.run_folder import RunFolder, StepReport
 from pplm.pretraining.settings import Architecture, TrainingSettings
 from pplm.pretraining.tokenizer import num_token_ids
+from pplm.pretraining.training_folder import StepReport, TrainingFolder
 from pplm.pretraining.validation import validate
 
 
@@ -67,7 +67,7 @@ def train_base_model(
     accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
     if accelerator.num_processes > 1:
         leave_at_exit()
-    folder = RunFolder(output)
+    folder = TrainingFolder(output)
     asked = {**asdict(request), **asdict(settings), **asdict(architecture)}
     _on_main(accelerator, (lambda: folder.check_same(asked)) if resume else folder.check_new)
     start = StartingPoint.load(request, architecture, goes_on=resume and folder.checkpoint.exists())
@@ -109,7 +109,7 @@ def _on_main(accelerator: Accelerator, action: Callable[[], None]) -> None:
 
 
 def _prepare(
-    folder: RunFolder,
+    folder: TrainingFolder,
     request: BaseModelRequest,
     settings: TrainingSettings,
     start: StartingPoint,

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pplm.errors import InputError
+from pplm.files.atomic import atomic_file
 
 MAY_CHANGE = {"checkpoint_minutes", "command", "micro_batch_tokens"}
 """What a resumed run may be given anew: it changes neither what is read nor what is learnt."""
 
-_BEGINNINGS = {"training", "tokenizer", "training.npy", "validation.npy", "request.unfinished"}
+_BEGINNINGS = {"training", "tokenizer", "training.npy", "validation.npy"}
 """What a run may leave behind that is stopped before `prepare` is done."""
 
 
@@ -46,7 +47,7 @@ class StepReport:
     done: float
 
 
-class RunFolder:
+class TrainingFolder:
     """`<output>/training/`: everything that a resumed run needs."""
 
     def __init__(self, output: str | Path) -> None:
@@ -71,7 +72,7 @@ class RunFolder:
         if self.output.exists() and not self.output.is_dir():
             raise InputError(f"output {self.output} is a file; name a folder")
         found = {path.name for folder in (self.output, self.path) if folder.is_dir() for path in folder.iterdir()}
-        if found - _BEGINNINGS:
+        if any(name not in _BEGINNINGS and not name.startswith(f".{self._request.name}.") for name in found):
             raise InputError(f"output {self.output} is not empty; name a new folder")
         place = next(path for path in (self.output, *self.output.absolute().parents) if path.exists())
         if not place.is_dir() or not os.access(place, os.W_OK):
@@ -93,7 +94,8 @@ class RunFolder:
             tokenizer.save_pretrained(self.tokenizer)
             np.save(self.path / "training.npy", training, allow_pickle=False)
             np.save(self.path / "validation.npy", validation, allow_pickle=False)
-            _replace(self._request, json.dumps(request, indent=2, ensure_ascii=False, default=str))
+            with atomic_file(self._request) as new:
+                new.write_text(json.dumps(request, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
         except OSError as error:
             raise InputError(f"output {self.output} cannot be written: {error.strerror or error}") from error
 
@@ -135,16 +137,10 @@ class RunFolder:
         """Forget steps after `step`, and a last line that was cut off: a resumed run takes those steps again."""
         lines = self._log.read_text(encoding="utf-8").splitlines(keepends=True) if self._log.exists() else []
         whole = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        _replace(self._log, "".join(whole))
+        with atomic_file(self._log) as new:
+            new.write_text("".join(whole), encoding="utf-8")
 
     def append(self, report: StepReport) -> None:
         """Add a step to the log."""
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(report)) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file completely or not at all."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

@@ -1,4 +1,4 @@
-"""Write a folder completely or not at all: whoever is interrupted leaves the old one, never a half."""
+"""Write a file or a folder completely or not at all: whoever is interrupted keeps the old one, never a half."""
 
 from __future__ import annotations
 
@@ -10,6 +10,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pplm.errors import InputError
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a hidden path beside `path` to write to and, if the block succeeds, move that file into its place.
+
+    Raises
+    ------
+    OSError
+        If the file was not written or cannot be moved.
+
+    """
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield new
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def check_replaceable(folder: str | Path, own_files: Collection[str]) -> Path:

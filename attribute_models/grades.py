@@ -12,7 +12,7 @@ _BINS = 15
 
 
 @dataclass(frozen=True)
-class ClassificationMetrics:
+class Grades:
     """What a head does on a split.
 
     Attributes
@@ -34,14 +34,14 @@ class ClassificationMetrics:
     confusion: tuple[tuple[int, ...], ...]
 
 
-def classification_metrics(probabilities: Tensor, targets: Tensor) -> ClassificationMetrics:
+def grade(probabilities: Tensor, targets: Tensor) -> Grades:
     """Compare class probabilities (N, C) with class numbers (N,)."""
     classes = probabilities.shape[1]
     confidence, predicted = probabilities.max(-1)
     right = predicted == targets
     confusion = torch.zeros(classes, classes, dtype=torch.long)
     confusion.index_put_((targets, predicted), torch.ones_like(targets), accumulate=True)
-    return ClassificationMetrics(
+    return Grades(
         accuracy=right.double().mean().item(),
         macro_f1=_f1(confusion).mean().item(),
         calibration_error=_calibration_error(confidence, right),
