@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -30,7 +31,9 @@ from attribute_models.own_texts import own_texts
 from attribute_models.seed_words import neighbours
 from attribute_models.word_list import read_word_list, write_word_list
 from pplm.errors import InputError
+from pplm.files.progress import OnProgress
 from pplm.interface import SteeringStep, WholeText
+from pplm.models.fingerprint import weight_hashes
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,11 +198,22 @@ class BagOfWords:
         begun = {entry.word for entry, rest in chances if not rest or rest[0] >= LEAST_COMPLETION}
         return tuple(word for word in self.words if word not in begun)
 
-    def for_model(self, model: Any) -> BagOfWords:
-        """Return the bag with the completion probabilities of this language model."""
-        if self.completions is not None or all(len(entry.token_ids) == 1 for entry in self.entries):
+    def for_model(self, model: Any, *, on_progress: OnProgress | None = None) -> BagOfWords:
+        """Return the bag with the completion probabilities of this language model.
+
+        They are computed once per model and weights. `on_progress` is called with how many spellings have been read
+        and how many there are.
+        """
+        if all(len(entry.token_ids) == 1 for entry in self.entries):
             return self
-        return replace(self, completions=completion_probabilities(model, [e.token_ids for e in self.entries]))
+        # Merging an adapter changes weights where autograd does not count it, so their values are compared.
+        weights = weight_hashes(model)["float32"]
+        if self._bound.get(model, ("",))[0] != weights:
+            sequences = [entry.token_ids for entry in self.entries]
+            bound = replace(self, completions=completion_probabilities(model, sequences, on_progress))
+            vars(bound)["_bound"] = self._bound  # found again through either bag
+            self._bound[model] = weights, bound
+        return self._bound[model][1]
 
     def log_mass(self, step: SteeringStep) -> Tensor:
         """Return the log-probability that the next token is a credited one, credits included: (B,)."""
@@ -238,6 +252,14 @@ class BagOfWords:
         # Masked before the sum: the log of a row of zeros would give its neighbours' gradient nothing but NaN.
         weighed = torch.where(credited[:, None], log_probs[:, columns] + credit.log(), 0.0)
         return torch.where(credited, weighed.logsumexp(-1), -torch.inf)
+
+    @cached_property
+    def _bound(self) -> WeakKeyDictionary[Any, tuple[str, BagOfWords]]:
+        """For each language model that still lives: the hash of its weights, and the bag for it."""
+        return WeakKeyDictionary()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_bound"}  # weak references do not travel
 
     @cached_property
     def _tables(self) -> CreditTables:

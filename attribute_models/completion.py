@@ -7,30 +7,38 @@ from typing import Any
 
 import torch
 
+from pplm.files.progress import OnProgress
+
 _ROWS = 32
 """Sequences per forward pass: keeps the logits of a large vocabulary small."""
 
 
 @torch.no_grad()
-def completion_probabilities(model: Any, sequences: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], ...]:
+def completion_probabilities(
+    model: Any, sequences: Sequence[Sequence[int]], on_progress: OnProgress | None = None
+) -> tuple[tuple[float, ...], ...]:
     """Return, for each token sequence, the probability of the rest after its first 1, 2, ... n - 1 tokens.
 
     The probabilities are the model's own, behind its beginning-of-text token alone: an average over whatever a
-    text may be about, which is what weighing a beginning needs.
+    text may be about, which is what weighing a beginning needs. Thousands of sequences take a while, so `on_progress`
+    is called with how many have been read and how many there are.
     """
     start = model.config.get_text_config().bos_token_id
     prefix = [] if start is None else [start]
     results: list[tuple[float, ...]] = [() for _ in sequences]
-    long = [number for number, sequence in enumerate(sequences) if len(sequence) > 1]
+    long = sorted((n for n, sequence in enumerate(sequences) if len(sequence) > 1), key=lambda n: len(sequences[n]))
     for first in range(0, len(long), _ROWS):
         batch = long[first : first + _ROWS]
-        width = max(len(sequences[number]) for number in batch)
+        width = len(sequences[batch[-1]])  # the longest; rows of one length waste nothing on padding
         # Padding on the right, behind what is read, cannot influence it.
         rows = [[*prefix, *sequences[number], *[0] * (width - len(sequences[number]))] for number in batch]
         ids = torch.tensor(rows, device=model.device)
-        log_probs = model(input_ids=ids).logits[:, len(prefix) : -1].float().log_softmax(-1)
-        steps = log_probs.gather(-1, ids[:, len(prefix) + 1 :, None]).squeeze(-1)  # (rows, width - 1)
+        logits = model(input_ids=ids[:, :-1]).logits[:, len(prefix) :].float()
+        # (rows, width - 1) log-probabilities, without those of all other tokens
+        steps = logits.gather(-1, ids[:, len(prefix) + 1 :, None]).squeeze(-1) - logits.logsumexp(-1)
         for row, number in enumerate(batch):
             own = steps[row, : len(sequences[number]) - 1]
             results[number] = tuple(own.flip(0).cumsum(0).flip(0).exp().tolist())
+        if on_progress is not None:
+            on_progress(first + len(batch), len(long))
     return tuple(results)

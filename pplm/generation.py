@@ -94,9 +94,8 @@ def generate(
     if rerank is not None:
         check_rankable(bound)
         _check_candidates(model, candidates, streamer, generate_arguments)
-    attributes = [(attribute.model, attribute.weight) for attribute in bound]
     if steering is None:
-        steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model))
+        steering = SteeringConfig.for_attributes([a.model for a in bound], presets=steering_presets(model))
     encoded = [encode_prompt(model, tokenizer, prompt, bos=bos) for prompt in prompts]
     rows = [(p, s, c) for p in range(len(prompts)) for s in range(num_samples) for c in range(candidates)]
 
@@ -109,12 +108,12 @@ def generate(
         output = model.generate(
             input_ids.to(model.device),
             attention_mask=attention_mask.to(model.device),
-            custom_generate=steered_decoding(attributes, steering, seed=seed, sample_ids=streams, streamer=streamer),
+            custom_generate=steered_decoding(bound, steering, seed=seed, sample_ids=streams, streamer=streamer),
             **_for_transformers(generate_arguments, _pad_id(model, tokenizer)),
             stopping_criteria=stopping,
         )
         own = [(prompts[row[0]], encoded[row[0]]) for row in batch]
-        return cut_texts(output, tokenizer, own, streams, seed, bool(attributes) and steering.moves)
+        return cut_texts(output, tokenizer, own, streams, seed, bool(bound) and steering.moves)
 
     results = in_batches(rows, max_batch_size, run)
     if rerank is None:

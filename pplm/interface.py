@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -118,11 +119,15 @@ class AttributeModel(Protocol):
 
 @dataclass(frozen=True)
 class WeightedAttribute:
-    """An attribute model in a mixture: the mixture's loss is the sum of `weight * model.loss(step)`."""
+    """An attribute model in a mixture: the mixture's loss is the sum of `weight * model.loss(step)`.
+
+    `bound_to` refers to the language model that the attribute model was adapted to (`bind_attributes`), if any.
+    """
 
     name: str
     model: AttributeModel
     weight: float
+    bound_to: ref[Any] | None = None
 
     def loss(self, step: SteeringStep) -> Tensor:
         """Return the model's own loss (B,), unweighted, checked for its shape."""
@@ -140,6 +145,13 @@ class WeightedAttribute:
                 "step.mean_hidden_state; leave out detach(), no_grad() and argmax()"
             )
         return loss
+
+    def bound(self, model: Any) -> WeightedAttribute:
+        """Return the attribute with its model adapted to a language model (`for_model`), once for all."""
+        if self.bound_to is not None and self.bound_to() is model:
+            return self
+        adapt = getattr(self.model, "for_model", None)
+        return replace(self, model=self.model if adapt is None else adapt(model), bound_to=ref(model))
 
     @property
     def reads_texts(self) -> bool:
@@ -174,6 +186,9 @@ def weigh_attributes(
     weighted = []
     seen: Counter[str] = Counter()
     for item in attributes:
+        if isinstance(item, WeightedAttribute):
+            weighted.append(item)
+            continue
         model, weight = item if isinstance(item, tuple) else (item, 1.0)
         if not isinstance(model, AttributeModel):
             raise InputError(f"attributes must have a method loss(step); got {type(model).__name__} {model!r}")
@@ -186,9 +201,5 @@ def weigh_attributes(
 
 
 def bind_attributes(attributes: Sequence[WeightedAttribute], model: Any) -> tuple[WeightedAttribute, ...]:
-    """Let every attribute model adapt itself to the language model, or refuse it (`for_model`)."""
-    bound = []
-    for attribute in attributes:
-        adapt = getattr(attribute.model, "for_model", None)
-        bound.append(attribute if adapt is None else replace(attribute, model=adapt(model)))
-    return tuple(bound)
+    """Let every attribute model that is not bound to it yet adapt itself to the language model (`for_model`)."""
+    return tuple(attribute.bound(model) for attribute in attributes)

@@ -3,13 +3,19 @@
 The tiny tokenizer knows " moon", " star", " sun", " sea" and " cat" and spells everything else byte by byte.
 """
 
+import copy
+import gc
+import pickle
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
+from transformers import GPT2LMHeadModel
 
 import pplm
 from attribute_models import Avoid, BagOfWords
+from attribute_models.completion import completion_probabilities
 from attribute_models.entries import Entry
 from pplm import InputError
 from pplm.interface import SteeringStep
@@ -339,6 +345,75 @@ def test_adapting_to_a_model_happens_once_and_only_where_it_is_needed(gpt2, toke
     assert (bound.name, bound.entries, bound.openers) == (bag.name, bag.entries, bag.openers)
     single = BagOfWords.from_token_ids([3], 272)
     assert single.for_model(gpt2) is single
+
+
+@pytest.fixture
+def readings(monkeypatch):
+    """Collect the models that are asked for completion probabilities."""
+    seen = []
+    real = completion_probabilities
+
+    def spy(model, *arguments):
+        seen.append(model)
+        return real(model, *arguments)
+
+    monkeypatch.setattr("attribute_models.bag_of_words.completion_probabilities", spy)
+    return seen
+
+
+def another(gpt2):
+    """Return a model of the same vocabulary and other weights."""
+    torch.manual_seed(7)
+    return pplm.freeze(GPT2LMHeadModel(gpt2.config))
+
+
+def test_a_model_is_asked_for_completions_once_however_often_a_bag_is_used(gpt2, tokenizer, readings):
+    bag = BagOfWords.from_words(["zebra", "moon"], tokenizer)
+    for attributes in ([bag], [Avoid(bag)], [bag.for_model(gpt2)]):
+        pplm.generate(gpt2, tokenizer, ["the", "a"], attributes=attributes, max_new_tokens=1, max_batch_size=1)
+    assert len(readings) == 1
+
+
+def test_a_bag_that_is_bound_to_one_model_is_bound_again_for_another(gpt2, tokenizer, readings):
+    bag = BagOfWords.from_words(["zebra", "moon"], tokenizer)
+    other = another(gpt2)
+    first, second = bag.for_model(gpt2), bag.for_model(gpt2).for_model(other)
+    assert readings == [gpt2, other]
+    assert second.completions == BagOfWords.from_words(["zebra", "moon"], tokenizer).for_model(other).completions
+    assert second.completions != first.completions
+    assert second.for_model(gpt2) is first
+
+
+def test_a_bag_is_bound_again_after_the_model_has_been_trained(gpt2, tokenizer, readings):
+    bag, model = BagOfWords.from_words(["zebra", "moon"], tokenizer), another(gpt2)
+    before = bag.for_model(model)
+    model.transformer.h[0].mlp.c_fc.weight.data += 0.1  # as merging an adapter does: unseen by autograd's counters
+    after = bag.for_model(model)
+    assert after.completions != before.completions
+    assert len(readings) == 2
+
+
+def test_a_bag_does_not_keep_a_model_alive(gpt2, tokenizer):
+    bag, model = BagOfWords.from_words(["zebra", "moon"], tokenizer), another(gpt2)
+    bound, alive = bag.for_model(model), weakref.ref(model)
+    del model
+    gc.collect()
+    assert alive() is None
+    assert bound.completions is not None
+
+
+def test_a_bound_bag_can_be_copied_and_pickled(gpt2, tokenizer):
+    bound = BagOfWords.from_words(["zebra", "moon"], tokenizer).for_model(gpt2)
+    for copied in (copy.deepcopy(bound), pickle.loads(pickle.dumps(bound))):  # noqa: S301
+        assert copied.completions == bound.completions
+        assert copied.for_model(gpt2).completions == bound.completions
+
+
+def test_progress_counts_the_spellings_of_several_tokens(gpt2, tokenizer):
+    bag = BagOfWords.from_words(["moon", *(f"zebra{n}" for n in range(40))], tokenizer, casing=False)
+    steps = []
+    bag.for_model(gpt2, on_progress=lambda *step: steps.append(step))
+    assert steps == [(32, 81), (64, 81), (81, 81)]
 
 
 def test_completions_do_not_depend_on_the_batch_they_are_read_in(gpt2, tokenizer):

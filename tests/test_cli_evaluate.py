@@ -34,7 +34,7 @@ def one_model(monkeypatch, embedded):
     import pplm.cli.comparison_run as command
 
     complete = bags.completion_probabilities
-    monkeypatch.setattr(bags, "completion_probabilities", lambda model, words: remember(complete, model, words))
+    monkeypatch.setattr(bags, "completion_probabilities", lambda model, words, *_: remember(complete, model, words))
     load = command.load_model
     monkeypatch.setattr(
         command, "load_model", lambda name, **options: embedded if name == "gpt2-mini" else load(name, **options)

@@ -148,6 +148,22 @@ def test_equal_names_are_numbered(bag):
     assert [a.name for a in weigh_attributes([bag, bag, (bag, 2.0)])] == ["bag", "bag#2", "bag#3"]
 
 
+def test_a_request_adapts_each_attribute_model_once(gpt2, tokenizer, bag):
+    adapted = []
+
+    class Counted:
+        def for_model(self, model):
+            adapted.append(model)
+            return bag
+
+        def loss(self, step):
+            return bag.loss(step)
+
+    request = {"max_new_tokens": 1, "max_batch_size": 1, "do_sample": False}
+    pplm.generate(gpt2, tokenizer, ["the", "a", "b"], attributes=[(Counted(), 2.0)], **request)
+    assert adapted == [gpt2]
+
+
 def test_cosines_are_1_with_itself_symmetric_and_between_minus_1_and_1(gpt2, bag, head):
     trace = decode(gpt2, PROMPTS, [bag, (bag, 5.0), head, Avoid(bag)], new=3).steering
     cosines = trace.gradient_cosines

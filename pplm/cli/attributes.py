@@ -20,6 +20,7 @@ from attribute_models import (
 )
 from pplm.cli.options import Command
 from pplm.errors import InputError
+from pplm.files.progress import progress_bar
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 
 Weighted = tuple[AttributeModel, float]
@@ -91,15 +92,13 @@ def load_head(name: str, label: str | None, *, labels: str | None = None, any_mo
 
 
 def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any, *, speak: bool = True) -> list[Weighted]:
-    """Load what the user named; if `speak`, tell on stderr what became of each bag's words, and obey --save-bag."""
+    """Load what the user named; if `speak`, report on stderr what became of each bag's words, and obey --save-bag."""
     attributes: list[Weighted] = []
-    bags: list[BagOfWords] = []
     for texts, avoid in ((choice.bags, False), (choice.avoid_bags, True)):
         for text in texts:
             name, weight = _split_weight(text)
             words = _weigh(read_word_list(name), choice.bag_weights, model, tokenizer)
-            bag = BagOfWords.from_words(words, tokenizer, name=Path(name).stem).for_model(model)
-            bags.append(bag)
+            bag = BagOfWords.from_words(words, tokenizer, name=Path(name).stem)
             attributes.append((Avoid(bag) if avoid else bag, weight))
     if choice.save_bag is not None and len(choice.bag_from) != 1:
         raise InputError(f"--save-bag {choice.save_bag} needs one --bag-from; got {len(choice.bag_from)}")
@@ -112,15 +111,22 @@ def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any, *, spea
             click.echo(f"bag from {seeds}: {' '.join(bag.words)}", err=True)
         if speak and choice.save_bag is not None:
             bag.save(choice.save_bag)
-        bags.append(bag.for_model(model))
-        attributes.append((bags[-1], 1.0))
+        attributes.append((bag, 1.0))
     attributes += [_discriminator(text, choice.labels, choice.any_model) for text in choice.discriminators]
-    bound = bind_attributes(weigh_attributes(attributes), model)
-    for bag in bags:  # told once nothing can be wrong any more
-        report = bag.report()
-        if speak and (report.long_words or report.unmatched):
+    with progress_bar("reading bags", "spellings", shown=speak) as on_progress:
+        for bag in _bags(attributes):  # read here, behind a bar; binding finds them read
+            bag.for_model(model, on_progress=on_progress)
+    bound = [(attribute.model, attribute.weight) for attribute in bind_attributes(weigh_attributes(attributes), model)]
+    for report in [bag.report() for bag in _bags(bound)] if speak else []:  # once nothing can be wrong any more
+        if report.long_words or report.unmatched:
             click.echo(str(report), err=True)
-    return [(attribute.model, attribute.weight) for attribute in bound]
+    return bound
+
+
+def _bags(attributes: Sequence[Weighted]) -> list[BagOfWords]:
+    """Return the bags among attribute models, avoided ones too."""
+    models = [model.attribute if isinstance(model, Avoid) else model for model, _ in attributes]
+    return [model for model in models if isinstance(model, BagOfWords)]
 
 
 def bag_words(attributes: Sequence[Weighted]) -> set[str]:
