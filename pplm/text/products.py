@@ -1,9 +1,13 @@
 """Matrix products of a few rows on a processor, shared out to its cores.
 
-A steered token multiplies one to a few dozen rows with every weight of the model, several times there and back. What
-takes the time is reading the weights, and on some processors the library beneath torch (MKL) leaves that to one core
-where the rows are few and the numbers float32. Here such a product is cut into a batch of parts, which MKL does share
-out. Result and gradient are the same but for rounding. The sizes below were measured on two cores of an AMD EPYC.
+A steered token multiplies one to a few dozen rows with every weight of the model, in several forward and backward
+passes. Most of the time goes into reading the weights, and on some processors the library beneath torch (MKL) leaves
+that to one core where the rows are few and the numbers float32. Here such a product is split into a batch of parts,
+which MKL does share out. Result and gradient are the same but for rounding. The sizes below were measured on two cores
+of an AMD EPYC.
+
+The products are caught by a torch function mode, which acts on the calling thread alone and ends with its `with` block,
+exceptions included; no module of the model is touched. CONTRIBUTING.md has the measurements.
 """
 
 from __future__ import annotations
@@ -18,15 +22,15 @@ from torch.nn import Parameter, functional
 from torch.overrides import TorchFunctionMode
 
 _PARTS = 4
-"""Enough to keep the way to memory busy; on two cores 2 to 16 take the same time."""
+"""Enough to keep the memory bus busy; on two cores 2 to 16 parts take the same time."""
 _MAX_THREADS = 8
-"""With many more threads than parts, sharing out by parts would leave some idle."""
+"""With many more threads than parts, some threads would be idle."""
 _MAX_ROWS = 32
-"""With more, the arithmetic takes longer than the weights' way to the processor, and torch shares that out itself."""
+"""With more rows the arithmetic takes longer than reading the weights, and torch shares that out itself."""
 _FEW_ROWS = 4
-"""So many columns at the right side of a product are shared out as they are."""
+"""MKL itself shares out a matrix times at most this many columns."""
 _MIN_WEIGHTS = 2**18
-"""A smaller matrix is read sooner than its parts are shared out; with more than a few rows, one below twice this."""
+"""Minimum matrix size; doubled above `_FEW_ROWS` rows. Sharing out a smaller matrix takes longer than reading it."""
 
 
 def shared_products(model: Any) -> AbstractContextManager[Any]:
@@ -40,9 +44,9 @@ def shared_products(model: Any) -> AbstractContextManager[Any]:
 
 
 def product(rows: Tensor, matrix: Tensor, *, transposed: bool = False) -> Tensor:
-    """Return rows (M, K) @ matrix (K, N), or @ the transpose of matrix (N, K), shared out where that is of use.
+    """Return rows (M, K) @ matrix (K, N), or @ the transpose of matrix (N, K), shared out where that saves time.
 
-    The gradient flows to `rows`, shared out as well, and, where it is, not to `matrix`.
+    The gradient to `rows` is shared out as well; where a product is shared out, no gradient flows to `matrix`.
     """
     if _worthwhile(rows, matrix):
         return _Product.apply(rows, matrix, transposed)
@@ -73,7 +77,7 @@ def _by_sums(rows: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _by_columns(rows: Tensor, matrix: Tensor) -> Tensor:
-    """Return rows (M, K) @ matrix (N, K) transposed, parts of N beside each other."""
+    """Return rows (M, K) @ the transpose of matrix (N, K), computed for parts of N."""
     if 1 < len(rows) <= _FEW_ROWS:
         return (matrix @ rows.T).T.contiguous()
     whole = len(matrix) // _PARTS * _PARTS
@@ -83,7 +87,7 @@ def _by_columns(rows: Tensor, matrix: Tensor) -> Tensor:
 
 
 class _SharedProducts(TorchFunctionMode):
-    """Takes the products of linear layers out of torch's hands: `nn.Linear`, and the `Conv1D` of GPT-2."""
+    """Replaces the products of linear layers: `nn.Linear`, and the `Conv1D` of GPT-2."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
