@@ -364,11 +364,11 @@ def test_the_embedded_weights_are_the_file_s_after_all_that(embedded, run):
 # --- a real process --------------------------------------------------------------------------------------------
 
 
-def test_the_script_of_a_checkout_is_the_same_command_with_text_on_stdout_alone(tmp_path):
+def test_python_m_pplm_is_the_same_command_with_text_on_stdout_alone(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     arguments = [PROMPT, "--bag", "space", "--seed", "0", "--num-samples", "1", "--max-new-tokens", "5"]
     done = subprocess.run(  # noqa: S603
-        [sys.executable, ROOT / "scripts" / "generate.py", *arguments, "--output", tmp_path / "out.jsonl"],
+        [sys.executable, "-m", "pplm", "generate", *arguments, "--output", tmp_path / "out.jsonl"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

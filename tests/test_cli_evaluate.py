@@ -398,7 +398,7 @@ def test_two_processes_give_the_same_evaluation_as_one_and_print_it_once(tmp_pat
     printed, texts = [], []
     for name, launch in (("one", []), ("two", TWO)):
         command = [
-            *(sys.executable, *launch, ROOT / "scripts" / "evaluate.py", "--attributes", "space,legal"),
+            *(sys.executable, *launch, "-m", "pplm", "evaluate", "--attributes", "space,legal"),
             *(
                 "--prompts",
                 prompts,

@@ -135,7 +135,9 @@ def test_hidden_states_that_are_not_numbers_are_told_and_nothing_is_written(tmp_
 @pytest.mark.slow
 def test_two_processes_train_the_same_head_as_one(tmp_path, data, model_folder):
     script = [
-        ROOT / "scripts" / "train_discriminator.py",
+        "-m",
+        "pplm",
+        "train-discriminator",
         data,
         "--model",
         model_folder,

@@ -556,7 +556,7 @@ def test_two_processes_learn_what_one_does(corpus, finished, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
     def run(*extra):
-        command = [sys.executable, *launch, "--main_process_port", free_port(), ROOT / "scripts/train_base_model.py"]
+        command = [sys.executable, *launch, "--main_process_port", free_port(), "-m", "pplm", "train-base"]
         return subprocess.run(  # noqa: S603
             [*map(str, command), str(corpus), "--output", str(tmp_path / "two"), *options, *extra],
             env=environment, capture_output=True, text=True, timeout=300, check=False,

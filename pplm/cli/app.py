@@ -33,15 +33,18 @@ def pplm() -> None:
     """
 
 
-pplm.add_command(generate_command)
-pplm.add_command(train_command)
-pplm.add_command(classify_command)
-pplm.add_command(score_command)
-pplm.add_command(evaluate_command)
-pplm.add_command(sweep_command)
-pplm.add_command(sine_command)
-pplm.add_command(benchmark_command)
-pplm.add_command(train_base_command)
+for _command in (
+    generate_command,
+    train_command,
+    classify_command,
+    score_command,
+    evaluate_command,
+    sweep_command,
+    sine_command,
+    benchmark_command,
+    train_base_command,
+):
+    pplm.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

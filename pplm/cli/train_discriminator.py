@@ -69,7 +69,7 @@ def train_command(data: str, output: str, model_name: str, device: str, dtype: A
 
     The language model reads every text once; what it made of them is cached, so that a second training takes
     seconds. Prints how good the head is on texts it has not seen. Try it with `pplm classify`, steer with
-    `pplm generate --discriminator DIR:LABEL`. Several devices: `accelerate launch scripts/train_discriminator.py`.
+    `pplm generate --discriminator DIR:LABEL`. Several devices: `accelerate launch -m pplm train-discriminator ...`
     """
     import datasets  # slow to import, and no other command needs it
 

@@ -1,8 +1,0 @@
-"""`pplm evaluate`, runnable from a checkout and by `accelerate launch`."""
-
-import sys
-
-from pplm.cli import main
-
-if __name__ == "__main__":
-    main(["evaluate", *sys.argv[1:]])
