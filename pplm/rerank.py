@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from pplm.errors import InputError
-from pplm.evaluation.metrics import mean_dist
+from pplm.evaluation.counts import mean_dist
 from pplm.generated_text import Generation, without_end
 from pplm.interface import WeightedAttribute, WholeText
 from pplm.text.encoding import mask_arguments, pad_right

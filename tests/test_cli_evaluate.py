@@ -225,7 +225,7 @@ def test_candidates_of_an_earlier_call_do_not_stay_beside_newer_numbers(run):
 
 def test_all_candidates_are_more_than_one(run):
     assert_one_line(
-        run("evaluate", "--methods", "B", "--samples", 1, "--all-candidates"), "at least 2 for --all-candidates; got 1"
+        run("evaluate", "--methods", "B", "--samples", 1, "--all-candidates"), "at least 2 for all_candidates; got 1"
     )
 
 
@@ -280,8 +280,8 @@ BAD = {
     "missing file": (["--attributes", "nothing.json"], "nothing.json"),
     "unknown method": (["--methods", "B,X"], "unknown method X"),
     "no method": (["--methods", ","], "unknown method"),
-    "one candidate": (["--samples", "1"], "--samples must be at least 2 for BR and BCR"),
-    "no candidate": (["--samples", "0", "--methods", "B"], "--samples must be at least 1"),
+    "one candidate": (["--samples", "1"], "samples must be at least 2 for BR and BCR"),
+    "no candidate": (["--samples", "0", "--methods", "B"], "samples must be at least 1"),
     "no tokens": (["--new-tokens", "0"], "new_tokens"),
     "too many tokens": (["--new-tokens", "600"], "positions"),
     "no batch": (["--max-batch-size", "0"], "batch_size"),

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pplm import InputError
-from pplm.comparison.run_folder import check_settings, write_settings
 from pplm.comparison.samples import Sample, SampleFiles
+from pplm.comparison.settings_file import check_settings, write_settings
 
 
 def sample(arm="unsteered", prompt=0, number=0, completion=" is deep", **values):
@@ -111,7 +111,7 @@ def test_a_new_folder_is_made_and_takes_the_same_settings_again(tmp_path, caplog
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 1}, r"seed was 0, is 1; use those settings again, or choose another --output"),
+        ({"seed": 1}, r"seed was 0, is 1; use those settings again, or choose another output"),
         ({"arms": {"unsteered": None, "steered": {"step_size": 0.2}}}, r"arms\.steered\.step_size was 0\.1, is 0\.2"),
         ({"prompts": ("a",)}, r'prompts was \["a", "b"\], is \["a"\]'),
         ({"more": 1}, "more was not set, is 1"),

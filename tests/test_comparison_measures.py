@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pplm import InputError, Rerank
+from pplm.comparison.attributes import Attribute
 from pplm.comparison.bootstrap import PromptBootstrap, interval
-from pplm.comparison.measures import Wanted, expected_measure, main_measure, measure_methods, measure_texts
+from pplm.comparison.measures import expected_measure, main_measure, measure_methods, measure_texts
 from pplm.comparison.methods import Chosen, arms_of, check_methods, choose, every_candidate
 from pplm.comparison.pool import Arm, PoolPlan, Pools
 from pplm.comparison.samples import Sample
@@ -32,7 +33,9 @@ def chosen(method, completion, *, attribute="space", prompt=0, pool=0, seconds=1
 
 
 def rows_of(texts, wanted=None, judges=()):
-    measured = measure_texts(texts, wanted or {"space": Wanted({"star"}, {"orbit"})}, judges)
+    measured = measure_texts(
+        texts, wanted or {"space": Attribute(bag_words={"star"}, held_out_words={"orbit"})}, judges
+    )
     return {(row.method, row.attribute): row for row in measure_methods(measured, replicates=200)}
 
 
@@ -183,7 +186,7 @@ def test_without_a_judge_there_is_no_perplexity():
 
 def test_sentiment_is_right_on_the_wanted_side_of_0_and_a_text_without_words_is_not():
     judge = Judge(("vader",), {"good": (0.5,), "bad": (-0.4,), "flat": (0.0,), "": (math.nan,)})
-    wanted = {"positive": Wanted(sentiment="positive"), "negative": Wanted(sentiment="negative")}
+    wanted = {"positive": Attribute(sentiment="positive"), "negative": Attribute(sentiment="negative")}
     texts = [
         chosen("B", word, attribute=attribute, prompt=prompt)
         for attribute in wanted
@@ -200,7 +203,7 @@ def test_each_attribute_has_its_own_held_out_head():
     def head(share):
         return HeadJudge(lambda texts: [share] * len(texts), "head", "head")
 
-    wanted = {"a": Wanted(head=head(0.25)), "b": Wanted(head=head(0.75)), "c": Wanted({"star"})}
+    wanted = {"a": Attribute(head=head(0.25)), "b": Attribute(head=head(0.75)), "c": Attribute(bag_words={"star"})}
     rows = rows_of([chosen("BC", "star", attribute=name) for name in wanted], wanted)
     assert [rows["BC", name].values["head"] for name in "ab"] == [0.25, 0.75]
     assert math.isnan(rows["BC", "c"].values["head"])
@@ -214,7 +217,7 @@ def test_dist_is_pooled_over_an_attribute_and_averaged_over_attributes():
         for name, own in texts.items()
         for prompt, text in enumerate(own)
     ]
-    rows = rows_of(items, {name: Wanted({"star"}) for name in texts})
+    rows = rows_of(items, {name: Attribute(bag_words={"star"}) for name in texts})
     for n in (1, 2, 3):
         expected = [dist_n(own, n) for own in texts.values()]
         assert [rows["B", name].values[f"dist_{n}"] for name in texts] == expected
@@ -238,8 +241,8 @@ def test_a_judge_reads_no_text_twice():
 
 
 def test_the_measure_that_is_no_part_of_steering_comes_first():
-    bag, held = Wanted({"star"}), Wanted({"star"}, {"orbit"})
-    feeling = Wanted(sentiment="positive")
+    bag, held = Attribute(bag_words={"star"}), Attribute(bag_words={"star"}, held_out_words={"orbit"})
+    feeling = Attribute(sentiment="positive")
     vader, near = Judge(("vader",), {"a": (1.0,)}), Judge(("similarity",), {"a": (1.0,)})
     for wanted, judges, name in (
         ([held], [near], "held_out_share"),

@@ -9,13 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pplm import InputError
-from pplm.comparison.measures import MeasuredText, MethodRow, Wanted, measure_methods, measure_texts
+from pplm.comparison.attributes import Attribute
+from pplm.comparison.budget import BASE, Budget, best_settings, frontier
+from pplm.comparison.comparing import SweepSettings, setting_name
+from pplm.comparison.measures import MeasuredText, MethodRow, measure_methods, measure_texts
 from pplm.comparison.methods import METHODS, Chosen
 from pplm.comparison.pictures import plot_attributes, plot_methods
 from pplm.comparison.report import Comparison, markdown
 from pplm.comparison.samples import Sample
-from pplm.comparison.sweep import BASE, Budget, best_settings, frontier, grid, setting_name
-from pplm.comparison.sweep_report import Sweep, best_lines, plot_frontier, sweep_markdown
+from pplm.comparison.sweep_report import Sweep, best_table, plot_frontier, sweep_markdown
 from pplm.comparison.tables import shown, write_metrics, write_texts
 
 PROMPTS = ["So", "In all", "But"]
@@ -35,7 +37,10 @@ def texts_of(methods, words, judges=()):
         for attribute in ("space", "legal")
         for prompt in range(3)
     ]
-    wanted = {"space": Wanted({"star"}, {"orbit"}), "legal": Wanted({"law"}, {"jury"})}
+    wanted = {
+        "space": Attribute(bag_words={"star"}, held_out_words={"orbit"}),
+        "legal": Attribute(bag_words={"law"}, held_out_words={"jury"}),
+    }
     return measure_texts(items, wanted, judges)
 
 
@@ -48,9 +53,19 @@ JUDGES = (Judge(),)
 def comparison(judges=JUDGES, paper="topics", **values):
     words = ["a plain text", "a text of law", "the star in orbit", "the jury in | orbit"]
     texts = texts_of(METHODS, words, judges)
-    names = [judge.name for judge in judges]
-    rows = measure_methods(texts, replicates=50)
-    return Comparison("tiny", rows, texts, names, paper, ["Mind this."], SETTINGS, {"processes": 1}, **values)
+    return Comparison(**findings(texts, judges), paper=paper, **values)
+
+
+def findings(texts, judges, notes=("Mind this.",)):
+    return {
+        "model": "tiny",
+        "rows": measure_methods(texts, replicates=50),
+        "texts": texts,
+        "judges": [judge.name for judge in judges],
+        "notes": notes,
+        "settings": SETTINGS,
+        "surroundings": {"processes": 1},
+    }
 
 
 def table_after(text, heading):
@@ -192,7 +207,8 @@ ROWS = [
 
 
 def test_a_grid_has_every_combination():
-    assert grid({"a": [1, 2], "b": [3]}) == [{"a": 1, "b": 3}, {"a": 2, "b": 3}]
+    varied = SweepSettings({"num_iterations": [1, 2], "gamma": [1.5]})
+    assert varied.points == [{"num_iterations": 1, "gamma": 1.5}, {"num_iterations": 2, "gamma": 1.5}]
     assert setting_name({"step_size": 0.02, "decay": True}) == "step_size 0.02, decay True"
 
 
@@ -245,10 +261,8 @@ def test_a_budget_that_means_nothing_is_refused(perplexity, repeats):
 
 def sweep(judges=JUDGES, budget=None):
     texts = texts_of([BASE, "step_size 0.1", "step_size 9"], ["a plain text", "the jury in orbit", "a a a a"], judges)
-    rows = measure_methods(texts, replicates=50)
     assert isinstance(texts[0], MeasuredText)
-    names = [judge.name for judge in judges]
-    return Sweep("tiny", rows, texts, "held_out_share", budget or Budget(), names, ["Mind this."], SETTINGS, {"a": 1})
+    return Sweep(**findings(texts, judges), main="held_out_share", budget=budget or Budget())
 
 
 def test_a_sweep_s_report_names_the_best_settings_and_shows_their_texts(tmp_path):
@@ -275,6 +289,6 @@ def test_a_sweep_without_a_judge_or_a_best_setting_says_so(tmp_path):
     plot_frontier(alone, tmp_path / "frontier.png")
     words = ["a a a a", "a plain text", "a plain text"]
     texts = texts_of([BASE, "x", "y"], words)
-    none = Sweep("tiny", measure_methods(texts, replicates=50), texts, "held_out_share", Budget(), [], [], SETTINGS, {})
-    assert "none within the budget shows more" in "\n".join(best_lines(none))
+    none = Sweep(**findings(texts, (), notes=()), main="held_out_share", budget=Budget())
+    assert "none within the budget shows more" in best_table(none)
     assert "## Texts" not in sweep_markdown(none)

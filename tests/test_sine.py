@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import pplm
 from pplm import sine
 from pplm.sine import Oscillator, Reference, SineConfig, draw, sine_wave, train
-from pplm.sine.experiment import amplitude, compare, frequency
+from pplm.sine.experiment import amplitude, frequency, measure_waves
 
 ROOT = Path(__file__).parent.parent
 SEEDS = (0, 1, 2)
@@ -210,7 +210,7 @@ def test_plug_and_play_steers_the_very_sample_that_it_emits(networks):
 
 def test_a_steered_network_follows_the_reference(networks):
     wave = sine_wave(num_samples=500)
-    rows = compare(networks, SEEDS, wave, Reference(wave)).rows
+    rows = measure_waves(networks, SEEDS, wave, Reference(wave)).rows
     assert [row.seed for row in rows] == list(SEEDS)
     for row in rows:
         assert row.steered_sse < 0.1

@@ -1,98 +1,26 @@
-"""What `pplm evaluate` and `pplm sweep` share: their options, the judges, the settings, and drawing the texts."""
+"""What `pplm evaluate` and `pplm sweep` share: their options, and the study that these ask for."""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
-from pplm.cli.evaluation_sets import EvaluationSet, LoadedSet, load_set, named_set, read_prompts
+from pplm.cli.evaluation_sets import build_attributes
 from pplm.cli.options import Command, given_sampling, join_processes, model_options, sampling_options
-from pplm.comparison.pool import Arm, PoolPlan, Pools, draw_pools
-from pplm.comparison.run_folder import check_settings, write_settings
-from pplm.comparison.samples import SampleFiles
+from pplm.comparison import PoolPlan, Study, attribute_set
+from pplm.comparison.attributes import AttributeSet
 from pplm.errors import InputError
-from pplm.evaluation import Judge, PerplexityJudge, SentimentJudge, SimilarityJudge, check_independent
+from pplm.evaluation import Judge, PerplexityJudge, SentimentJudge, SimilarityJudge
 from pplm.evaluation.similarity_judge import attribute_descriptions
-from pplm.files.progress import progress_bar
-from pplm.models.fingerprint import public_name, weight_hashes
+from pplm.files.progress import OnProgress, progress_bar
 from pplm.models.loading import load_model
-from pplm.models.processes import Processes
-from pplm.text.encoding import encode_prompt
-from pplm.text.limits import check_length
 
 NO_JUDGE = "No --judge was given: perplexity is missing."
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """A run that is ready to draw its texts."""
-
-    model: Any
-    tokenizer: Any
-    chosen: EvaluationSet
-    loaded: LoadedSet
-    plan: PoolPlan
-    processes: Processes
-    judges: Sequence[Judge]
-    notes: Sequence[str]
-    dtype: str
-    output: Path
-
-    @property
-    def name(self) -> str:
-        """The steered model's name."""
-        return public_name(self.model)
-
-    @property
-    def judge_names(self) -> list[str]:
-        """Whoever judges, held-out heads included."""
-        heads = {wanted.head.name for wanted in self.loaded.wanted.values() if wanted.head is not None}
-        return [*(judge.name for judge in self.judges), *sorted(heads)]
-
-    def settings(self, arms: Sequence[Arm]) -> dict[str, Any]:
-        """Return everything that the texts depend on."""
-        return {
-            "model": self.name,
-            "weights": weight_hashes(self.model)["float32"],
-            "dtype": self.dtype,
-            "attributes": self.loaded.identity,
-            **asdict(self.plan),
-            "arms": {arm.name: None if arm.attribute is None else asdict(arm.steering) for arm in arms},
-        }
-
-    @property
-    def surroundings(self) -> dict[str, Any]:
-        """Return versions and devices."""
-        versions = {name: version(name) for name in ("pplm", "torch", "transformers")}
-        threads = torch.get_num_threads() if self.model.device.type == "cpu" else None
-        return {
-            **versions,
-            "python": platform.python_version(),
-            "device": self.model.device.type,
-            "threads": threads,
-        }
-
-    def draw(self, arms: Sequence[Arm]) -> Pools:
-        """Draw what is missing in the output folder, and return all texts; the notes go to stderr first."""
-        settings, surroundings = self.settings(arms), self.surroundings
-        check_settings(self.output, settings, surroundings)
-        self.processes.wait()
-        if self.processes.main:
-            write_settings(self.output, settings, surroundings)
-            for note in self.notes:
-                click.echo(note, err=True)
-        self.processes.wait()
-        files = SampleFiles(self.output, index=self.processes.index, count=self.processes.count)
-        with progress_bar("generating", "texts", shown=self.processes.main) as on_progress:
-            return draw_pools(self.model, self.tokenizer, self.plan, arms, self.loaded.models, files,
-                              processes=self.processes, on_progress=on_progress)  # fmt: skip
 
 
 def comparison_options(command: Command) -> Command:
@@ -134,8 +62,8 @@ def comparison_options(command: Command) -> Command:
     return command
 
 
-def prepare(options: dict[str, Any], *, samples: int, pools: int = 1, rank: bool) -> Run:
-    """Check the shared options, join the processes, load model, attributes and judges.
+def read_plan(options: dict[str, Any], **more: Any) -> tuple[AttributeSet, PoolPlan]:
+    """Read the attributes' names and what is drawn from a command's options; `more` are fields of the plan.
 
     Raises
     ------
@@ -143,35 +71,52 @@ def prepare(options: dict[str, Any], *, samples: int, pools: int = 1, rank: bool
         With the option that cannot be used.
 
     """
-    chosen = named_set(options["attributes"])
+    chosen = attribute_set(options["attributes"])
     plan = PoolPlan(
-        prompts=read_prompts(chosen, options["prompts"]),
-        samples=samples,
-        pools=pools,
+        prompts=chosen.prompts(options["prompts"]),
         new_tokens=options["new_tokens"],
         seed=options["seed"],
         sampling={"top_k": 10, **given_sampling(options)},
         batch_size=options["max_batch_size"],
-        rank=rank,
+        **more,
     )
+    return chosen, plan
+
+
+def prepare(options: dict[str, Any], chosen: AttributeSet, plan: PoolPlan, steering: Mapping[str, Any]) -> Study:
+    """Join the processes, and load model, attributes and judges.
+
+    Raises
+    ------
+    InputError
+        With the option that cannot be used.
+
+    """
     if options["threads"] is not None:
         if options["threads"] < 1:
             raise InputError(f"--threads must be at least 1; got {options['threads']}")
         torch.set_num_threads(options["threads"])
     processes, place = join_processes(options["device"])
     model, tokenizer = load_model(options["model_name"], device=place, dtype=options["dtype"])
-    longest = max(len(encode_prompt(model, tokenizer, prompt, bos=plan.bos)) for prompt in plan.prompts)
-    check_length(model, longest, longest + plan.new_tokens, options.get("horizon_length") or 1)
-    loaded = load_set(chosen, model, tokenizer, held_out_head=options["held_out_head"])
-    judges: list[Judge] = []
-    notes: list[str] = []
-    if processes.main:  # the others only write texts
-        judges, notes = _judges(options, chosen, model, place)
-    return Run(model, tokenizer, chosen, loaded, plan, processes, judges, notes, options["dtype"], options["output"])
+    attributes = build_attributes(chosen, model, tokenizer, held_out_head=options["held_out_head"])
+    judges, notes = _judges(options, chosen, place) if processes.main else ([], [])  # the others only write texts
+    return Study(
+        model=model,
+        tokenizer=tokenizer,
+        attributes=attributes,
+        plan=plan,
+        output=options["output"],
+        steering=steering,
+        judges=judges,
+        insist_judge=options["insist_judge"],
+        paper=chosen.paper,
+        notes=notes,
+        processes=processes,
+    )
 
 
-def _judges(options: dict[str, Any], chosen: EvaluationSet, model: Any, place: str) -> tuple[list[Judge], list[str]]:
-    """Load the judges, and say what is missing."""
+def _judges(options: dict[str, Any], chosen: AttributeSet, place: str) -> tuple[list[Judge], list[str]]:
+    """Load the judges, and note what is missing."""
     judges: list[Judge] = []
     notes: list[str] = []
     if any(spec.sentiment for spec in chosen.specs.values()):
@@ -185,16 +130,17 @@ def _judges(options: dict[str, Any], chosen: EvaluationSet, model: Any, place: s
         )
     if options["judge_name"] is None:
         return judges, [*notes, NO_JUDGE]
-    judge = PerplexityJudge.load(options["judge_name"], device=place, dtype=options["dtype"])
-    said = check_independent(judge, model, insist=options["insist_judge"])
-    return [*judges, judge], [*notes, *([said] if said else [])]
+    return [*judges, PerplexityJudge.load(options["judge_name"], device=place, dtype=options["dtype"])], notes
 
 
-def write_report(folder: Path, text: str) -> Path:
-    """Write report.md and return its path."""
-    path = folder / "report.md"
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
-    return path
+@contextmanager
+def progress(study: Study) -> Iterator[OnProgress]:
+    """Show the study's notes once its texts begin, and a progress bar, both on the main process alone."""
+    with progress_bar("generating", "texts", shown=study.processes.main) as move:
+
+        def on_progress(done: int, total: int) -> None:
+            for note in study.notes if study.processes.main and done == 0 else ():
+                click.echo(note, err=True)
+            move(done, total)
+
+        yield on_progress

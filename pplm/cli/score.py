@@ -12,10 +12,10 @@ import click
 from rich.console import Console
 
 from attribute_models import read_word_list
-from pplm.cli.evaluation_sets import HELD_OUT
 from pplm.cli.options import device_options
 from pplm.cli.outputs import check_writable
 from pplm.cli.text_files import TextFile, read_texts
+from pplm.comparison.attributes import HELD_OUT
 from pplm.errors import InputError
 from pplm.evaluation import Judge, PerplexityJudge, SentimentJudge, SimilarityJudge, word_share, words_of
 from pplm.evaluation.scoring import TextScores, judge_all, score

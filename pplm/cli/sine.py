@@ -16,7 +16,7 @@ from pplm.config import NormRule
 from pplm.errors import InputError
 from pplm.files.figures import check_plot
 from pplm.sine import Oscillator, Reference, SineConfig, SteeringProtocol, WaveAttribute, sine_wave, train
-from pplm.sine.experiment import SineRow, compare
+from pplm.sine.experiment import SineRow, measure_waves
 from pplm.sine.network import check_wave
 from pplm.sine.plot import plot_comparison
 
@@ -102,7 +102,7 @@ def sine_command(
     with Console(stderr=True).status(f"training {seeds} networks for {epochs} epochs") as status:
         networks = train(range(seeds), epochs=epochs)
         status.update("drawing unsteered and steered waves")
-        comparison = compare(networks, range(seeds), wanted, model, config)
+        comparison = measure_waves(networks, range(seeds), wanted, model, config)
     _show(comparison.rows, frequency, amplitude)
     settings = {
         "attribute": attribute,

@@ -1,4 +1,27 @@
-"""The paper's comparison: unsteered and steered texts of the same prompts, measured and told side by side.
+"""The paper's comparison: unsteered and steered texts of the same prompts, measured and reported side by side.
 
-It stands above `pplm.evaluation`, which measures texts and does not know who wrote them.
+`compare` and `sweep` take a `Study`: a model, attributes, prompts, judges and a folder. This package stands above
+`pplm.evaluation`, which measures texts whoever wrote them.
 """
+
+from pplm.comparison.attributes import Attribute, attribute_set
+from pplm.comparison.budget import Budget
+from pplm.comparison.comparing import ComparisonSettings, SweepSettings, compare, sweep
+from pplm.comparison.pool import PoolPlan
+from pplm.comparison.report import Comparison
+from pplm.comparison.study import Study
+from pplm.comparison.sweep_report import Sweep
+
+__all__ = [
+    "Attribute",
+    "Budget",
+    "Comparison",
+    "ComparisonSettings",
+    "PoolPlan",
+    "Study",
+    "Sweep",
+    "SweepSettings",
+    "attribute_set",
+    "compare",
+    "sweep",
+]

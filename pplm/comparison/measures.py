@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from pplm.comparison.attributes import Attribute, Sentiment
 from pplm.comparison.bootstrap import Interval, PromptBootstrap, interval
 from pplm.comparison.methods import Chosen
 from pplm.evaluation import Judge, JudgedText, PerplexityJudge, SentimentJudge, dist_n
@@ -55,29 +56,6 @@ MAIN = ("held_out_share", "right", "head", "similarity", "bag_share")
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is known of an attribute to tell whether a text shows it.
-
-    Attributes
-    ----------
-    bag_words
-        The words that steer; empty for none.
-    held_out_words
-        Words of the same topic that steering never saw; empty for none.
-    sentiment
-        Which side of VADER's 0 is right; None where sentiment says nothing.
-    head
-        Gives the probability of the wanted class by a head that steered nothing, as its only column.
-
-    """
-
-    bag_words: Collection[str] = frozenset()
-    held_out_words: Collection[str] = frozenset()
-    sentiment: Literal["positive", "negative"] | None = None
-    head: Judge | None = None
-
-
-@dataclass(frozen=True)
 class MeasuredText:
     """A chosen text and its fractions by measure."""
 
@@ -107,7 +85,7 @@ class MethodRow:
 
 
 def measure_texts(
-    chosen: Sequence[Chosen], wanted: Mapping[str, Wanted], judges: Sequence[Judge]
+    chosen: Sequence[Chosen], wanted: Mapping[str, Attribute], judges: Sequence[Judge]
 ) -> list[MeasuredText]:
     """Let the judges read the texts, each once, and count words."""
     judged = [JudgedText(item.sample.text, prompt=item.sample.prompt, attribute=item.attribute) for item in chosen]
@@ -143,7 +121,7 @@ def measure_methods(texts: Sequence[MeasuredText], *, replicates: int = 2000) ->
     return rows
 
 
-def expected_measure(wanted: Mapping[str, Wanted], judges: Sequence[Judge]) -> str | None:
+def expected_measure(wanted: Mapping[str, Attribute], judges: Sequence[Judge]) -> str | None:
     """Return what `main_measure` will be before there are texts, or None if nothing measures all the attributes."""
     columns = {column for judge in judges for column in judge.columns}
     known = [
@@ -175,7 +153,7 @@ def _judge_once(judge: Judge, texts: Sequence[JudgedText]) -> dict[str, list[flo
     return {name: [values[place[text]] for text in texts] for name, values in judged.items()}
 
 
-def _judge_heads(texts: Sequence[JudgedText], wanted: Mapping[str, Wanted]) -> list[float]:
+def _judge_heads(texts: Sequence[JudgedText], wanted: Mapping[str, Attribute]) -> list[float]:
     """Return each text's probability of its own attribute by that attribute's held-out head; NaN without one."""
     result = [math.nan] * len(texts)
     for name, attribute in wanted.items():
@@ -188,9 +166,7 @@ def _judge_heads(texts: Sequence[JudgedText], wanted: Mapping[str, Wanted]) -> l
     return result
 
 
-def _fractions(
-    counts: TextScores, judged: Mapping[str, float], sentiment: Literal["positive", "negative"] | None
-) -> dict[str, Fraction]:
+def _fractions(counts: TextScores, judged: Mapping[str, float], sentiment: Sentiment | None) -> dict[str, Fraction]:
     """Return one text's fractions."""
     words = float(counts.words)
     held_out = _part(counts.word_shares.get("held_out_share", math.nan), words)

@@ -161,4 +161,4 @@ def _told(path: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{path} cannot be used: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8; delete it or choose another --output") from error
+        raise InputError(f"{path} is not UTF-8; delete it or choose another output") from error

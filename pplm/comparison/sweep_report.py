@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pplm.comparison.measures import MEASURES, MeasuredText, MethodRow
+from pplm.comparison.budget import BASE, Best, Budget, best_settings, frontier
+from pplm.comparison.measures import MEASURES, MethodRow
 from pplm.comparison.pictures import axis_title, axis_value
-from pplm.comparison.sweep import BASE, Best, Budget, best_settings, frontier
-from pplm.comparison.tables import settings_lines, shown
+from pplm.comparison.report import NOT_SELECTED, Findings, joined, judged_by, notes, pictures, quoted
+from pplm.comparison.tables import shown, shown_with, table_paragraph
 from pplm.files.figures import new_figure, save_figure
-from pplm.files.tables import markdown_table
 
-_TEXTS_SHOWN = 5
 _COSTS = ("perplexity", "repeats")
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """Everything that a sweep's report tells; see `Comparison` for the fields that both have."""
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Findings):
+    """The results of `sweep`; the first of `together` is the unsteered row.
 
-    model: str
-    rows: Sequence[MethodRow]
-    texts: Sequence[MeasuredText]
+    Attributes
+    ----------
+    main
+        The measure by which settings are chosen.
+    budget
+        What steering may cost.
+
+    """
+
     main: str
     budget: Budget
-    judges: Sequence[str]
-    notes: Sequence[str]
-    settings: Mapping[str, Any]
-    surroundings: Mapping[str, Any]
-    picture: str | None = None
-
-    @property
-    def together(self) -> list[MethodRow]:
-        """One row a setting, the unsteered one first."""
-        return [row for row in self.rows if not row.attribute]
 
     @property
     def best(self) -> list[Best]:
@@ -50,10 +44,9 @@ class Sweep:
         return [name for name in _COSTS if not any(math.isnan(row.values[name]) for row in self.together)]
 
 
-def best_lines(sweep: Sweep) -> list[str]:
-    """Return the lines of the table of the best settings."""
-    names = [sweep.main, *(name for name in sweep.costs), "dist_3"]
-    head = ["attribute", "best settings", *(MEASURES[name].title for name in names)]
+def best_table(sweep: Sweep) -> str:
+    """Return the table of the best settings."""
+    names = [sweep.main, *sweep.costs, "dist_3"]
     lines = []
     for best in sweep.best:
         name = best.attribute or "all"
@@ -61,16 +54,13 @@ def best_lines(sweep: Sweep) -> list[str]:
         if best.row is None:
             lines.append([name, "none within the budget shows more", *("" for _ in names)])
         else:
-            row = best.row
-            cells = [shown(measure, row.values[measure], row.intervals.get(measure)) for measure in names]
-            lines.append([name, row.method, *cells])
-    return markdown_table(head, lines)
+            lines.append([name, best.row.method, *shown_with(best.row, names)])
+    return table_paragraph(["attribute", "best settings", *(MEASURES[name].title for name in names)], lines)
 
 
 def sweep_markdown(sweep: Sweep) -> str:
     """Return the report."""
-    settings = settings_lines({**sweep.settings, **sweep.surroundings})
-    return "\n".join([*_head(sweep), *_all(sweep), *_texts(sweep), *settings]).rstrip() + "\n"
+    return joined([*_head(sweep), *_all(sweep), *_texts(sweep)], sweep)
 
 
 def plot_frontier(sweep: Sweep, path: Path) -> None:
@@ -110,25 +100,15 @@ def _head(sweep: Sweep) -> Iterator[str]:
     if "perplexity" in sweep.costs:
         budget = f"perplexity at most {sweep.budget.perplexity:g} times that of unsteered texts, and {budget}"
     yield f"# {sweep.model}: {len(sweep.together) - 1} settings"
-    yield ""
     yield (
         f"{len(sweep.settings['prompts'])} prompts, {sweep.settings['samples']} texts a prompt, attribute and setting, "
         f"{sweep.settings['new_tokens']} new tokens. The best setting is the one with the most "
         f"{MEASURES[sweep.main].title} within the budget: {budget}. Brackets hold 95% of the values when prompts are "
-        "redrawn (bootstrap): where they overlap, another setting may be as good. "
-        + (f"Judges: {', '.join(sweep.judges)}." if sweep.judges else "There was no judge.")
+        f"redrawn (bootstrap): where they overlap, another setting may be as good. {judged_by(sweep)}"
     )
-    yield ""
-    for note in sweep.notes:
-        yield f"- {note}"
-    yield ""
-    yield "## Best settings"
-    yield ""
-    yield from best_lines(sweep)
-    yield ""
-    if sweep.picture is not None:
-        yield f"![{MEASURES[sweep.main].title} against its cost]({sweep.picture})"
-        yield ""
+    yield from notes(sweep)
+    yield from ("## Best settings", best_table(sweep))
+    yield from pictures(sweep)
 
 
 def _all(sweep: Sweep) -> Iterator[str]:
@@ -137,38 +117,19 @@ def _all(sweep: Sweep) -> Iterator[str]:
     best = {cost: [row.method for row in frontier(rows[1:], sweep.main, cost)] for cost in sweep.costs}
     lines = []
     for row in rows:
-        cells = [shown(name, row.values[name], row.intervals.get(name)) for name in names]
         on = [MEASURES[cost].title for cost in sweep.costs if row.method in best[cost]]
         inside = "" if row.method == BASE else "yes" if sweep.budget.holds(row, rows[0]) else "no"
-        lines.append(["unsteered" if row.method == BASE else row.method, *cells, inside, ", ".join(on)])
+        name = "unsteered" if row.method == BASE else row.method
+        lines.append([name, *shown_with(row, names), inside, ", ".join(on)])
     yield "## All settings, all attributes"
-    yield ""
     yield "A setting is on the frontier if no other shows more of the attribute at less of that cost."
-    yield ""
-    yield from markdown_table(
+    yield table_paragraph(
         ["settings", *(MEASURES[name].title for name in names), "within the budget", "on the frontier of"], lines
     )
-    yield ""
 
 
 def _texts(sweep: Sweep) -> Iterator[str]:
-    """Show the best setting's first texts, whatever came of them."""
     best = sweep.best[0].row
-    if best is None:
-        return
-    yield f"## Texts of {best.method}"
-    yield ""
-    yield "Not selected: the first prompts, each with the next attribute."
-    yield ""
-    attributes = list(dict.fromkeys(text.chosen.attribute for text in sweep.texts))
-    prompts = len(sweep.settings["prompts"])
-    own = {
-        (text.chosen.attribute, text.chosen.sample.prompt_index): text.chosen.sample
-        for text in sweep.texts
-        if text.chosen.method == best.method and text.chosen.sample.sample == 0
-    }
-    for number in range(min(_TEXTS_SHOWN, prompts)):
-        attribute = attributes[number % len(attributes)]
-        yield f"> **{attribute}** {' '.join(own[attribute, number].text.split())}"
-        yield ">"
-    yield ""
+    if best is not None:
+        yield from (f"## Texts of {best.method}", NOT_SELECTED)
+        yield quoted(sweep, best.method, len(sweep.settings["prompts"]))

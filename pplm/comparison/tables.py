@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pplm.comparison.bootstrap import Interval
 from pplm.comparison.measures import MEASURES, MeasuredText, MethodRow
-from pplm.files.tables import write_csv
+from pplm.errors import InputError
+from pplm.files.tables import markdown_table, write_csv
 
 
 def shown(name: str, value: float, bounds: Interval | None = None) -> str:
@@ -27,9 +28,19 @@ def shown(name: str, value: float, bounds: Interval | None = None) -> str:
     return text if bounds is None or any(map(math.isnan, bounds)) else f"{text} ({ends})"
 
 
-def settings_lines(settings: Mapping[str, Any]) -> list[str]:
+def shown_with(row: MethodRow, names: Sequence[str]) -> list[str]:
+    """Return these measures of a row as text, each with its interval in brackets."""
+    return [shown(name, row.values[name], row.intervals.get(name)) for name in names]
+
+
+def table_paragraph(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    return "\n".join(markdown_table(head, rows))
+
+
+def settings_paragraphs(settings: Mapping[str, Any]) -> tuple[str, str]:
     """Return a report's last section: its settings in full, as JSON."""
-    return ["## Settings", "", "```json", *json.dumps(settings, indent=1, ensure_ascii=False).split("\n"), "```"]
+    return "## Settings", f"```json\n{json.dumps(settings, indent=1, ensure_ascii=False)}\n```"
 
 
 def known_measures(rows: Sequence[MethodRow]) -> list[str]:
@@ -64,6 +75,22 @@ def write_texts(path: Path, texts: Sequence[MeasuredText]) -> None:
             )
         lines.append(line)
     write_csv(path, lines)
+
+
+def write_report(folder: Path, text: str) -> None:
+    """Write report.md.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+
+    """
+    path = folder / "report.md"
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _cell(value: float) -> float | None:

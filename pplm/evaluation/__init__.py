@@ -1,7 +1,6 @@
 """Measures of generated texts, none of which is what steering optimises."""
 
-from pplm.evaluation.judges import HeadJudge, Judge, JudgedText, check_independent
-from pplm.evaluation.metrics import (
+from pplm.evaluation.counts import (
     dist_n,
     mean_dist,
     perplexity,
@@ -10,6 +9,7 @@ from pplm.evaluation.metrics import (
     word_share,
     words_of,
 )
+from pplm.evaluation.judges import HeadJudge, Judge, JudgedText, check_independent
 from pplm.evaluation.perplexity_judge import PerplexityJudge
 from pplm.evaluation.sentiment_judge import SentimentJudge
 from pplm.evaluation.similarity_judge import SimilarityJudge

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from pplm.errors import InputError
-from pplm.evaluation.metrics import words_of
+from pplm.evaluation.counts import words_of
 
 _SHOWN = 40
 """Characters of a text that an error quotes."""

@@ -6,8 +6,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from pplm.evaluation.counts import dist_n, perplexity, repeat_rate, repeated_ngram_rate, word_share, words_of
 from pplm.evaluation.judges import Judge, JudgedText
-from pplm.evaluation.metrics import dist_n, perplexity, repeat_rate, repeated_ngram_rate, word_share, words_of
 
 Judgements = Mapping[str, Sequence[float]]
 """A judge's column -> its number for each of N texts; NaN where the judge could not say."""

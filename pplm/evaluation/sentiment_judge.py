@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pplm.errors import InputError
+from pplm.evaluation.counts import words_of
 from pplm.evaluation.judges import JudgedText, in_order
-from pplm.evaluation.metrics import words_of
 
 
 class SentimentJudge:

@@ -15,8 +15,8 @@ import numpy as np
 from safetensors import SafetensorError
 
 from pplm.errors import InputError
+from pplm.evaluation.counts import words_of
 from pplm.evaluation.judges import JudgedText, in_order
-from pplm.evaluation.metrics import words_of
 from pplm.models.loading import find_device, hub_answers
 from pplm.models.resources import data_path, local_path
 

@@ -33,8 +33,8 @@ class SineRow:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What `compare` returns: the wanted wave (T,), the waves (B, T) and one row a seed."""
+class MeasuredWaves:
+    """What `measure_waves` returns: the wanted wave (T,), the waves (B, T) and one row a seed."""
 
     wanted: Tensor
     unsteered: DrawnWaves
@@ -42,13 +42,13 @@ class Comparison:
     rows: list[SineRow]
 
 
-def compare(
+def measure_waves(
     networks: WaveNetworks,
     seeds: Sequence[int],
     wanted: Tensor,
     attribute: WaveAttribute,
     config: SineConfig | None = None,
-) -> Comparison:
+) -> MeasuredWaves:
     """Draw every network's wave unsteered and steered, as long as `wanted` (T,), and measure both."""
     unsteered = draw(networks, num_samples=len(wanted))
     steered = draw(networks, attribute, config, num_samples=len(wanted))
@@ -57,7 +57,7 @@ def compare(
     frequencies = [[None if math.isnan(hertz) else hertz for hertz in frequency(waves).tolist()] for waves in pairs]
     amplitudes = [amplitude(waves).tolist() for waves in pairs]
     rows = [SineRow(*row) for row in zip(seeds, *errors, *frequencies, *amplitudes, strict=True)]
-    return Comparison(wanted, unsteered, steered, rows)
+    return MeasuredWaves(wanted, unsteered, steered, rows)
 
 
 def squared_error(waves: Tensor, wanted: Tensor) -> Tensor:

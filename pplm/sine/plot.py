@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pplm.files.figures import new_figure, save_figure
-from pplm.sine.experiment import Comparison, squared_error
+from pplm.sine.experiment import MeasuredWaves, squared_error
 from pplm.sine.network import SAMPLE_RATE
 
 _TRUE = {"color": "0.75", "linewidth": 4.0, "label": "wanted"}
@@ -20,7 +20,7 @@ SMALLEST_ERROR = 1e-3
 """Lower end of the logarithmic error axis, which cannot show the given samples' 0."""
 
 
-def plot_comparison(comparison: Comparison, path: Path, *, title: str) -> int:
+def plot_comparison(comparison: MeasuredWaves, path: Path, *, title: str) -> int:
     """Draw one seed's waves, its first 2 s and every seed's cumulated squared error into a file.
 
     The seed drawn is the one whose unsteered error is the median of all. It is returned.
@@ -49,7 +49,7 @@ def plot_comparison(comparison: Comparison, path: Path, *, title: str) -> int:
     return comparison.rows[shown].seed
 
 
-def _plot_errors(axes: Any, comparison: Comparison, time: torch.Tensor, shown: int) -> None:
+def _plot_errors(axes: Any, comparison: MeasuredWaves, time: torch.Tensor, shown: int) -> None:
     """Every seed as a thin line, the shown one as a thick one."""
     for waves, style in ((comparison.unsteered, _UNSTEERED), (comparison.steered, _STEERED)):
         errors = squared_error(waves.samples, comparison.wanted).clamp(min=SMALLEST_ERROR)

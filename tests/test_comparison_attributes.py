@@ -2,19 +2,19 @@
 
 import pytest
 
-from pplm.cli.evaluation_sets import named_set, read_prompts
+from pplm.comparison.attributes import attribute_set
 from pplm.errors import InputError
 
 
 def test_the_paper_s_attributes_have_their_words_labels_and_prompts():
-    topics, sentiment = named_set("topics"), named_set("sentiment")
+    topics, sentiment = attribute_set("topics"), attribute_set("sentiment")
     assert list(topics.specs) == ["computers", "legal", "military", "politics", "religion", "science", "space"]
     assert all(spec.bags == (name,) and spec.held_out.stem == name for name, spec in topics.specs.items())
-    assert (len(read_prompts(topics, None)), len(read_prompts(sentiment, None))) == (20, 15)
+    assert (len(topics.prompts()), len(sentiment.prompts())) == (20, 15)
     assert {name: (spec.discriminators, spec.sentiment) for name, spec in sentiment.specs.items()} == {
         side: ((f"sentiment:{side}",), side) for side in ("positive", "negative")
     }
-    assert (topics.paper, named_set("space").paper, sentiment.paper) == ("topics", "topics", "sentiment")
+    assert (topics.paper, attribute_set("space").paper, sentiment.paper) == ("topics", "topics", "sentiment")
 
 
 @pytest.mark.parametrize(
@@ -35,13 +35,13 @@ def test_the_paper_s_attributes_have_their_words_labels_and_prompts():
 def test_a_damaged_file_of_attributes_is_refused_with_the_place(tmp_path, content, message):
     (tmp_path / "mine.json").write_text(content)
     with pytest.raises(InputError, match=message):
-        named_set(str(tmp_path / "mine.json"))
+        attribute_set(str(tmp_path / "mine.json"))
 
 
 def test_prompts_are_lines_and_an_empty_file_is_refused(tmp_path):
     (tmp_path / "prompts.txt").write_text("\ufeffOne \n\n  two\n", encoding="utf-8")
-    assert read_prompts(named_set("space"), tmp_path / "prompts.txt") == ("One", "two")
+    assert attribute_set("space").prompts(tmp_path / "prompts.txt") == ("One", "two")
     for content, message in ((b"\n \n", "holds no prompt"), (b"\xff", "not UTF-8")):
         (tmp_path / "prompts.txt").write_bytes(content)
         with pytest.raises(InputError, match=message):
-            read_prompts(named_set("space"), tmp_path / "prompts.txt")
+            attribute_set("space").prompts(tmp_path / "prompts.txt")

@@ -39,23 +39,23 @@ def check_settings(folder: Path, settings: Mapping[str, Any], surroundings: Mapp
     """
     path = folder / SETTINGS_FILE
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output {folder} is a file; name a folder")
+        raise InputError(f"output {folder} is a file; name a folder")
     if not path.is_file():
         if (folder / SAMPLES_FILE).exists():
-            raise InputError(f"{folder} holds texts but no {SETTINGS_FILE}; choose another --output")
+            raise InputError(f"{folder} holds texts but no {SETTINGS_FILE}; choose another output")
         return
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
         before, begun_with = earlier["settings"], earlier["begun_with"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read ({error!r}); choose another --output") from error
+        raise InputError(f"{path} cannot be read ({error!r}); choose another output") from error
     changed = _differences(before, _plain(settings))
     if changed:
         more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         shown = "; ".join(f"{name} was {old}, is {new}" for name, old, new in changed[:_SHOWN])
         raise InputError(
             f"{folder} holds texts made with other settings: {shown}{more}; use those settings again, or choose "
-            "another --output"
+            "another output"
         )
     for name, old, new in _differences(begun_with, _plain(surroundings)):
         _log.warning("the texts in %s were begun with %s %s, now it is %s", folder, name, old, new)
@@ -78,7 +78,7 @@ def write_settings(folder: Path, settings: Mapping[str, Any], surroundings: Mapp
             with atomic_file(path) as new:
                 new.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"--output {folder} cannot be written: {error.strerror or error}") from error
+        raise InputError(f"output {folder} cannot be written: {error.strerror or error}") from error
 
 
 def _plain(settings: Mapping[str, Any]) -> Any:

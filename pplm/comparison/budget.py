@@ -1,21 +1,16 @@
-"""Which settings steer best? A grid of them, each measured as the comparison measures, and the best within a budget.
+"""Which settings steer best? Those that show most of the attribute within a budget.
 
-The unsteered texts are drawn once. A setting is within the budget if the judge's perplexity is at most so many times
-that of the unsteered texts, and immediate repeats have risen by at most so much: text that repeats itself is likely,
-so perplexity alone would choose it.
+The budget limits the judge's perplexity, relative to that of the unsteered texts, and the rise of immediate repeats:
+text that repeats itself is likely, so perplexity alone would choose it.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pplm.comparison.measures import MethodRow
-from pplm.comparison.methods import UNSTEERED, Chosen
-from pplm.comparison.pool import Pools
 from pplm.errors import InputError
 
 BASE = "B"
@@ -62,35 +57,6 @@ class Best:
     attribute: str
     row: MethodRow | None
     base: MethodRow
-
-
-def grid(varied: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Return every combination of the values of the varied settings."""
-    return [dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())]
-
-
-def setting_name(point: Mapping[str, Any]) -> str:
-    """Return a combination's name, such as "step_size 0.02, gm_scale 0.8"."""
-    return ", ".join(f"{name} {value}" for name, value in point.items())
-
-
-def all_texts(pools: Pools, arms: Mapping[tuple[str, str], str]) -> list[Chosen]:
-    """Return every text of every arm, for every attribute that it counts for.
-
-    `arms` maps (method, attribute) to the arm's name.
-    """
-    return [
-        Chosen(method, attribute, sample, sample.seconds)
-        for (method, attribute), arm in arms.items()
-        for pool in range(pools.plan.pools)
-        for prompt in range(len(pools.plan.prompts))
-        for sample in pools.of(arm, prompt, pool)
-    ]
-
-
-def arm_names(attributes: Sequence[str], steered: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str]:
-    """Return (method, attribute) -> arm, the unsteered one counting for every attribute, given the steered ones."""
-    return {**{(BASE, attribute): UNSTEERED for attribute in attributes}, **steered}
 
 
 def best_settings(rows: Sequence[MethodRow], main: str, budget: Budget) -> list[Best]:

@@ -1,0 +1,283 @@
+"""The paper's comparison (section 4) and a sweep over settings: texts drawn, measured and written to a folder."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from pplm.comparison.budget import BASE, Budget
+from pplm.comparison.measures import (
+    MAIN,
+    MEASURES,
+    MeasuredText,
+    MethodRow,
+    expected_measure,
+    main_measure,
+    measure_methods,
+    measure_texts,
+)
+from pplm.comparison.methods import (
+    METHODS,
+    UNSTEERED,
+    Chosen,
+    arms_of,
+    check_methods,
+    choose,
+    every_candidate,
+    reranks,
+    steered_arm,
+    steers,
+)
+from pplm.comparison.pictures import can_draw, plot_attributes, plot_methods
+from pplm.comparison.pool import Arm, PoolPlan, Pools
+from pplm.comparison.report import Comparison, markdown
+from pplm.comparison.study import Study
+from pplm.comparison.sweep_report import Sweep, plot_frontier, sweep_markdown
+from pplm.comparison.tables import write_metrics, write_report, write_texts
+from pplm.config import SteeringConfig
+from pplm.errors import InputError
+from pplm.rerank import Rerank
+
+_NO_PLOT = 'matplotlib is missing (pip install "pplm[plot]")'
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonSettings:
+    """Which methods are compared, and how the best candidate is chosen.
+
+    Attributes
+    ----------
+    methods
+        Some of B (unsteered), BR (the best unsteered candidate), BC (steered), BCR (the best steered candidate).
+    min_distinct
+        BR and BCR exclude candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower (0 to 1; 0 excludes none).
+    all_candidates
+        Measure every candidate as well, not only the first and the best.
+
+    """
+
+    methods: tuple[str, ...] = tuple(METHODS)
+    min_distinct: float = Rerank.min_distinct
+    all_candidates: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the methods, and `min_distinct` against its range."""
+        object.__setattr__(self, "methods", check_methods(self.methods))
+        Rerank(min_distinct=self.min_distinct)
+
+    def needs(self, plan: PoolPlan) -> PoolPlan:
+        """Return the plan with the candidates that these methods need: only the first where nothing else is used.
+
+        Raises
+        ------
+        InputError
+            If the plan has too few.
+
+        """
+        rank = any(map(reranks, self.methods))
+        if not rank and not self.all_candidates:
+            return replace(plan, samples=1, rank=False)
+        if plan.samples < 2:
+            why = "BR and BCR" if rank else "all_candidates"
+            raise InputError(f"samples must be at least 2 for {why}; got {plan.samples}")
+        return replace(plan, rank=rank)
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """Which settings are tried, and what they may cost.
+
+    Attributes
+    ----------
+    vary
+        The values to try by field of `SteeringConfig`, such as {"step_size": [.1, .2]}; all combinations are tried.
+    budget
+        What steering may cost.
+
+    """
+
+    vary: Mapping[str, Sequence[Any]]
+    budget: Budget = field(default_factory=Budget)
+
+    def __post_init__(self) -> None:
+        """Check every value against its field."""
+        known = [item.name for item in fields(SteeringConfig)]
+        if not self.vary or not all(self.vary.values()) or set(self.vary) - set(known):
+            raise InputError(f"vary must list values of some of {', '.join(known)}; got {dict(self.vary)}")
+        for point in self.points:
+            SteeringConfig(**point)
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """Every combination of the values."""
+        return [dict(zip(self.vary, values, strict=True)) for values in itertools.product(*self.vary.values())]
+
+
+def compare(
+    study: Study,
+    settings: ComparisonSettings | None = None,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Comparison | None:
+    """Compare unsteered and steered texts of the same prompts, and write the report into the study's folder.
+
+    The folder then holds samples.jsonl (every text, as it is generated), texts.csv (the texts that the methods choose,
+    with their numbers), metrics.csv, report.md, pictures where matplotlib is installed, and candidates.csv with
+    `all_candidates`.
+
+    Parameters
+    ----------
+    study
+        Model, attributes, prompts, judges, folder.
+    settings
+        None compares all four methods.
+    on_progress
+        Called before the first and after every batch with this process's finished texts and all that it generates.
+
+    Returns
+    -------
+    Comparison, or None on all processes but the main one.
+
+    Raises
+    ------
+    InputError
+        If a setting cannot be used, or the folder cannot be written or holds texts made with other settings.
+
+    """
+    settings = settings or ComparisonSettings()
+    plan, methods, names = settings.needs(study.plan), settings.methods, list(study.attributes)
+    arms = arms_of(methods, [study.arm(name, steered_arm(name)) for name in names])
+    pools = study.draw(plan, arms, on_progress)
+    if not study.processes.main:
+        return None
+    chosen = choose(pools, methods, names, Rerank(plan.samples, settings.min_distinct))
+    others = every_candidate(pools, methods, names) if settings.all_candidates else []
+    measured = measure_texts([*chosen, *others], study.attributes, study.judges)  # a text of both is judged once
+    texts, rows = _tables(study, measured[: len(chosen)])
+    main = main_measure(rows)
+    notes = [*_remarks(chosen, settings.min_distinct), *_missing(main)]
+    comparison = Comparison(
+        **study.findings(plan, arms, *notes, min_distinct=settings.min_distinct),
+        rows=rows,
+        texts=texts,
+        paper=study.paper,
+        pictures={} if main is None or not can_draw() else _draw(rows, main, study),
+        candidates=measure_methods(measured[len(chosen) :]) if others else (),
+    )
+    of_candidates = study.output / "candidates.csv"
+    if others:
+        write_metrics(of_candidates, comparison.candidates)
+    else:
+        of_candidates.unlink(missing_ok=True)  # an earlier call's, maybe by other judges
+    write_report(study.output, markdown(comparison))
+    return comparison
+
+
+def sweep(
+    study: Study, settings: SweepSettings, *, on_progress: Callable[[int, int], None] | None = None
+) -> Sweep | None:
+    """Try combinations of steering settings, and write the best for each attribute within a budget.
+
+    Steers the first candidate alone (method BC) and measures as `compare` does; `study.plan.samples` is the number of
+    texts for each prompt, attribute and combination. Writes samples.jsonl, texts.csv, metrics.csv, report.md and the
+    frontier's picture into the study's folder.
+
+    Returns
+    -------
+    Sweep, or None on all processes but the main one.
+
+    Raises
+    ------
+    InputError
+        If nothing measures all attributes, or for the reasons of `compare`.
+
+    """
+    if study.processes.main and expected_measure(study.attributes, study.judges) is None:
+        raise InputError(
+            f"nothing measures all of {', '.join(study.attributes)}, so no setting is better than another; give "
+            "each held-out words or a sentiment, or name a held-out head"
+        )
+    plan = replace(study.plan, rank=False)
+    steered = {
+        (setting_name(point), name): study.arm(name, f"{steered_arm(name)}, {setting_name(point)}", **point)
+        for point in settings.points
+        for name in study.attributes
+    }
+    arms = [Arm(UNSTEERED), *steered.values()]
+    pools = study.draw(plan, arms, on_progress)
+    if not study.processes.main:
+        return None
+    texts, rows = _tables(study, measure_texts(_all_texts(pools, study, steered), study.attributes, study.judges))
+    main = main_measure(rows)
+    if main is None:
+        raise InputError(f"the texts in {study.output} have no words to measure; raise new_tokens")
+    found = Sweep(**study.findings(plan, arms), rows=rows, texts=texts, main=main, budget=settings.budget)
+    if found.costs and can_draw():
+        plot_frontier(found, study.output / "frontier.png")
+        found = replace(found, pictures={"frontier.png": f"{MEASURES[main].title} against its cost"})
+    else:
+        why = _NO_PLOT if found.costs else "with so few words no cost is known"
+        found = replace(found, notes=[*found.notes, f"There is no picture: {why}."])
+    write_report(study.output, sweep_markdown(found))
+    return found
+
+
+def setting_name(point: Mapping[str, Any]) -> str:
+    """Return a combination's name, such as "step_size 0.02, gm_scale 0.8"."""
+    return ", ".join(f"{name} {value}" for name, value in point.items())
+
+
+def _all_texts(pools: Pools, study: Study, steered: Mapping[tuple[str, str], Arm]) -> list[Chosen]:
+    """Return every text of every arm; the unsteered ones count for every attribute.
+
+    `steered` maps (a combination's name, attribute) to its arm; the name stands for a method.
+    """
+    arms = {**{(BASE, name): Arm(UNSTEERED) for name in study.attributes}, **steered}
+    return [
+        Chosen(method, attribute, sample, sample.seconds)
+        for (method, attribute), arm in arms.items()
+        for pool in range(pools.plan.pools)
+        for prompt in range(len(pools.plan.prompts))
+        for sample in pools.of(arm.name, prompt, pool)
+    ]
+
+
+def _tables(study: Study, texts: list[MeasuredText]) -> tuple[list[MeasuredText], list[MethodRow]]:
+    """Write metrics.csv and texts.csv; return the texts and the rows."""
+    rows = measure_methods(texts)
+    write_metrics(study.output / "metrics.csv", rows)
+    write_texts(study.output / "texts.csv", texts)
+    return texts, rows
+
+
+def _draw(rows: Sequence[MethodRow], main: str, study: Study) -> dict[str, str]:
+    together, apart = [row for row in rows if not row.attribute], [row for row in rows if row.attribute]
+    pictures = {"methods.png": plot_methods(together, main, study.output / "methods.png")}
+    if apart:
+        pictures["attributes.png"] = plot_attributes(apart, main, study.output / "attributes.png")
+    return pictures
+
+
+def _remarks(chosen: Sequence[Chosen], min_distinct: float) -> Iterator[str]:
+    """Yield what a reader needs to interpret the texts."""
+    attributes = {item.attribute for item in chosen}
+    if len(attributes) > 1 and any(not steers(item.method) for item in chosen):
+        yield "The unsteered candidates are the same for all attributes; B's texts count once for each."
+    for method, number in Counter(item.method for item in chosen if item.all_repetitive).items():
+        yield (
+            f"{method}: {number} of {sum(item.method == method for item in chosen)} texts were kept although all their "
+            f"candidates repeat themselves (mean of dist-1/2/3 below {min_distinct:g})."
+        )
+
+
+def _missing(main: str | None) -> Iterator[str]:
+    """Yield what would make the comparison more conclusive."""
+    if main is None:
+        yield "Nothing measures the attributes: give held-out words, a sentiment or a held-out head."
+    elif main == MAIN[-1]:
+        yield "The attributes are measured by the words that steer, which prove little; give held-out words."
+    if main is not None and not can_draw():
+        yield f"There are no pictures: {_NO_PLOT}."

@@ -1,0 +1,147 @@
+"""What a comparison and a sweep share: a model, its attributes, what is drawn, who judges, and where it is kept."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pplm.comparison.attributes import Attribute
+from pplm.comparison.pool import Arm, PoolPlan, Pools, draw_pools
+from pplm.comparison.samples import SampleFiles
+from pplm.comparison.settings_file import check_settings, write_settings
+from pplm.config import SteeringConfig
+from pplm.errors import InputError
+from pplm.evaluation import Judge, check_independent
+from pplm.models.fingerprint import public_name, weight_hashes
+from pplm.models.processes import Processes
+from pplm.presets import steering_presets
+from pplm.text.encoding import encode_prompt
+from pplm.text.limits import check_length
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Study:
+    """A language model and everything that its texts are compared by.
+
+    Attributes
+    ----------
+    model, tokenizer
+        As `pplm.load_model` returns them.
+    attributes
+        By name.
+    plan
+        What is drawn for each prompt.
+    output
+        Folder for texts, tables, report and pictures. An interrupted run in it is continued.
+    steering
+        Fields of `SteeringConfig` that replace the preset's, such as {"step_size": 0.3}.
+    judges
+        They read the texts of all attributes; held-out heads belong to their `Attribute`. Only the main process needs
+        them.
+    insist_judge
+        Allow the steered model as its own judge; the report then says so.
+    paper
+        The paper's table to show beside the numbers ("topics", "sentiment"); None for none.
+    notes
+        Sentences for the report that a reader needs to interpret the numbers.
+    processes
+        Of `accelerate launch`. Only the main one measures, writes and returns results.
+
+    """
+
+    model: Any
+    tokenizer: Any
+    attributes: Mapping[str, Attribute]
+    plan: PoolPlan
+    output: Path
+    steering: Mapping[str, Any] = field(default_factory=dict)
+    judges: Sequence[Judge] = ()
+    insist_judge: bool = False
+    paper: str | None = None
+    notes: Sequence[str] = ()
+    processes: Processes = field(default_factory=Processes)
+
+    def __post_init__(self) -> None:
+        """Refuse a study of no attribute, and one whose judge is the steered model; load nothing.
+
+        Raises
+        ------
+        InputError
+            With the remedy.
+
+        """
+        if not self.attributes:
+            raise InputError("attributes is empty; give at least one")
+        found = [check_independent(judge, self.model, insist=self.insist_judge) for judge in self.judges]
+        object.__setattr__(self, "notes", list(dict.fromkeys([*self.notes, *filter(None, found)])))
+        object.__setattr__(self, "output", Path(self.output))
+
+    def arm(self, attribute: str, name: str, **settings: Any) -> Arm:
+        """Return the arm that steers to an attribute with the model's preset, changed by `steering` and `settings`."""
+        models, presets = self.attributes[attribute].models, steering_presets(self.model)
+        config = SteeringConfig.for_attributes(models, presets=presets, **{**self.steering, **settings})
+        return Arm(name, attribute, config)
+
+    def draw(self, plan: PoolPlan, arms: Sequence[Arm], on_progress: Callable[[int, int], None] | None) -> Pools:
+        """Draw the texts that the output folder lacks, and return all of them.
+
+        Raises
+        ------
+        InputError
+            If a prompt is too long for the model, or the folder holds texts made with other settings.
+
+        """
+        longest = max(len(encode_prompt(self.model, self.tokenizer, prompt, bos=plan.bos)) for prompt in plan.prompts)
+        horizon = max(arm.steering.horizon_length for arm in arms)
+        check_length(self.model, longest, longest + plan.new_tokens, horizon)
+        settings, surroundings = self.settings(plan, arms), self.surroundings
+        check_settings(self.output, settings, surroundings)
+        self.processes.wait()
+        if self.processes.main:
+            write_settings(self.output, settings, surroundings)
+        self.processes.wait()
+        files = SampleFiles(self.output, index=self.processes.index, count=self.processes.count)
+        models = {name: attribute.models for name, attribute in self.attributes.items()}
+        return draw_pools(self.model, self.tokenizer, plan, arms, models, files,
+                          processes=self.processes, on_progress=on_progress)  # fmt: skip
+
+    def findings(self, plan: PoolPlan, arms: Sequence[Arm], *notes: str, **more: Any) -> dict[str, Any]:
+        """Return the fields of `Findings` but rows and texts; `notes` join the study's, `more` the surroundings."""
+        heads = {attribute.head.name for attribute in self.attributes.values() if attribute.head is not None}
+        judges = [*(judge.name for judge in self.judges), *sorted(heads)]
+        surroundings = {**self.surroundings, "processes": self.processes.count, **more, "judges": judges}
+        return {
+            "model": public_name(self.model),
+            "judges": judges,
+            "notes": [*self.notes, *notes],
+            "settings": self.settings(plan, arms),
+            "surroundings": surroundings,
+        }
+
+    def settings(self, plan: PoolPlan, arms: Sequence[Arm]) -> dict[str, Any]:
+        """Return everything that the texts depend on."""
+        return {
+            "model": public_name(self.model),
+            "weights": weight_hashes(self.model)["float32"],
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "attributes": {name: attribute.identity for name, attribute in self.attributes.items()},
+            **asdict(plan),
+            "arms": {arm.name: None if arm.attribute is None else asdict(arm.steering) for arm in arms},
+        }
+
+    @property
+    def surroundings(self) -> dict[str, Any]:
+        """Versions and devices."""
+        cpu = self.model.device.type == "cpu"
+        return {
+            **{name: version(name) for name in ("pplm", "torch", "transformers")},
+            "python": platform.python_version(),
+            "device": self.model.device.type,
+            "threads": torch.get_num_threads() if cpu else None,
+        }

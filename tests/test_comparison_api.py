@@ -1,0 +1,97 @@
+"""The paper's comparison from Python: settings that check themselves, results as objects, a report in a folder."""
+
+from dataclasses import replace
+
+import pytest
+from helpers import STRONG
+
+import pplm
+from attribute_models import BagOfWords
+from pplm import InputError
+from pplm.comparison import (
+    Attribute,
+    Budget,
+    ComparisonSettings,
+    PoolPlan,
+    Study,
+    SweepSettings,
+    compare,
+    sweep,
+)
+
+PLAN = PoolPlan(("The sea is", " moon"), samples=2, new_tokens=6, sampling={"top_k": 20})
+
+
+@pytest.fixture
+def study(gpt2, tokenizer, tmp_path):
+    sky = BagOfWords.from_words(["moon", "star", "sun"], tokenizer, name="sky")
+    attribute = Attribute(models=[sky], bag_words=sky.words, held_out_words={"sea", "cat"})
+    strong = {"step_size": STRONG.step_size, "num_iterations": 1}
+    return Study(
+        model=gpt2, tokenizer=tokenizer, attributes={"sky": attribute}, plan=PLAN, output=tmp_path / "run",
+        steering=strong,
+    )  # fmt: skip
+
+
+def test_a_comparison_returns_its_numbers_and_texts_and_writes_the_report(study, gpt2, tokenizer):
+    found = compare(study)
+    assert [row.method for row in found.together] == ["B", "BR", "BC", "BCR"]
+    assert found.main == "held_out_share"
+    assert all(0 <= row.values["bag_share"] <= 1 for row in found.rows)
+    assert (study.output / "report.md").read_text().startswith(f"# {found.model}: B / BR / BC / BCR")
+    steering = pplm.SteeringConfig.for_attributes(study.attributes["sky"].models, **study.steering)
+    texts = pplm.generate(
+        gpt2, tokenizer, list(PLAN.prompts), attributes=study.attributes["sky"].models, steering=steering, seed=0,
+        max_new_tokens=6, do_sample=True, top_k=20,
+    )  # fmt: skip
+    assert [text.chosen.sample.text for text in found.texts if text.chosen.method == "BC"] == [t.text for t in texts]
+
+
+def test_a_comparison_is_continued_with_the_same_attribute_models_only(study):
+    settings = ComparisonSettings(methods=("BC", "B"))
+    first = compare(study, settings)
+    drawn = []
+    again = compare(study, settings, on_progress=lambda *numbers: drawn.append(numbers))
+    assert drawn == [(0, 0)]
+    assert [text.chosen for text in again.texts] == [text.chosen for text in first.texts]
+    sky = study.attributes["sky"]
+    for changed in (replace(sky, identity="others"), replace(sky, models=[(sky.models[0], 2.0)], identity=None)):
+        with pytest.raises(InputError, match=r"holds texts made with other settings: attributes\.sky"):
+            compare(replace(study, attributes={"sky": changed}), settings)
+
+
+def test_a_sweep_returns_the_best_settings_within_the_budget(study):
+    study = replace(study, plan=replace(PLAN, samples=1))
+    found = sweep(study, SweepSettings({"step_size": [0.0, 0.3]}, Budget(repeats=1.0)))
+    assert [row.method for row in found.together] == ["B", "step_size 0.0", "step_size 0.3"]
+    assert found.together[0].values["bag_share"] == found.together[1].values["bag_share"]
+    assert found.best[0].base.method == "B"
+    assert "## All settings" in (study.output / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (lambda: ComparisonSettings(methods=("B", "X")), "unknown method X"),
+        (lambda: ComparisonSettings(min_distinct=2), "min_distinct must be between 0 and 1"),
+        (lambda: ComparisonSettings().needs(replace(PLAN, samples=1)), "samples must be at least 2 for BR and BCR"),
+        (lambda: SweepSettings({}), "vary must list values"),
+        (lambda: SweepSettings({"step_size": []}), "vary must list values"),
+        (lambda: SweepSettings({"stepsize": [1]}), "vary must list values .*'stepsize'"),
+        (lambda: SweepSettings({"gm_scale": [2.0]}), "gm_scale"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        settings()
+
+
+def test_a_study_without_attributes_or_judged_by_its_own_model_is_refused(study, gpt2, tokenizer):
+    from pplm.evaluation import PerplexityJudge
+
+    with pytest.raises(InputError, match="attributes is empty"):
+        replace(study, attributes={})
+    judge = PerplexityJudge(gpt2, tokenizer, "itself")
+    with pytest.raises(InputError, match="is the steered model itself"):
+        replace(study, judges=[judge])
+    assert "is the steered model itself" in replace(study, judges=[judge], insist_judge=True).notes[0]
