@@ -99,10 +99,11 @@ def extract_features(
     batch_tokens: int = 2048,
     cache_dir: str | Path | None = None,
     on_progress: OnProgress | None = None,
+    processes: Processes | None = None,
 ) -> Features:
     """Read every text once and pool it and its beginnings.
 
-    Under `accelerate launch` each process reads its share and all get the whole.
+    Of several processes each reads its share, and all get the whole.
 
     Parameters
     ----------
@@ -118,6 +119,8 @@ def extract_features(
         Look here first, and leave the result here; None does neither.
     on_progress
         Called after every batch.
+    processes
+        Share out the texts; None is one process.
 
     Raises
     ------
@@ -128,7 +131,7 @@ def extract_features(
     options = options or FeatureOptions()
     if batch_tokens < 1:
         raise InputError(f"batch_tokens must be at least 1; got {batch_tokens}")
-    processes = Processes()
+    processes = processes or Processes()
     key = feature_fingerprint(model, tokenizer, texts, options) if cache_dir is not None else ""
     cached = load_cached(cache_dir, key) if cache_dir is not None and processes.main else None
     if processes.share(cached is not None):

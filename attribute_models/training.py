@@ -29,6 +29,7 @@ from pplm.errors import InputError
 from pplm.files.atomic import atomic_folder
 from pplm.files.progress import OnProgress
 from pplm.models.fingerprint import public_name, weight_hashes
+from pplm.models.processes import Processes
 
 POOLING = "mean over all positions of the last layer's hidden states, the beginning-of-text token included"
 WHOLE = "whole texts"
@@ -172,6 +173,7 @@ def train_discriminator(
     citation: str | None = None,
     cache_dir: str | Path | None = "default",
     on_progress: OnProgress | None = None,
+    processes: Processes | None = None,
 ) -> TrainedDiscriminator:
     """Train a linear head on the mean hidden states of labelled texts.
 
@@ -191,6 +193,8 @@ def train_discriminator(
         Folder of cached features; "default" is `$PPLM_CACHE/features` or ~/.cache/pplm/features, None uses none.
     on_progress
         Called with (texts read, all texts) while the language model reads.
+    processes
+        Share out the reading; None is one process.
 
     Raises
     ------
@@ -215,6 +219,7 @@ def train_discriminator(
         batch_tokens=config.batch_tokens,
         cache_dir=default_cache_dir() if cache_dir == "default" else cache_dir,
         on_progress=on_progress,
+        processes=processes,
     )
     read = time.perf_counter()
     targets = torch.from_numpy(data.targets)

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from attribute_models import Discriminator
+from pplm import InputError
 from pplm.models.processes import Processes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +44,7 @@ def test_two_processes_share_and_join_and_leave(tmp_path):
         "import torch\n"
         "from pplm.models.processes import Processes\n"
         "atexit.register(lambda: p.main and print('still a member:', torch.distributed.is_initialized()))\n"
-        "p = Processes(cpu=True)\n"
+        "p = Processes.of_launch(cpu=True)\n"
         "joined, shared = p.join(p.own('abcde')), p.share(p.index)\n"
         "p.main and print(p.count, joined, shared)\n"
     )
@@ -61,3 +64,64 @@ def test_two_processes_generate_the_same_texts_as_one(tmp_path):
     one, two = (path.read_text() for path in sorted(tmp_path.glob("*.jsonl")))
     assert one == two
     assert [json.loads(line)["prompt_index"] for line in one.splitlines()] == [*range(5), *sorted([*range(5)] * 2)]
+
+
+def test_no_library_function_joins_processes(gpt2, tokenizer, head, monkeypatch):
+    import accelerate
+
+    from attribute_models import classify_texts
+
+    monkeypatch.setattr(accelerate, "PartialState", lambda **_: pytest.fail("joined the processes of a launch"))
+    monkeypatch.setattr(accelerate, "Accelerator", lambda **_: pytest.fail("joined the processes of a launch"))
+    assert classify_texts(gpt2, tokenizer, head, ["The sea"]).shape == (1, 3)
+    one = Processes()
+    one.wait()
+    one.on_main(one.wait)
+    assert not torch.distributed.is_initialized()
+
+
+def test_only_the_command_line_joins_the_processes_of_a_launch():
+    for path in [*ROOT.glob("pplm/**/*.py"), *ROOT.glob("attribute_models/**/*.py")]:
+        text = path.read_text(encoding="utf-8")
+        joins = "of_launch(" in text or "Accelerator(" in text or "PartialState(cpu" in text
+        assert joins == (path.name in ("processes.py", "options.py")), path
+
+
+def test_what_the_main_process_finds_wrong_is_raised():
+    def refuse():
+        raise InputError("wrong")
+
+    with pytest.raises(InputError, match="wrong"):
+        Processes().on_main(refuse)
+
+
+@pytest.mark.slow
+def test_a_held_out_head_judges_on_one_of_two_processes(tmp_path):
+    weight = torch.randn(2, 320, generator=torch.Generator().manual_seed(0)) / 320**0.5
+    Discriminator.from_weights(weight, torch.zeros(2), ["positive", "negative"]).save(tmp_path / "other")
+    (tmp_path / "prompts.txt").write_text("The lake\nOnce\n")
+    options = ["--attributes", "sentiment", "--methods", "B,BC", "--new-tokens", 4, "--device", "cpu"]
+    options += ["--prompts", tmp_path / "prompts.txt", "--held-out-head", tmp_path / "other", "--num-iterations", 1]
+    printed = []
+    for name, launch in (("one", []), ("two", TWO)):
+        printed.append(start(launch, "-m", "pplm", "evaluate", *options, "--output", tmp_path / name))
+    assert "held-out head" in printed[0]
+    assert printed[1] == printed[0]
+
+
+@pytest.mark.slow
+def test_what_the_main_process_finds_wrong_is_raised_by_all(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from pplm.errors import InputError\n"
+        "from pplm.models.processes import Processes\n"
+        "p = Processes.of_launch(cpu=True)\n"
+        "def refuse():\n"
+        "    raise InputError('wrong')\n"
+        "try:\n"
+        "    p.on_main(refuse)\n"
+        "except InputError as error:\n"
+        "    found = p.join([str(error)])\n"
+        "    p.main and print(found)\n"
+    )
+    assert start(TWO, program).splitlines()[0] == "['wrong', 'wrong']"

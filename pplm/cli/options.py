@@ -47,7 +47,7 @@ def model_options(command: Command) -> Command:
 
 def join_processes(device: str) -> tuple[Processes, str]:
     """Return the processes of `accelerate launch` and this one's device, for --device."""
-    processes = Processes(cpu=device == "cpu")
+    processes = Processes.of_launch(cpu=device == "cpu")
     return processes, (str(processes.device) if device == "auto" and processes.count > 1 else device)
 
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 
-from pplm.cli.options import field_options, given_fields
+from pplm.cli.options import field_options, given_fields, join_processes
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress, progress_bar
-from pplm.models.processes import Processes
 from pplm.pretraining import (
     Architecture,
     BaseModelReport,
@@ -70,9 +69,9 @@ def train_base_command(output: str, resume: bool, **options: Any) -> None:
     _check_shape(shape, options)
     options |= {name: tuple(options[name]) for name in ("sources", "validation")}
     request = BaseModelRequest(**options, command=shlex.join(["pplm", *click.get_current_context().obj]))
-    main_process = Processes().main
+    processes, _ = join_processes("auto")
     try:
-        with progress_bar("training", shown=main_process) as on_progress:
+        with progress_bar("training", shown=processes.main) as on_progress:
             report = train_base_model(
                 request,
                 output,
@@ -80,12 +79,13 @@ def train_base_command(output: str, resume: bool, **options: Any) -> None:
                 architecture=Architecture(**shape) if shape or not request.init else None,
                 resume=resume,
                 on_step=_show_step(settings, on_progress),
+                processes=processes,
             )
     except KeyboardInterrupt:
-        if main_process:
+        if processes.main:
             click.echo("stopped; the same command with --resume goes on from the last checkpoint", err=True)
         raise
-    if main_process:
+    if processes.main:
         click.echo(_result(report, output))
 
 

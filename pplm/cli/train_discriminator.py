@@ -102,6 +102,7 @@ def train_command(data: str, output: str, model_name: str, device: str, dtype: A
             name=Path(output).name,
             citation=options["citation"],
             on_progress=on_progress,
+            processes=processes,
             cache_dir=None if options["no_cache"] else options["cache_dir"],
         )
     if processes.main:

@@ -1,17 +1,21 @@
 """The processes that `accelerate launch` started: one device each, sharing out texts and joining what they made.
 
-Without `accelerate launch` there is one process, and everything here does nothing.
+A library function never starts or joins processes: it takes them, and without any it is one process, to which
+everything here does nothing.
 """
 
 from __future__ import annotations
 
 import atexit
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pplm.errors import InputError
 
 Item = TypeVar("Item")
 
@@ -32,7 +36,7 @@ def _leave() -> None:
 
 
 class Processes:
-    """The processes that share the work, as one of them sees them.
+    """The processes that share the work, as one of them sees them; by default one process alone.
 
     Attributes
     ----------
@@ -41,20 +45,30 @@ class Processes:
     index
         This process's number, from 0.
     device
-        What `accelerate` assigned to this process.
+        What `accelerate` assigned to this process; for one process the first accelerator, or the CPU.
 
     """
 
-    def __init__(self, *, cpu: bool = False) -> None:
-        """Join the siblings; `cpu` leaves accelerators unused, and only the first call of a process can say so."""
+    def __init__(self) -> None:
+        """Make one process, whatever launched it: only `of_launch` joins others."""
+        self.count, self.index = 1, 0
+        self.device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+    @classmethod
+    def of_launch(cls, *, cpu: bool = False) -> Processes:
+        """Join the processes of `accelerate launch`; for commands, which hand the result to the library.
+
+        `cpu` leaves accelerators unused; only the first call in a process can choose.
+        """
         from accelerate import PartialState
 
-        # Told to look for an accelerator where there is none, each process would think that it is alone.
-        self._state = PartialState(cpu=cpu or not torch.accelerator.is_available())
-        self.count, self.index = self._state.num_processes, self._state.process_index
-        self.device = self._state.device
-        if self.count > 1:
+        # Told to look for an accelerator where there is none, each process would take itself for the only one.
+        state = PartialState(cpu=cpu or not torch.accelerator.is_available())
+        joined = cls()
+        joined.count, joined.index, joined.device = state.num_processes, state.process_index, state.device
+        if joined.count > 1:
             leave_at_exit()
+        return joined
 
     @property
     def main(self) -> bool:
@@ -66,8 +80,23 @@ class Processes:
         return list(items[self.index :: self.count])
 
     def wait(self) -> None:
-        """Go on when all have come here."""
-        self._state.wait_for_everyone()
+        """Return when all have come here."""
+        if self.count > 1:
+            from accelerate import PartialState
+
+            PartialState().wait_for_everyone()
+
+    def on_main(self, action: Callable[[], object]) -> None:
+        """Let the main process act, and all raise the `InputError` it meets: none waits for one that is gone."""
+        wrong: str | None = None
+        if self.main:
+            try:
+                action()
+            except InputError as error:
+                wrong = str(error)
+        wrong = self.share(wrong)
+        if wrong is not None:
+            raise InputError(wrong)
 
     def share(self, mine: Any) -> Any:
         """Return the main process's object everywhere."""
@@ -92,3 +121,9 @@ class Processes:
         from accelerate.utils import reduce
 
         return reduce(mine.to(self.device), "sum").cpu()
+
+    def average_gradients(self, module: nn.Module) -> nn.Module:
+        """Return the module so wrapped that its gradients become their mean over the processes."""
+        if self.count == 1:
+            return module
+        return DistributedDataParallel(module, device_ids=None if self.device.type == "cpu" else [self.device])

@@ -1,4 +1,4 @@
-"""The loop of a training run: one plain pass after the other over `accelerate`'s data parallelism.
+"""The loop of a training run: one plain pass after the other, shared out over processes.
 
 What a step reads is a function of its number (`blocks`), and everything else that changes lies in the checkpoint, so
 a killed run goes on as if nothing had happened.
@@ -16,11 +16,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast, broadcast_object_list
-from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from pplm.errors import InputError
+from pplm.models.processes import Processes
 from pplm.pretraining import schedule
 from pplm.pretraining.blocks import BlockOrder, Blocks
 from pplm.pretraining.checkpoint import Position, load_checkpoint, save_checkpoint
@@ -45,27 +44,25 @@ class Run:
         Where tokens, log and checkpoint lie.
     settings
         Budget, learning rates, batches.
-    accelerator
-        The processes that share the work.
+    processes
+        Those that share the work.
 
     """
 
-    def __init__(
-        self, model: Any, folder: TrainingFolder, settings: TrainingSettings, accelerator: Accelerator
-    ) -> None:
-        self.model, self.folder, self.settings, self.accelerator = model, folder, settings, accelerator
+    def __init__(self, model: Any, folder: TrainingFolder, settings: TrainingSettings, processes: Processes) -> None:
+        self.model, self.folder, self.settings, self.processes = model, folder, settings, processes
         self.num_positions = model.config.n_positions
-        model.to(accelerator.device)  # before the optimizers' memory, which follows the weights
+        model.to(processes.device)  # before the optimizers' memory, which follows the weights
         self.order = BlockOrder(folder.tokens()[0], num_positions=self.num_positions, seed=settings.seed)
         self.optimizers = Optimizers(model, settings)
         self.position = Position(precision=settings.precision)
         if folder.checkpoint.exists():
             self.position = load_checkpoint(folder.checkpoint, model, self.optimizers)
-        if accelerator.is_main_process:
+        if processes.main:
             folder.cut_log(self.position.step)
         if self.position.precision == "auto":
             self.position = replace(self.position, precision=self._faster_precision())
-        self.loss_of = accelerator.prepare(LanguageModelLoss(model, DTYPES[self.position.precision]))
+        self.loss_of: Any = processes.average_gradients(LanguageModelLoss(model, DTYPES[self.position.precision]))
 
     def to_the_end(self, on_step: Callable[[StepReport], None]) -> str:
         """Take steps until the budget is spent, with a checkpoint now and then; return the number format.
@@ -107,9 +104,9 @@ class Run:
                     seconds=before.seconds + self._without_pause(took),
                 )
                 report = StepReport(now.step, now.tokens, round(now.seconds, 3), loss, rate, self._progress())
-                if self.accelerator.is_main_process:
+                if self.processes.main:
                     self.folder.append(report)
-            if self.accelerator.is_main_process:
+            if self.processes.main:
                 on_step(report)
             if now.seconds - saved >= 60 * self.settings.checkpoint_minutes:
                 self._save()
@@ -118,27 +115,26 @@ class Run:
     def _gradients(self, done: float) -> tuple[int, int, float]:
         """Read one step's blocks on all processes, and return how many tokens and spans they are and the mean loss."""
         count = schedule.spans_per_step(self.settings, done=done, num_positions=self.num_positions)
-        count = -(-count // self.accelerator.num_processes) * self.accelerator.num_processes
+        count = -(-count // self.processes.count) * self.processes.count
         length = schedule.block_length(self.settings, done=done, num_positions=self.num_positions)
         starts = self.order.spans(self.position.spans, count)
         step = self.order.blocks(starts, block_length=length, step=self.position.step)
-        mine = step.rows(slice(self.accelerator.process_index, None, self.accelerator.num_processes))
+        mine = step.rows(slice(self.processes.index, None, self.processes.count))
         tokens = step.input_ids.numel()
         # Data-parallel wrappers average gradients over processes; the loss is a mean over all of them together.
-        scale = self.accelerator.num_processes / tokens
-        total = torch.zeros((), device=self.accelerator.device)
+        scale = self.processes.count / tokens
+        total = torch.zeros((), device=self.processes.device)
         for part, last in self._micro_batches(mine, length):
-            with nullcontext() if last else self.accelerator.no_sync(self.loss_of):
+            with nullcontext() if last or self.processes.count == 1 else self.loss_of.no_sync():
                 loss = self.loss_of(part.input_ids, part.targets, part.position_ids)
-                self.accelerator.backward(loss * scale)
+                (loss * scale).backward()
             total += loss.detach()
-        summed: Tensor = self.accelerator.reduce(total)
-        return tokens, count, summed.item() / tokens
+        return tokens, count, self.processes.sum(total).item() / tokens
 
     def _update(self, done: float) -> float:
         """Change the weights, and return the share of the peak learning rates."""
         if self.settings.max_grad_norm:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+            clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
         rate = schedule.lr_share(self.settings, step=self.position.step, done=done)
         self.optimizers.step(rate)
         return rate
@@ -153,28 +149,23 @@ class Run:
         size = max(1, self.settings.micro_batch_tokens // length)
         rows = len(blocks.input_ids)
         for start in range(0, rows, size):
-            yield blocks.rows(slice(start, start + size)).to(self.accelerator.device), start + size >= rows
+            yield blocks.rows(slice(start, start + size)).to(self.processes.device), start + size >= rows
 
     def _progress(self) -> float:
         return schedule.progress(self.settings, step=self.position.step, seconds=self.position.seconds)
 
     def _done(self) -> float:
         """Return the main process's progress: clocks differ."""
-        done = self._progress()
-        if self.accelerator.num_processes == 1:
-            return done
-        return float(broadcast(torch.tensor(done, device=self.accelerator.device)))
+        return float(self.processes.share(self._progress()))
 
     def _faster_precision(self) -> str:
         length = min(self.settings.block_length, self.num_positions)
         spans = max(1, self.settings.micro_batch_tokens // self.num_positions)
         blocks = self.order.blocks(self.order.spans(0, spans), block_length=length, step=0)
-        found = [faster_precision(self.model, blocks.to(self.accelerator.device))]
-        broadcast_object_list(found)
-        return found[0]
+        return str(self.processes.share(faster_precision(self.model, blocks.to(self.processes.device))))
 
     def _save(self) -> None:
-        if self.accelerator.is_main_process:
+        if self.processes.main:
             save_checkpoint(self.folder.checkpoint, self.model, self.optimizers, self.position)
 
 

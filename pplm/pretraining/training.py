@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
 from pplm.errors import InputError
 from pplm.models.loading import load_tokenizer
-from pplm.models.processes import leave_at_exit
+from pplm.models.processes import Processes
 from pplm.pretraining.blocks import BlockOrder
 from pplm.pretraining.card import card_text
 from pplm.pretraining.corpus import encode_stream, read_corpus
@@ -35,6 +32,7 @@ def train_base_model(
     architecture: Architecture | None = None,
     resume: bool = False,
     on_step: Callable[[StepReport], None] = lambda _: None,
+    processes: Processes | None = None,
 ) -> BaseModelReport:
     """Train, and write a model folder with tokenizer, weights (float16) and card.
 
@@ -53,6 +51,8 @@ def train_base_model(
         `micro_batch_tokens` and `checkpoint_minutes` may differ from what the run began with.
     on_step
         Called after every optimizer step, on the main process.
+    processes
+        Share out every step; None is one process.
 
     Raises
     ------
@@ -63,20 +63,17 @@ def train_base_model(
     if architecture is not None and request.init:
         raise InputError(f"init {request.init} has its own architecture; leave out architecture")
     architecture = architecture or Architecture()
-    # Mixed precision is up to `LanguageModelLoss`, in validation too. About `cpu` see `pplm.models.processes`.
-    accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
-    if accelerator.num_processes > 1:
-        leave_at_exit()
+    processes = processes or Processes()
     folder = TrainingFolder(output)
     asked = {**asdict(request), **asdict(settings), **asdict(architecture)}
-    _on_main(accelerator, (lambda: folder.check_same(asked)) if resume else folder.check_new)
+    processes.on_main((lambda: folder.check_same(asked)) if resume else folder.check_new)
     start = StartingPoint.load(request, architecture, goes_on=resume and folder.checkpoint.exists())
     settings.check_context(start.num_positions)
     if not resume:
-        _on_main(accelerator, lambda: _prepare(folder, request, settings, start, asked))
+        processes.on_main(lambda: _prepare(folder, request, settings, start, asked))
     tokenizer = load_tokenizer(folder.tokenizer)
     model = start.first_model(tokenizer, seed=settings.seed)
-    precision = Run(model, folder, settings, accelerator).to_the_end(on_step)
+    precision = Run(model, folder, settings, processes).to_the_end(on_step)
     training, held_out = folder.tokens()
     model.half().float()  # the weights as they are stored
     validation = validate(
@@ -86,26 +83,13 @@ def train_base_model(
         num_positions=start.num_positions,
     )
     report = BaseModelReport(folder.output, validation, folder.log(), precision)
-    if accelerator.is_main_process:
+    if processes.main:
         model.half().save_pretrained(folder.output)
         tokenizer.save_pretrained(folder.output)
         card = card_text(request, settings, folder.request(), model, report, training_tokens=len(training))
         (folder.output / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-    accelerator.wait_for_everyone()
+    processes.wait()
     return report
-
-
-def _on_main(accelerator: Accelerator, action: Callable[[], None]) -> None:
-    """Let the main process act, and every process raise what it finds wrong: none waits for one that is gone."""
-    wrong: list[str | None] = [None]
-    if accelerator.is_main_process:
-        try:
-            action()
-        except InputError as error:
-            wrong = [str(error)]
-    broadcast_object_list(wrong)
-    if wrong[0] is not None:
-        raise InputError(wrong[0])
 
 
 def _prepare(
