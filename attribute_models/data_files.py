@@ -1,16 +1,17 @@
-"""Read rows of text and label from the hub or from csv, tsv, jsonl and parquet files, through `datasets`."""
+"""Texts and labels from the hub or from a file: which columns they are in, and whether a file names its columns."""
 
 from __future__ import annotations
 
-import csv
+import json
 import re
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pplm.errors import InputError
+from pplm.files.rows import FORMATS, load_hub, read_rows
 
 TEXT_NAMES = (
     "text", "sentence", "content", "review", "review_text", "body", "comment", "tweet", "message", "document",
@@ -21,123 +22,80 @@ LABEL_NAMES = (
     "score", "emotion", "klasse", "etiqueta",
 )  # fmt: skip
 """Column names that are taken without asking, best first, in any case."""
-_LOADERS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 _NAME = re.compile(r"\w+([ .-]\w+)?")
+_PEEK = 200
+"""Rows that show which columns there are: a JSON object may lack some."""
+
+Columns = tuple[str | None, str | None]
+"""The text and the label column as the user names them; None where a well-known name is looked for."""
+Labelled = tuple[list[str], list[str | None], tuple[str, ...] | None]
+"""Texts, their labels (None where there is none), and the class names in the data set's own order, where it has one."""
 
 
-@dataclass(frozen=True)
-class RawRows:
-    """Texts and labels as a file or the hub gives them; None where there is no label."""
-
-    texts: list[str]
-    labels: list[str | None]
-    text_column: str
-    label_column: str
-    class_names: tuple[str, ...] | None
-    """In the data set's own order, where it has one."""
-
-
-def read_rows(
-    data: str | Path, *, text_column: str | None, label_column: str | None, config: str | None, split: str | None
-) -> RawRows:
+def read_labels(data: str | Path, wanted: Columns, *, config: str | None, split: str | None) -> Labelled:
     """Read a hub data set or a local file; see `attribute_models.labelled_data.read_labelled`."""
-    import datasets
-
     path = Path(data).expanduser()
-    if not path.exists() and (path.suffix in _LOADERS or path.is_absolute() or str(data).startswith((".", "~"))):
+    if path.is_file():
+        if config or split:
+            raise InputError(f"config and split belong to a hub data set; {data} is a file")
+        return _from_file(path, wanted)
+    named = path.suffix in (*FORMATS, ".txt") or path.is_absolute() or str(data).startswith((".", "~"))
+    if named and not path.exists():
         raise InputError(f"data file {data} does not exist")
-    if path.is_file() and (config or split):
-        raise InputError(f"config and split belong to a hub data set; {data} is a file")
-    with tempfile.TemporaryDirectory() as scratch:  # a local file needs no second copy that outlives the run
-        try:
-            if path.is_file():
-                table = datasets.load_dataset(
-                    **_local(path, (text_column, label_column)), split="train", cache_dir=scratch
-                )
-            else:
-                table = datasets.load_dataset(str(data), config, split=split or "train")
-        except InputError:
-            raise
-        except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
-            raise InputError(f"data {data} cannot be read: {_reason(error)}") from error
-        columns = _choose(table, text_column, label_column, str(data))
-        return _rows(table, *columns)
+    table = load_hub(str(data), config, split or "train")
+    text, label = _choose(table.column_names, wanted, str(data))
+    names = getattr(table.features[label], "names", None)
+    return _checked(zip(table[text], table[label], strict=True), text, label, names)
 
 
-def _local(path: Path, wanted: Sequence[str | None]) -> dict[str, Any]:
-    """Return the arguments of `load_dataset` for a file."""
-    kind = _LOADERS.get(path.suffix.lower())
-    if kind is None:
-        raise InputError(f"data file {path} must end in one of {', '.join(_LOADERS)}")
-    if path.stat().st_size == 0:
+def _from_file(path: Path, wanted: Columns) -> Labelled:
+    kind = path.suffix.lower().replace(".txt", ".tsv")
+    rows = read_rows(path, kind=kind, names=partial(_headerless, wanted, path))
+    first = list(islice(rows, _PEEK))
+    if not first:
         raise InputError(f"data file {path} is empty; write one label<TAB>text a line")
-    if kind != "csv":
-        return {"path": kind, "data_files": str(path)}
-    return {"path": "csv", "data_files": str(path), **_dialect(path, wanted)}
+    text, label = _choose(dict.fromkeys(name for _, row in first for name in row), wanted, str(path))
+    pairs = ((row.get(text), row.get(label)) for _, row in chain(first, rows))
+    return _checked(pairs, text, label, _class_names(path, label) if kind == ".parquet" else None)
 
 
-def _dialect(path: Path, wanted: Sequence[str | None]) -> dict[str, Any]:
-    """Say how a csv or tsv file is written: its separator, its quotes, and whether its first line names columns."""
-    import datasets
+def _class_names(path: Path, label: str) -> list[str] | None:
+    """Return the names of the classes that a parquet file of `datasets` holds the numbers of."""
+    from pyarrow.parquet import read_schema  # slow to import
 
-    quoting: Literal[0, 3]
-    commas = path.suffix.lower() == ".csv"
-    # Texts with tabs between are not quoted: a lone " in the published label<TAB>text form is part of the text.
-    quoting, separator = (csv.QUOTE_MINIMAL, ",") if commas else (csv.QUOTE_NONE, "\t")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, delimiter=separator, quoting=quoting)
-            sample = [row for row, _ in zip((r for r in rows if r), range(200), strict=False)]
-    except UnicodeDecodeError as error:
-        raise InputError(f"data file {path} is not UTF-8 ({error}); save it as UTF-8") from error
-    except csv.Error as error:
-        raise InputError(f"data file {path} cannot be read: {error}") from error
-    if not sample or len(sample[0]) < 2:
-        raise InputError(f"data file {path} has one column; write label{separator!r}text on every line")
-    header = any(name in sample[0] for name in wanted if name) or _is_header(sample[0])
-    names = sample[0] if header else _headerless(sample, path)
-    return {
-        "sep": separator,
-        "quoting": quoting,
-        "encoding": "utf-8-sig",
-        "keep_default_na": False,  # "null", "NA" and "None" are words
-        "names": None if header else names,
-        "header": 0 if header else None,
-        "features": datasets.Features({name: datasets.Value("string") for name in names}),
-    }
+    written = json.loads((read_schema(path).metadata or {}).get(b"huggingface", "{}"))
+    return written.get("info", {}).get("features", {}).get(label, {}).get("names")
 
 
-def _is_header(fields: Sequence[str]) -> bool:
-    known = {*TEXT_NAMES, *LABEL_NAMES}
-    named = [field.strip().lower() in known for field in fields]
-    return (any(named) and all(_NAME.fullmatch(field.strip()) for field in fields)) or (
-        len(fields) > 2 and all(_NAME.fullmatch(field.strip()) for field in fields)
-    )
-
-
-def _headerless(sample: Sequence[Sequence[str]], path: Path) -> list[str]:
+def _headerless(wanted: Columns, path: Path, sample: Sequence[Sequence[str]]) -> list[str] | None:
     """Name the two columns of a file without a header: the one with fewer different values is the label."""
-    if len(sample[0]) != 2:
-        raise InputError(f"data file {path} has {len(sample[0])} columns and no header; name them on its first line")
+    if len(sample[0]) < 2:
+        raise InputError(f"data file {path} has one column; write a label and a text on every line")
+    names = [field.strip() for number, field in enumerate(sample[0]) if number or field]  # "": pandas' row numbers
+    known = len(names) > 2 or any(name.lower() in (*TEXT_NAMES, *LABEL_NAMES) for name in names)
+    if any(name in names for name in wanted) or (known and all(map(_NAME.fullmatch, names))):
+        return None
+    if len(names) != 2:
+        raise InputError(f"data file {path} has {len(names)} columns and no header; name them on its first line")
     first, second = (len({row[i] for row in sample if len(row) == 2}) for i in (0, 1))
     return ["label", "text"] if first <= second else ["text", "label"]
 
 
-def _choose(table: Any, text_column: str | None, label_column: str | None, data: str) -> tuple[str, str]:
-    """Return the names of the text and the label column: as told, else by well-known names."""
-    names = list(table.column_names)
+def _choose(columns: Iterable[str], wanted: Columns, data: str) -> tuple[str, str]:
+    """Return the names of the text and the label column: those that are wanted, else well-known ones."""
+    names = list(columns)
     there = f"{data} has the columns {', '.join(names)}"
-    for wanted in (text_column, label_column):
-        if wanted is not None and wanted not in names:
-            raise InputError(f"there is no column {wanted!r}: {there}")
-    text = text_column or _known(names, TEXT_NAMES, label_column)
-    label = label_column or _known(names, LABEL_NAMES, text)
+    for name in wanted:
+        if name is not None and name not in names:
+            raise InputError(f"there is no column {name!r}: {there}")
+    text = wanted[0] or _known(names, TEXT_NAMES, wanted[1])
+    label = wanted[1] or _known(names, LABEL_NAMES, text)
     if len(names) == 2:
         text = text or next((name for name in names if label and name != label), None)
         label = label or next((name for name in names if text and name != text), None)
     if text is None or label is None:
         missing = "--text-column" if text is None else "--label-column"
-        raise InputError(f"cannot tell which column to use, name it with {missing}: {there}")
+        raise InputError(f"no column has a well-known name, name yours with {missing}: {there}")
     if text == label:
         raise InputError(f"text and label are both column {text!r}: {there}")
     return text, label
@@ -148,17 +106,16 @@ def _known(names: Sequence[str], known: Sequence[str], taken: str | None) -> str
     return next((by_name[name] for name in known if name in by_name), None)
 
 
-def _rows(table: Any, text_column: str, label_column: str) -> RawRows:
-    feature = table.features[label_column]
-    class_names = tuple(feature.names) if hasattr(feature, "names") else None
-    texts = ["" if value is None else value for value in table[text_column]]
-    labels = list(table[label_column])
-    for name, values in ((text_column, texts), (label_column, labels)):
-        strange = next((v for v in values if isinstance(v, list | dict | bytes)), None)
-        if strange is not None:
-            raise InputError(f"column {name!r} holds {type(strange).__name__}s; it must hold one text or label a row")
-    return RawRows([str(t) for t in texts], [_name(v, class_names) for v in labels], text_column, label_column,
-                   class_names)  # fmt: skip
+def _checked(pairs: Iterable[tuple[Any, Any]], text: str, label: str, class_names: Sequence[str] | None) -> Labelled:
+    texts: list[str] = []
+    labels: list[str | None] = []
+    for pair in pairs:
+        for name, value in zip((text, label), pair, strict=True):
+            if isinstance(value, list | dict | bytes):
+                raise InputError(f"column {name!r} holds {type(value).__name__}s; it must hold one text or label a row")
+        texts.append("" if pair[0] is None else str(pair[0]))
+        labels.append(_name(pair[1], class_names))
+    return texts, labels, class_names and tuple(class_names)  # type: ignore[return-value]
 
 
 def _name(value: Any, class_names: Sequence[str] | None) -> str | None:
@@ -170,11 +127,3 @@ def _name(value: Any, class_names: Sequence[str] | None) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip() or None
-
-
-def _reason(error: BaseException) -> str:
-    """Return the first cause in one short line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return reason if len(reason) <= 200 else reason[:200] + "..."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attribute_models.data_files import read_rows
+from attribute_models.data_files import read_labels
 from pplm.errors import InputError
 
 
@@ -142,16 +142,12 @@ class LabelledData:
                     f"label {name!r} has {len(rows)} text{'s' if len(rows) != 1 else ''}, fewer than the "
                     f"{len(parts)} splits need; add texts or leave the label out"
                 )
-            start = 0
-            for part, fraction in enumerate(fractions, start=1):
-                size = max(1, round(fraction * len(rows)))
-                parts[part].append(rows[start : start + size])
-                start += size
-            if start >= len(rows):  # tiny classes: one text for every part, the rest to the first
-                for part in range(1, len(parts)):
-                    parts[part][-1] = rows[part - 1 : part]
-                start = len(fractions)
-            parts[0].append(rows[start:])
+            sizes = [max(1, round(fraction * len(rows))) for fraction in fractions]
+            if sum(sizes) >= len(rows):  # tiny classes: one text for every part, the rest to the first
+                sizes = [1] * len(fractions)
+            *others, rest = np.split(rows, np.cumsum(sizes))
+            for part, piece in zip(parts, (rest, *others), strict=True):
+                part.append(piece)
         return tuple(np.sort(np.concatenate(part)) for part in parts)
 
 
@@ -182,10 +178,10 @@ def read_labelled(
         If the data cannot be read, the columns cannot be told, or there is only one class.
 
     """
-    rows = read_rows(data, text_column=text_column, label_column=label_column, config=config, split=split)
+    texts, labels, names = read_labels(data, (text_column, label_column), config=config, split=split)
     name = Path(data).name if Path(data).expanduser().exists() else str(data)
     source = ", ".join(part for part in (name, config, split) if part)
-    return LabelledData.from_texts(rows.texts, rows.labels, class_names=rows.class_names, source=source)
+    return LabelledData.from_texts(texts, labels, class_names=names, source=source)
 
 
 def _check(names: Sequence[str], rows: int, counts: Counter[str], source: str) -> None:

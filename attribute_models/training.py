@@ -109,8 +109,8 @@ class TrainingReport:
         Texts by split.
     class_counts
         Texts by label.
-    empty, unlabelled, duplicates, contradictory
-        Rows left out; see `LabelledData`.
+    left_out
+        Rows left out, by reason: empty, unlabelled, duplicates, contradictory; see `LabelledData`.
     truncated
         Texts longer than the model's context, read up to it.
     test
@@ -128,10 +128,7 @@ class TrainingReport:
 
     splits: Mapping[str, int]
     class_counts: Mapping[str, int]
-    empty: int
-    unlabelled: int
-    duplicates: int
-    contradictory: int
+    left_out: Mapping[str, int]
     truncated: int
     test: Mapping[str, Grades]
     majority: float
@@ -234,10 +231,7 @@ def train_discriminator(
     report = TrainingReport(
         splits={part: len(rows) for part, rows in parts.items()},
         class_counts=data.class_counts,
-        empty=data.empty,
-        unlabelled=data.unlabelled,
-        duplicates=data.duplicates,
-        contradictory=data.contradictory,
+        left_out={reason: getattr(data, reason) for reason in ("empty", "unlabelled", "duplicates", "contradictory")},
         truncated=features.truncated,
         test=_grade(head, features, targets, parts["test"]),
         majority=torch.bincount(targets[parts["test"]]).max().item() / len(parts["test"]),
@@ -274,7 +268,6 @@ def _card(
     model: Any, data: LabelledData, config: TrainingConfig, report: TrainingReport, fit: LinearFit, citation: str | None
 ) -> dict[str, Any]:
     """Say where a head comes from: no dates and no places, so that the same training gives the same card."""
-    counts = ("empty", "unlabelled", "duplicates", "contradictory", "truncated")
     return {
         "labels": list(data.labels),
         "base_model": {"name": public_name(model), "weights": weight_hashes(model), "width": fit.weight.shape[1]},
@@ -286,7 +279,7 @@ def _card(
             "texts": len(data),
             "by_label": dict(report.class_counts),
             "splits": dict(report.splits),
-            "left_out": {name: getattr(report, name) for name in counts[:-1]},
+            "left_out": dict(report.left_out),
             "truncated": report.truncated,
         },
         "test": {view: _rounded(grades) for view, grades in report.test.items()},

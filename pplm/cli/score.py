@@ -178,11 +178,7 @@ def _write(path: Path, data: TextFile, scores: Sequence[TextScores], judgements:
     """Write one row per text: where it stands, the text, its numbers and what the judges gave."""
     rows = []
     for number, (text, group, found) in enumerate(zip(data.texts, data.groups, scores, strict=True)):
-        numbers = {**_values(found), **{name: _known(values[number]) for name, values in judgements.items()}}
+        numbers = {**_values(found), **{name: values[number] for name, values in judgements.items()}}
         del numbers["texts"]
         rows.append({"row": number + 1, "group": group, "prompt": text.prompt, "text": text.text, **numbers})
     write_csv(path, rows)
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -10,13 +10,14 @@ import click
 
 from attribute_models.discriminator import HEAD_FILES
 from attribute_models.labelled_data import LabelledData, read_labelled
-from attribute_models.training import TrainedDiscriminator, TrainingConfig, TrainingReport, train_discriminator
+from attribute_models.training import TrainedDiscriminator, TrainingConfig, train_discriminator
 from pplm.cli.options import join_processes, model_options
 from pplm.files.atomic import check_replaceable
 from pplm.files.progress import progress_bar
 from pplm.models.loading import load_model
 
 _DEFAULTS = TrainingConfig()
+_LEFT_OUT = "{duplicates} duplicates, {empty} empty, {unlabelled} without a label, {contradictory} under several labels"
 
 
 @click.command("train-discriminator")
@@ -115,7 +116,7 @@ def _lines(trained: TrainedDiscriminator, data: LabelledData, output: str) -> It
     report, labels = trained.report, trained.discriminator.labels
     counts = ", ".join(f"{name} {count}" for name, count in report.class_counts.items())
     yield f"{data.source}: {len(data)} texts ({counts})"
-    yield f"left out: {_left_out(report)}; longer than the context and truncated: {report.truncated}"
+    yield f"left out: {_LEFT_OUT.format(**report.left_out)}; longer than the context and truncated: {report.truncated}"
     yield f"split: {', '.join(f'{name} {count}' for name, count in report.splits.items())}"
     source = "features from the cache" if report.features_from_cache else "features read by the model"
     yield f"{source} in {report.feature_seconds:.1f} s, head fitted in {report.fit_seconds:.1f} s, L2 {report.l2:g}"
@@ -126,10 +127,3 @@ def _lines(trained: TrainedDiscriminator, data: LabelledData, output: str) -> It
     yield f"{'most frequent label':<18}{report.majority:>8.3f}"
     yield ""
     yield f"written to {output}; steer with --discriminator {output}:{labels[0]}"
-
-
-def _left_out(report: TrainingReport) -> str:
-    return (
-        f"{report.duplicates} duplicates, {report.empty} empty, {report.unlabelled} without a label, "
-        f"{report.contradictory} under several labels"
-    )

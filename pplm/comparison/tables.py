@@ -54,9 +54,9 @@ def write_metrics(path: Path, rows: Sequence[MethodRow]) -> None:
     for row in rows:
         line: dict[str, Any] = {"method": row.method, "attribute": row.attribute or "all", "texts": row.texts}
         for name, value in row.values.items():
-            line[name] = _cell(value)
+            line[name] = value
             if name in row.intervals:
-                line[f"{name}_low"], line[f"{name}_high"] = map(_cell, row.intervals[name])
+                line[f"{name}_low"], line[f"{name}_high"] = row.intervals[name]
         lines.append(line)
     write_csv(path, lines)
 
@@ -70,9 +70,7 @@ def write_texts(path: Path, texts: Sequence[MeasuredText]) -> None:
         line |= {"prompt_index": sample.prompt_index, "pool": sample.pool, "candidate": sample.sample}
         line |= {"prompt": sample.prompt, "text": sample.text, "tokens": sample.tokens}
         for name, (above, below) in text.fractions.items():
-            line[name] = _cell(
-                (math.exp(above / below) if name == "perplexity" else above / below) if below else math.nan
-            )
+            line[name] = (math.exp(above / below) if name == "perplexity" else above / below) if below else None
         lines.append(line)
     write_csv(path, lines)
 
@@ -91,7 +89,3 @@ def write_report(folder: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-def _cell(value: float) -> float | None:
-    return None if math.isnan(value) else value

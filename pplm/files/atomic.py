@@ -42,8 +42,8 @@ def check_replaceable(folder: str | Path, own_files: Collection[str]) -> Path:
     target = Path(folder).expanduser().absolute()
     if target.exists() and not target.is_dir():
         raise InputError(f"{folder} is a file; name a folder")
-    strangers = sorted(path.name for path in target.iterdir() if path.name not in own_files) if target.is_dir() else []
-    if strangers:
+    there = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
+    if strangers := [name for name in there if name not in own_files]:
         raise InputError(f"folder {folder} holds other things ({', '.join(strangers[:3])}); name a new folder")
     parent = next(path for path in target.parents if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):

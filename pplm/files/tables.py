@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows that all have the same columns; None becomes an empty field.
+    """Write rows that all have the same columns; None and numbers that are not finite become empty fields.
 
     Raises
     ------
@@ -34,6 +35,10 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({name: _field(value) for name, value in row.items()} for row in rows)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _field(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

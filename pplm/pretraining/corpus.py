@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pplm.errors import InputError
+from pplm.files.rows import load_hub
 from pplm.models.resources import local_path
 
 SEPARATOR = "<|endoftext|>"
@@ -136,13 +137,7 @@ def _hub_texts(name: str, column: str, config: str | None, split: str) -> Iterat
         or name.count("/") > 1
     ):
         raise InputError(f"text file {name} does not exist")
-    import datasets  # slow to import, and files do not need it
-
-    try:
-        table = datasets.load_dataset(name, config, split=split)
-    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{name} is no file here, and no data set that can be read: {reason}") from error
+    table = load_hub(name, config, split)
     if column not in table.column_names:
         raise InputError(f"data set {name} has no column {column!r}; its columns are {', '.join(table.column_names)}")
     for text in table[column]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pplm.errors import InputError
-from pplm.files.atomic import atomic_file
+from pplm.files.atomic import atomic_file, check_replaceable
 
 MAY_CHANGE = {"checkpoint_minutes", "command", "micro_batch_tokens"}
 """What a resumed run may be given anew: it changes neither what is read nor what is learnt."""
 
-_BEGINNINGS = {"training", "tokenizer", "training.npy", "validation.npy"}
+_BEGINNINGS = {"tokenizer", "training.npy", "validation.npy"}
 """What a run may leave behind that is stopped before `prepare` is done."""
 
 
@@ -69,14 +68,8 @@ class TrainingFolder:
         """
         if self._request.exists():
             raise InputError(f"output {self.output} holds a run already; pass --resume to go on, or a new folder")
-        if self.output.exists() and not self.output.is_dir():
-            raise InputError(f"output {self.output} is a file; name a folder")
-        found = {path.name for folder in (self.output, self.path) if folder.is_dir() for path in folder.iterdir()}
-        if any(name not in _BEGINNINGS and not name.startswith(f".{self._request.name}.") for name in found):
-            raise InputError(f"output {self.output} is not empty; name a new folder")
-        place = next(path for path in (self.output, *self.output.absolute().parents) if path.exists())
-        if not place.is_dir() or not os.access(place, os.W_OK):
-            raise InputError(f"output {self.output} cannot be made: {place} is no folder that you may write to")
+        check_replaceable(self.output, {self.path.name})
+        check_replaceable(self.path, {*_BEGINNINGS, *(path.name for path in self.path.glob(".request.json.*"))})
 
     def prepare(
         self, request: Mapping[str, Any], tokenizer: Any, training: NDArray[Any], validation: NDArray[Any]

@@ -1,0 +1,134 @@
+"""Rows of csv, tsv, jsonl and parquet files, one by one, in little memory whatever their size; and the hub's."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Literal
+
+from pplm.errors import InputError
+
+Row = dict[str, Any]
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+FORMATS = (*SEPARATORS, ".jsonl", ".json", ".parquet")
+_PEEK = 200
+"""Records that are shown to whoever decides whether a file has a header."""
+_BATCH = 1000
+"""Rows of a parquet file that are held at once."""
+_INDEX = ("", "__index_level_0__")
+"""Columns in which pandas keeps the numbers of the rows; they are left out."""
+
+
+def read_rows(
+    path: Path,
+    *,
+    kind: str | None = None,
+    names: Callable[[list[list[str]]], Sequence[str] | None] | None = None,
+) -> Iterator[tuple[int, Row]]:
+    """Yield each row with its number: the last line of it or, in parquet and in a JSON list, its place from 1.
+
+    Values are texts in csv and tsv files; else they are what the file holds. With tabs between, quotes are part of
+    the text.
+
+    Parameters
+    ----------
+    path
+        A UTF-8 file that ends in .csv, .tsv, .jsonl, .json (a list of objects, or one per line) or .parquet.
+    kind
+        How to read it, such as ".tsv", whatever its name ends in.
+    names
+        Takes the first records of a csv or tsv file and returns its columns' names if it has no header. Without it,
+        the first record is the header.
+
+    Raises
+    ------
+    InputError
+        With file and line, at the row that cannot be read.
+
+    """
+    kind = kind or path.suffix.lower()
+    if kind not in FORMATS:
+        raise InputError(f"{path} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    try:
+        tabular = _records(path, SEPARATORS[kind], names) if kind in SEPARATORS else None
+        for number, row in tabular or (_parquet(path) if kind == ".parquet" else _objects(path)):
+            yield number, {name: value for name, value in row.items() if name not in _INDEX}
+    except InputError:
+        raise
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
+    except (OSError, ValueError) as error:  # ValueError: what pyarrow says of a damaged file
+        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _records(
+    path: Path, separator: str, names: Callable[[list[list[str]]], Sequence[str] | None] | None
+) -> Iterator[tuple[int, Row]]:
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=separator, quoting=quoting)
+        records = ((reader.line_num, fields) for fields in reader if fields)
+        try:
+            first = list(islice(records, _PEEK if names else 1))
+            columns = names([fields for _, fields in first]) if names and first else None
+            if columns is None:
+                columns = first.pop(0)[1] if first else []
+            if len(set(columns)) < len(columns):
+                raise InputError(f"{path} has two columns of one name ({', '.join(columns)}); rename one")
+            for line, fields in chain(first, records):
+                if len(fields) != len(columns):
+                    raise InputError(f"{path}, line {line} does not have {len(columns)} fields as the first line has")
+                yield line, dict(zip(columns, fields, strict=True))
+        except csv.Error as error:
+            raise InputError(f"{path}, line {reader.line_num} cannot be read: {error}") from error
+
+
+def _objects(path: Path) -> Iterator[tuple[int, Row]]:
+    with path.open(encoding="utf-8-sig") as file:
+        is_list = path.suffix.lower() == ".json" and file.read(1000).lstrip().startswith("[")
+        file.seek(0)
+        for number, row in enumerate(json.load(file), start=1) if is_list else _lines(path, file):
+            if not isinstance(row, dict):
+                raise InputError(f"{path}, line {number} is no JSON object; write one object a line")
+            yield number, row
+
+
+def _lines(path: Path, file: Iterable[str]) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(file, start=1):
+        try:
+            value = json.loads(line) if line.strip() else None
+        except ValueError as error:
+            raise InputError(f"{path}, line {number} is not JSON ({error}); write one object a line") from error
+        if line.strip():
+            yield number, value
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, Row]]:
+    from pyarrow.parquet import ParquetFile  # slow to import
+
+    with path.open("rb") as file, ParquetFile(file) as table:
+        rows = (row for batch in table.iter_batches(_BATCH) for row in batch.to_pylist())
+        yield from enumerate(rows, start=1)
+
+
+def load_hub(name: str, config: str | None, split: str) -> Any:
+    """Return one split of a data set of the hub, or of a folder of files, as `datasets` loads it.
+
+    Raises
+    ------
+    InputError
+        With the reason that `datasets` gives, in one short line.
+
+    """
+    import datasets  # slow to import, and files do not need it
+
+    try:
+        return datasets.load_dataset(name, config, split=split)
+    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
+        while error.__cause__ is not None:
+            error = error.__cause__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{name} is no file here, and no data set that can be read: {reason}") from error
