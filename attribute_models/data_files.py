@@ -126,4 +126,4 @@ def _name(value: Any, class_names: Sequence[str] | None) -> str | None:
         return class_names[value]
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value).strip() or None
+    return str(value)

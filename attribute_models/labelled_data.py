@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +25,17 @@ class LabelledData:
     targets
         (N,) class numbers.
     labels
-        The class names, sorted or in the data set's own order.
+        The class names, sorted or in the data set's own order, no two of them the same but for case and white space.
     source
         File or hub data set, for the card; no folders.
     empty, unlabelled
-        Rows left out for want of a text or a label.
+        Rows left out because they have no text or no label.
     duplicates
         Rows left out because an earlier one has the same text and label.
     contradictory
-        Rows left out because the same text stands under several labels.
+        Rows left out because the same text has several labels.
+    folded_labels
+        Labels that were read as another one, from which they differ only in case or white space, and their rows.
 
     """
 
@@ -45,6 +47,7 @@ class LabelledData:
     unlabelled: int = 0
     duplicates: int = 0
     contradictory: int = 0
+    folded_labels: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_texts(
@@ -55,10 +58,11 @@ class LabelledData:
         class_names: Sequence[str] | None = None,
         source: str = "given texts",
     ) -> LabelledData:
-        """Clean texts and their labels; one label a text.
+        """Clean texts and their labels, one label per text.
 
-        Texts that are the same but for case and white space count once: a text that is in the training and the
-        test split alike would be graded from memory.
+        Texts that are the same but for case and white space count once: a text that is in both the training and the
+        test split would be graded from memory. Labels that are the same but for case and white space are one class,
+        which takes its most frequent spelling.
 
         Raises
         ------
@@ -67,14 +71,16 @@ class LabelledData:
 
         """
         counts: Counter[str] = Counter()
+        spellings: dict[str, Counter[str]] = defaultdict(Counter)
         by_text: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for text, label in zip(texts, labels, strict=True):
             if not text.strip():
                 counts["empty"] += 1
-            elif label is None:
+            elif label is None or not label.strip():
                 counts["unlabelled"] += 1
             else:
-                by_text[" ".join(text.casefold().split())].append((text.strip(), label))
+                spellings[_folded(label)][label] += 1
+                by_text[_folded(text)].append((text.strip(), _folded(label)))
         kept: list[tuple[str, str]] = []
         for rows in by_text.values():
             if len({label for _, label in rows}) > 1:
@@ -82,12 +88,16 @@ class LabelledData:
             else:
                 kept.append(rows[0])
                 counts["duplicates"] += len(rows) - 1
-        used = {label for _, label in kept}
-        names = tuple(n for n in class_names if n in used) if class_names else tuple(sorted(used))
+        usual = {key: found.most_common(1)[0][0] for key, found in spellings.items()}
+        name_of = {key: " ".join(spelling.split()) for key, spelling in usual.items()}
+        used = {name_of[label] for _, label in kept}
+        order = dict.fromkeys(name_of.get(_folded(name)) for name in class_names) if class_names else sorted(used)
+        names = tuple(name for name in order if name in used)
         _check(names, len(kept), counts, source)
         number = {name: i for i, name in enumerate(names)}
-        targets = np.array([number[label] for _, label in kept], dtype=np.int64)
-        return cls(tuple(text for text, _ in kept), targets, names, source, **counts)
+        targets = np.array([number[name_of[label]] for _, label in kept], dtype=np.int64)
+        folded = {s: n for key, found in spellings.items() for s, n in found.items() if s != usual[key]}
+        return cls(tuple(text for text, _ in kept), targets, names, source, **counts, folded_labels=folded)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -149,6 +159,11 @@ class LabelledData:
             for part, piece in zip(parts, (rest, *others), strict=True):
                 part.append(piece)
         return tuple(np.sort(np.concatenate(part)) for part in parts)
+
+
+def _folded(text: str) -> str:
+    """Return a text without differences of case and white space."""
+    return " ".join(text.casefold().split())
 
 
 def read_labelled(

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
-_SMALLEST_DEVIATION = 1e-6
-"""A feature that does not vary carries nothing; dividing by less than this would only magnify rounding errors."""
+_CONSTANT = 1e-5
+"""A feature that deviates by less, relative to its size (or to 1), is constant but for rounding: its weight is 0."""
+_SMALLEST_CURVATURE = 1e-6
+"""Keeps the scale of a direction in which the features do not vary finite."""
 _START_CURVATURE = 0.25
 """Of the logistic loss where both classes are equally likely."""
 _PATIENCE = 2
@@ -67,16 +69,18 @@ def fit_linear_head(
 
     """
     features, targets = train
-    mean, deviation = features.mean(0), features.std(0, unbiased=False).clamp(min=_SMALLEST_DEVIATION)
-    features = (features - mean) / deviation
+    mean, deviation = features.mean(0), features.std(0, unbiased=False)
+    varies = deviation > _CONSTANT * features.abs().amax(0).clamp(min=1)
+    per_deviation = torch.where(varies, 1 / deviation, 0)
+    features = (features - mean) * per_deviation
     variances, axes = torch.linalg.eigh(features.T @ features / len(features))
-    features, held_out = features @ axes, (validation[0] - mean) / deviation @ axes
+    features, held_out = features @ axes, (validation[0] - mean) * per_deviation @ axes
     weight = torch.zeros(len(class_weights), features.shape[1])
     bias = torch.zeros(len(class_weights))
     losses: dict[float, float] = {}
     fits: dict[float, tuple[Tensor, Tensor]] = {}
     for penalty in sorted(l2, reverse=True):  # the strongest first: each is a good start for the next
-        scale = (_START_CURVATURE * variances.clamp(min=0) + penalty + _SMALLEST_DEVIATION).rsqrt()
+        scale = (_START_CURVATURE * variances.clamp(min=0) + penalty + _SMALLEST_CURVATURE).rsqrt()
         weight, bias = _minimise(features, targets, class_weights, penalty, scale, (weight, bias), max_iterations)
         fits[penalty] = (weight, bias)
         losses[penalty] = cross_entropy(linear(held_out, weight, bias), validation[1], class_weights).item()
@@ -84,7 +88,7 @@ def fit_linear_head(
             break  # overfitting only grows as penalties shrink
     best = min(losses, key=lambda penalty: losses[penalty])
     weight, bias = fits[best]
-    weight = weight @ axes.T / deviation
+    weight = weight @ axes.T * per_deviation
     return LinearFit(weight, bias - weight @ mean, best, losses)
 
 

@@ -111,6 +111,8 @@ class TrainingReport:
         Texts by label.
     left_out
         Rows left out, by reason: empty, unlabelled, duplicates, contradictory; see `LabelledData`.
+    folded_labels
+        Labels read as another one that differs only in case or white space, and their rows.
     truncated
         Texts longer than the model's context, read up to it.
     test
@@ -129,6 +131,7 @@ class TrainingReport:
     splits: Mapping[str, int]
     class_counts: Mapping[str, int]
     left_out: Mapping[str, int]
+    folded_labels: Mapping[str, int]
     truncated: int
     test: Mapping[str, Grades]
     majority: float
@@ -232,6 +235,7 @@ def train_discriminator(
         splits={part: len(rows) for part, rows in parts.items()},
         class_counts=data.class_counts,
         left_out={reason: getattr(data, reason) for reason in ("empty", "unlabelled", "duplicates", "contradictory")},
+        folded_labels=data.folded_labels,
         truncated=features.truncated,
         test=_grade(head, features, targets, parts["test"]),
         majority=torch.bincount(targets[parts["test"]]).max().item() / len(parts["test"]),
@@ -280,6 +284,7 @@ def _card(
             "by_label": dict(report.class_counts),
             "splits": dict(report.splits),
             "left_out": dict(report.left_out),
+            "folded_labels": dict(report.folded_labels),
             "truncated": report.truncated,
         },
         "test": {view: _rounded(grades) for view, grades in report.test.items()},

@@ -57,6 +57,22 @@ def test_training_classifying_and_steering_from_the_command_line(tmp_path, data,
     assert "[steered 1] the room" in capsys.readouterr().out
 
 
+def test_labels_that_differ_only_in_case_are_joined_and_reported(tmp_path, model_folder, capsys):
+    lines = [f"{label}\t{text}\n" for text, label in zip(*sentences(60), strict=True)]
+    (tmp_path / "mood.tsv").write_text("".join([lines[0].replace("bad", "BAD"), *lines[1:]]), encoding="utf-8")
+    assert run("train-discriminator", tmp_path / "mood.tsv", "--model", model_folder, "--output", tmp_path / "m") == 0
+    assert "labels joined with one that differs only in case or white space: 'BAD' 1" in capsys.readouterr().out
+
+
+def test_a_table_that_pandas_wrote_is_trained_on_and_scored(tmp_path, model_folder, capsys):
+    rows = [f"{number},{text},{label}\n" for number, (text, label) in enumerate(zip(*sentences(60), strict=True))]
+    (tmp_path / "mood.csv").write_text("".join([",text,label\n", *rows]), encoding="utf-8")
+    assert run("train-discriminator", tmp_path / "mood.csv", "--model", model_folder, "--output", tmp_path / "m") == 0
+    assert "60 texts (bad 30, good 30)" in capsys.readouterr().out
+    assert run("score", tmp_path / "mood.csv", "--by", "label") == 0
+    assert "| bad   | 30 " in capsys.readouterr().out
+
+
 def test_a_second_training_says_that_it_used_the_cache(tmp_path, data, model_folder, capsys):
     command = ["train-discriminator", data, "--model", model_folder, "--output", tmp_path / "mood"]
     assert run(*command) == run(*command, "--seed", "1") == 0

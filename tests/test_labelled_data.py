@@ -78,6 +78,62 @@ def test_empty_duplicate_and_contradictory_texts_are_left_out_and_counted():
     assert (data.empty, data.duplicates, data.contradictory, data.unlabelled) == (2, 1, 2, 1)
 
 
+def test_labels_that_differ_only_in_case_or_white_space_are_one_class_and_are_counted(tmp_path):
+    labels = ["pos", "POS ", "pos", "Neg", "neg", "neg", "very  good", "very good", "Very good", "very good"]
+    lines = [f"{label}\ttext {number}" for number, label in enumerate(labels)]
+    data = read_labelled(write(tmp_path / "a.tsv", lines))
+    assert data.labels == ("neg", "pos", "very good")
+    assert data.class_counts == {"neg": 3, "pos": 3, "very good": 4}
+    assert data.folded_labels == {"POS ": 1, "Neg": 1, "very  good": 1, "Very good": 1}
+
+
+def test_labels_that_all_have_the_same_spelling_are_not_counted_as_joined():
+    data = LabelledData.from_texts(list("abcd"), ["Good ", "Good ", "bad", "bad"])
+    assert (data.labels, data.folded_labels) == (("Good", "bad"), {})
+
+
+def test_a_text_under_two_spellings_of_a_label_is_a_duplicate_and_not_a_contradiction():
+    data = LabelledData.from_texts(["a", "a", "b", "c"], ["x", "X", "x", "y"])
+    assert (data.duplicates, data.contradictory, data.texts) == (1, 0, ("a", "b", "c"))
+
+
+def test_class_names_that_differ_only_in_case_are_one_class_in_the_data_set_s_order():
+    data = LabelledData.from_texts(list("abcd"), ["z", "Z", "z", "a"], class_names=["Z", "a", "unused", "z"])
+    assert (data.labels, data.targets.tolist()) == (("z", "a"), [0, 0, 0, 1])
+
+
+def test_a_blank_label_is_no_label():
+    assert LabelledData.from_texts(list("abcde"), ["x", "x", "y", "y", " "]).unlabelled == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [("a.csv", [",text,label", "0,one,x", "1,two,y", "2,three,x", "3,four,y"]),
+     ("a.csv", [",label,body", "0,x,one", "1,y,two", "2,x,three", "3,y,four"]),
+     ("a.tsv", ["\tlabel\ttext", "7\tx\tone", "7\ty\ttwo", "8\tx\tthree", "8\ty\tfour"])],
+)  # fmt: skip
+def test_the_column_in_which_pandas_numbers_the_rows_is_no_obstacle(tmp_path, name, lines):
+    expected = {("x", "one"), ("y", "two"), ("x", "three"), ("y", "four")}
+    assert rows_of(read_labelled(write(tmp_path / name, lines))) == expected
+
+
+def test_what_is_wrong_in_a_long_file_is_named_with_its_line(tmp_path):
+    lines = [f"{'xy'[number % 2]}\ttext {number}" for number in range(1000)]
+    with pytest.raises(pplm.InputError, match=r"a\.tsv, line 801 does not have 2 fields"):
+        read_labelled(write(tmp_path / "a.tsv", [*lines[:800], "x only", *lines[800:]]))
+
+
+def test_a_json_column_that_the_first_row_lacks_is_found(tmp_path):
+    rows = [
+        {"label": "x"},
+        {"text": "one", "label": "x"},
+        {"text": "two", "label": "y"},
+        {"text": "three", "label": "y"},
+    ]
+    data = read_labelled(write(tmp_path / "a.jsonl", [json.dumps(row) for row in rows]))
+    assert (data.empty, data.texts) == (1, ("one", "two", "three"))
+
+
 def test_no_text_is_in_two_splits_even_if_the_file_repeats_it():
     texts = [f"Text {number % 50}" for number in range(100)]
     data = LabelledData.from_texts(texts, [str(number % 2) for number in range(100)])

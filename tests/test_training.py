@@ -56,6 +56,14 @@ def test_the_report_grades_the_head_that_is_returned(trained, model, tokenizer, 
     assert probabilities.sum(-1).tolist() == pytest.approx([1.0] * len(rows))
 
 
+def test_joined_labels_are_in_the_report_and_the_card(model, tokenizer):
+    texts, labels = sentences(60)
+    labels = ["Good" if number < 6 and label == "good" else label for number, label in enumerate(labels)]
+    trained = train_discriminator(model, tokenizer, LabelledData.from_texts(texts, labels), cache_dir=None)
+    assert trained.discriminator.labels == ("bad", "good")
+    assert trained.report.folded_labels == trained.discriminator.card["data"]["folded_labels"] == {"Good": 3}
+
+
 def test_labels_that_say_nothing_are_not_learned(model, tokenizer):
     texts, labels = sentences(240)
     shuffled = [labels[(7 * n) % 240 // 120] for n in range(240)]
@@ -160,6 +168,26 @@ def test_the_fit_is_the_minimum_of_the_penalised_loss_in_any_number_of_classes()
     (gradient,) = torch.autograd.grad(loss, weight)
     assert gradient.abs().max() < 1e-4
     assert weight.abs().max() > 0.01
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 3.7, 100.3, -1e4])
+@pytest.mark.parametrize("l2", [0.0, 1e-4])
+def test_a_feature_that_never_varies_has_weight_0(constant, l2):
+    random = torch.Generator().manual_seed(0)
+    targets = torch.randint(2, (96,), generator=random)
+    features = torch.randn(96, 8, generator=random)
+    features[:, 0] += 2 * targets
+    features[:, 3] = constant
+    features[:, 5] = constant + 1e-7 * torch.randn(96, generator=random)  # constant but for rounding
+    fit = fit_linear_head(
+        (features[:64], targets[:64]), (features[64:], targets[64:]), torch.ones(2), l2=[l2], max_iterations=100
+    )
+    assert fit.weight[:, [3, 5]].tolist() == [[0, 0], [0, 0]]
+    assert fit.weight[:, 0].abs().min() > 0.1
+    without = [column for column in range(8) if column not in (3, 5)]
+    alone = fit_linear_head((features[:64, without], targets[:64]), (features[64:, without], targets[64:]),
+                            torch.ones(2), l2=[l2], max_iterations=100)  # fmt: skip
+    torch.testing.assert_close(fit.weight[:, without], alone.weight, atol=2e-2, rtol=2e-2)
 
 
 def test_the_validation_split_chooses_the_penalty():

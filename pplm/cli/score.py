@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from attribute_models import read_word_list
-from pplm.cli.options import device_options
+from pplm.cli.options import device_option
 from pplm.cli.outputs import check_writable
 from pplm.cli.text_files import TextFile, read_texts
 from pplm.comparison.attributes import HELD_OUT
@@ -45,7 +45,7 @@ _UNEVEN = 1.25
 @click.option("--csv", "csv_path", type=_PATH, default=None, help="Also write the numbers of every text to this file.")
 @click.option("--batch-size", type=int, default=16, show_default=True,
               help="Texts that the judge reads at once; lower it when memory runs out.")  # fmt: skip
-@device_options
+@device_option
 def score_command(
     file: Path,
     text_column: str,
@@ -55,7 +55,7 @@ def score_command(
     csv_path: Path | None,
     **options: Any,
 ) -> None:
-    """Score the texts in FILE: csv, tsv or jsonl with a column of texts.
+    """Score the texts in FILE: csv, tsv, jsonl or parquet with a column of texts.
 
     Prints a Markdown table: variety (dist-1, 2, 3), repetition (a word just repeated; a run of four words that
     occurred before in its text), and what the judges say. No number alone says that a text is good.
@@ -108,14 +108,14 @@ def _check_output(path: Path | None, source: Path) -> None:
 
 
 def _judges(options: Mapping[str, Any]) -> list[Judge]:
-    """Load the small judges first: what is missing is told before a language model is read."""
+    """Load the small judges first, so that what is missing is reported before a language model is read."""
     judges: list[Judge] = []
     if options["sentiment"]:
         judges.append(SentimentJudge())
     if options["similarity"]:
         judges.append(SimilarityJudge.load(device=options["device"]))
     if options["judge_name"] is not None:
-        kind = {"device": options["device"], "dtype": options["dtype"], "batch_size": options["batch_size"]}
+        kind = {"device": options["device"], "batch_size": options["batch_size"]}
         judges.append(PerplexityJudge.load(options["judge_name"], **kind))
     return judges
 

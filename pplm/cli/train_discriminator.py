@@ -116,6 +116,9 @@ def _lines(trained: TrainedDiscriminator, data: LabelledData, output: str) -> It
     report, labels = trained.report, trained.discriminator.labels
     counts = ", ".join(f"{name} {count}" for name, count in report.class_counts.items())
     yield f"{data.source}: {len(data)} texts ({counts})"
+    if report.folded_labels:
+        joined = ", ".join(f"{spelling!r} {count}" for spelling, count in report.folded_labels.items())
+        yield f"labels joined with one that differs only in case or white space: {joined}"
     yield f"left out: {_LEFT_OUT.format(**report.left_out)}; longer than the context and truncated: {report.truncated}"
     yield f"split: {', '.join(f'{name} {count}' for name, count in report.splits.items())}"
     source = "features from the cache" if report.features_from_cache else "features read by the model"
