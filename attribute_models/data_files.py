@@ -53,7 +53,7 @@ def _from_file(path: Path, wanted: Columns) -> Labelled:
     rows = read_rows(path, kind=kind, names=partial(_headerless, wanted, path))
     first = list(islice(rows, _PEEK))
     if not first:
-        raise InputError(f"data file {path} is empty; write one label<TAB>text a line")
+        raise InputError(f"data file {path} is empty; write a label, a tab and a text on each line")
     text, label = _choose(dict.fromkeys(name for _, row in first for name in row), wanted, str(path))
     pairs = ((row.get(text), row.get(label)) for _, row in chain(first, rows))
     return _checked(pairs, text, label, _class_names(path, label) if kind == ".parquet" else None)
@@ -112,14 +112,16 @@ def _checked(pairs: Iterable[tuple[Any, Any]], text: str, label: str, class_name
     for pair in pairs:
         for name, value in zip((text, label), pair, strict=True):
             if isinstance(value, list | dict | bytes):
-                raise InputError(f"column {name!r} holds {type(value).__name__}s; it must hold one text or label a row")
+                raise InputError(
+                    f"column {name!r} holds {type(value).__name__}s; it must hold one text or label per row"
+                )
         texts.append("" if pair[0] is None else str(pair[0]))
         labels.append(_name(pair[1], class_names))
     return texts, labels, class_names and tuple(class_names)  # type: ignore[return-value]
 
 
 def _name(value: Any, class_names: Sequence[str] | None) -> str | None:
-    """Return a label as text; None for what the hub calls -1 or leaves out."""
+    """Return a label as text; None where there is none, which data sets of the hub write as -1."""
     if value is None or (class_names is not None and value == -1):
         return None
     if class_names is not None:

@@ -1,8 +1,8 @@
 """A linear discriminator on the text's mean hidden state (paper, section 4.3).
 
 The loss is the cross-entropy of the wanted class. On disk a head is a folder: `head.safetensors` with `weight`
-(C, D) and `bias` (C,), and `card.json` with the labels and whatever is known of its origin: above all the language
-model whose hidden states it reads, because on any other it says nothing.
+(C, D) and `bias` (C,), and `card.json` with the labels and where the head comes from: above all the language
+model whose hidden states it reads, because its weights mean nothing on any other.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Discriminator:
     name
         For reports.
     card
-        Everything `card.json` says.
+        The content of `card.json`.
     any_model
         Do not refuse language models that the head was not trained on.
 
@@ -176,7 +176,7 @@ class Discriminator:
         if weight is None or bias is None:
             raise InputError(f"head {path} has no mlp.weight and mlp.bias; it is not a published head")
         if not labels:
-            raise InputError(f"head {path} has {len(bias)} classes without names; give as many labels")
+            raise InputError(f"head {path} has {len(bias)} classes without names; name them with labels (--labels)")
         return cls.from_weights(weight, bias, labels, label, name=path.stem)
 
     def save(self, folder: str | Path) -> None:
@@ -201,7 +201,7 @@ class Discriminator:
     def for_model(self, model: Any) -> Discriminator:
         """Return the head itself, or refuse a language model that it was not trained on.
 
-        A head whose card names no weights (`from_weights`, `from_pt`) is checked for its width alone.
+        A head whose card names no weights (`from_weights`, `from_pt`) is only checked for its width.
 
         Raises
         ------

@@ -53,7 +53,7 @@ def feature_fingerprint(model: Any, tokenizer: Any, texts: Sequence[str], option
 
 
 def load_cached(folder: str | Path, key: str) -> tuple[Tensor, int] | None:
-    """Return pooled features and the number of truncated texts; None if there are none that can be read."""
+    """Return pooled features and the number of truncated texts; None if no readable file holds them."""
     path = _path(folder, key)
     if not path.is_file():
         return None
@@ -66,7 +66,7 @@ def load_cached(folder: str | Path, key: str) -> tuple[Tensor, int] | None:
 
 
 def store_cached(folder: str | Path, key: str, pooled: Tensor, truncated: int) -> None:
-    """Write features completely or not at all; a full disk costs the cache, not the training."""
+    """Write features completely or not at all; on a full disk the training goes on without a cache."""
     path = _path(folder, key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

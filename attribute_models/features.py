@@ -1,7 +1,8 @@
 """Mean hidden states of many texts and of their beginnings: what a head is trained on.
 
-They are the very numbers a head meets in steering: the same beginning-of-text token (`pplm.text.encoding`), the same
-last layer, the same mean (`pplm.pooling`). The published code pooled differently in training and in steering.
+They are the same numbers that a head gets while steering: the same beginning-of-text token
+(`pplm.text.encoding`), the same last layer, the same mean (`pplm.pooling`). The published code pooled differently in
+training and in steering.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from pplm.pooling import PooledHidden
 from pplm.text.encoding import bos_token_id, encode_texts, mask_arguments, pad_right
 
 _SHORTEST_PREFIX = 2
-"""Tokens; what steering sees at its first step is a prompt of at least a word or two."""
+"""Tokens: at its first step, steering shows a head a prompt of at least a word or two."""
 
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """Which beginnings of a text are pooled, beside the whole of it.
+    """Which beginnings of a text are pooled, in addition to the whole text.
 
     Attributes
     ----------
     prefix_lengths
-        In tokens, the beginning-of-text token not counted. A shorter text counts as a whole.
+        In tokens, not counting the beginning-of-text token. A shorter text is taken whole.
     random_prefixes
-        Beginnings of random length a text, from 2 tokens to all of it (>= 0; 0 is none).
+        Beginnings of random length per text, from 2 tokens to the whole text (>= 0; 0 turns them off).
     prefix_seed
-        Draws the random lengths.
+        Seed of the random lengths.
 
     """
 
@@ -103,7 +104,7 @@ def extract_features(
 ) -> Features:
     """Read every text once and pool it and its beginnings.
 
-    Of several processes each reads its share, and all get the whole.
+    Several processes each read their share, and all get the whole.
 
     Parameters
     ----------
@@ -114,9 +115,9 @@ def extract_features(
     options
         None takes the defaults.
     batch_tokens
-        Positions a batch, padding included (>= 1); lower it when memory runs out. Changes nothing but speed.
+        Positions per batch, padding included (>= 1); lower it when memory runs out. It changes only the speed.
     cache_dir
-        Look here first, and leave the result here; None does neither.
+        Folder in which to look for the features first and to store them; None does neither.
     on_progress
         Called after every batch.
     processes
@@ -125,7 +126,7 @@ def extract_features(
     Raises
     ------
     InputError
-        If a text is empty, or the model returns something that is not a number.
+        If a text is empty, or the model returns NaN or infinity.
 
     """
     options = options or FeatureOptions()

@@ -1,4 +1,4 @@
-"""Labelled texts for training a head: read, cleaned and split so that the test split is worth its name."""
+"""Labelled texts for training a head: read, cleaned and split so that no text is in two splits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pplm.errors import InputError
 
 @dataclass(frozen=True)
 class LabelledData:
-    """Cleaned texts with their classes, and what was left out.
+    """Cleaned texts with their classes, and how many rows were left out.
 
     Attributes
     ----------
@@ -190,7 +190,7 @@ def read_labelled(
     Raises
     ------
     InputError
-        If the data cannot be read, the columns cannot be told, or there is only one class.
+        If the data cannot be read, no column has a well-known name, or there is only one class.
 
     """
     texts, labels, names = read_labels(data, (text_column, label_column), config=config, split=split)

@@ -2,7 +2,7 @@
 
 The published code trained the same head by Adam over ten passes of the language model. Hidden states are strongly
 correlated, which makes plain L-BFGS crawl; in the eigenvectors of their covariance, each scaled by the curvature
-that it has at the start, it takes a dozen steps. The optimum is the same: the penalty does not feel a rotation.
+that it has at the start, it takes a dozen steps. The optimum is the same: a rotation does not change the penalty.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class LinearFit:
     weight, bias
         (C, D) and (C,), float32, for features as they are.
     l2
-        The penalty that the validation split chose.
+        The penalty with the lowest validation loss.
     validation_losses
-        Cross-entropy on the validation split in nats, by penalty, of those that were tried.
+        Cross-entropy on the validation split in nats, by penalty; only those that were tried.
 
     """
 
@@ -60,7 +60,7 @@ def fit_linear_head(
     train, validation
         Features (N, D) and class numbers (N,).
     class_weights
-        (C,) weight of a text of each class in the loss.
+        (C,): how much a text of each class counts in the loss.
     l2
         Penalties: the loss is the mean cross-entropy plus l2 / 2 times the sum of squared weights of standardised
         features; the bias is free.

@@ -46,14 +46,15 @@ class TrainingConfig:
     seed
         Of the split.
     random_prefixes
-        Beginnings of random length that each text adds to the training (>= 0; 0 trains on whole texts alone).
+        Beginnings of random length that each text adds to the training (>= 0; 0 trains on whole texts only).
     prefix_lengths
         In tokens (each >= 1): the beginnings that the report grades.
     l2
-        Penalties to choose from on the validation split, each >= 0; the strongest are tried first, and the rest is
-        left out once the loss grows.
+        Penalties, each >= 0, of which the validation split chooses one; the strongest are tried first, and the search
+        ends when the validation loss grows.
     balance_classes
-        Weigh texts so that every class counts the same, whatever its share; probabilities then assume equal shares.
+        Weigh texts so that every class counts the same however many texts it has; probabilities then assume classes
+        of equal size.
     max_iterations
         Of L-BFGS for each penalty (>= 1).
     batch_tokens
@@ -101,7 +102,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a training did, and what its head is worth.
+    """What a training did, and how good its head is.
 
     Attributes
     ----------
@@ -118,11 +119,11 @@ class TrainingReport:
     test
         Metrics on the test split: of "whole texts", "first 5 tokens", ...
     majority
-        Accuracy on the test split of always saying its most frequent class.
+        Accuracy on the test split of always answering its most frequent class.
     l2, validation_losses
         The penalty chosen, and the validation loss of each.
     features_from_cache
-        Whether the language model was spared.
+        Whether the features were read from disk, without a pass of the language model.
     feature_seconds, fit_seconds
         Wall-clock time.
 
@@ -190,7 +191,7 @@ def train_discriminator(
     citation
         Where the texts come from; goes into the card.
     cache_dir
-        Folder of cached features; "default" is `$PPLM_CACHE/features` or ~/.cache/pplm/features, None uses none.
+        Folder of cached features; "default" is `$PPLM_CACHE/features` or ~/.cache/pplm/features, None caches nothing.
     on_progress
         Called with (texts read, all texts) while the language model reads.
     processes
@@ -271,7 +272,7 @@ def _grade(head: Discriminator, features: Features, targets: Tensor, rows: Tenso
 def _card(
     model: Any, data: LabelledData, config: TrainingConfig, report: TrainingReport, fit: LinearFit, citation: str | None
 ) -> dict[str, Any]:
-    """Say where a head comes from: no dates and no places, so that the same training gives the same card."""
+    """Return where a head comes from, without dates and paths, so that the same training gives the same card."""
     return {
         "labels": list(data.labels),
         "base_model": {"name": public_name(model), "weights": weight_hashes(model), "width": fit.weight.shape[1]},

@@ -4,6 +4,8 @@ import csv
 import json
 from functools import partial
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from pplm.evaluation import JudgedText, PerplexityJudge, SentimentJudge, SimilarityJudge, perplexity
@@ -165,6 +167,20 @@ def test_csv_tsv_and_jsonl_of_the_same_texts_score_the_same(run, tmp_path):
     assert table(found[0])[0]["words"] == "4"
 
 
+def test_a_parquet_file_and_one_with_pandas_row_numbers_are_scored_as_well(run, tmp_path):
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"text": "the moon", "by": "x"}]), tmp_path / "a.parquet")
+    numbered = write(tmp_path / "a.csv", ",text,by\n0,the moon,x\n")
+    plain = write(tmp_path / "b.csv", "text,by\nthe moon,x\n")
+    outputs = [run(path, "--by", "by")[1] for path in (tmp_path / "a.parquet", numbered, plain)]
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_the_number_format_of_the_judge_is_no_option(run, texts):
+    code, _, err = run(texts, "--dtype", "bfloat16")
+    assert code == 2
+    assert "No such option '--dtype'" in err
+
+
 def test_a_bar_or_line_break_in_a_group_does_not_break_the_table(run, tmp_path):
     path = write(tmp_path / "a.csv", 'text,by\none,"a|b\nc"\n')
     assert "| a\\|b c |" in run(path, "--by", "by")[1]
@@ -185,7 +201,7 @@ def test_a_bar_or_line_break_in_a_group_does_not_break_the_table(run, tmp_path):
         ("a.csv", f'text\n"{"x" * 140_000}"\n', (), "line 2 cannot be read: field larger"),
         ("a.jsonl", '{"text": "x"}\n{"text": \n', (), "line 2 is not JSON"),
         ("a.jsonl", "[1]\n", (), "line 1 is no JSON object"),
-        ("a.jsonl", '{"text": null}\n', (), "column 'text' holds null, which is no text"),
+        ("a.jsonl", '{"text": null}\n', (), "column 'text' holds null, which is not a text"),
         ("a.txt", "x\n", (), "must end in .csv, .tsv, .jsonl, .json or .parquet"),
         ("a.csv", "text\nx\n", ("--words", "no_such_list"), "'no_such_list' is neither a file nor a shipped list"),
         ("a.csv", "text\nx\n", ("--words", "space", "--words", "space"), "two lists the name 'space words'"),

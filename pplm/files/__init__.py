@@ -1,1 +1,1 @@
-"""How things are read and written: shipped data, tables, figures, whole files or none."""
+"""How things are read, written and shown: rows, tables, figures, atomic writes, the progress bar."""

@@ -1,4 +1,4 @@
-"""Write a file or a folder completely or not at all: whoever is interrupted keeps the old one, never a half."""
+"""Write a file or a folder completely or not at all: an interrupted write leaves the old one as it was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of csv, tsv, jsonl and parquet files, one by one, in little memory whatever their size; and the hub's."""
+"""Read csv, tsv, jsonl and parquet files row by row, in little memory whatever their size; and data sets of the hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Row = dict[str, Any]
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 FORMATS = (*SEPARATORS, ".jsonl", ".json", ".parquet")
 _PEEK = 200
-"""Records that are shown to whoever decides whether a file has a header."""
+"""Records of a file that decide whether it has a header."""
 _BATCH = 1000
 """Rows of a parquet file that are held at once."""
 _INDEX = ("", "__index_level_0__")
@@ -60,7 +60,7 @@ def read_rows(
         raise
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
-    except (OSError, ValueError) as error:  # ValueError: what pyarrow says of a damaged file
+    except (OSError, ValueError) as error:  # ValueError: pyarrow raises it for a damaged file
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
@@ -92,7 +92,7 @@ def _objects(path: Path) -> Iterator[tuple[int, Row]]:
         file.seek(0)
         for number, row in enumerate(json.load(file), start=1) if is_list else _lines(path, file):
             if not isinstance(row, dict):
-                raise InputError(f"{path}, line {number} is no JSON object; write one object a line")
+                raise InputError(f"{path}, line {number} is no JSON object; write one object per line")
             yield number, row
 
 
@@ -101,7 +101,7 @@ def _lines(path: Path, file: Iterable[str]) -> Iterator[tuple[int, Any]]:
         try:
             value = json.loads(line) if line.strip() else None
         except ValueError as error:
-            raise InputError(f"{path}, line {number} is not JSON ({error}); write one object a line") from error
+            raise InputError(f"{path}, line {number} is not JSON ({error}); write one object per line") from error
         if line.strip():
             yield number, value
 
