@@ -69,8 +69,9 @@ def _class_names(path: Path, label: str) -> list[str] | None:
 
 def _headerless(wanted: Columns, path: Path, sample: Sequence[Sequence[str]]) -> list[str] | None:
     """Name the two columns of a file without a header: the one with fewer different values is the label."""
+    separator = "comma" if path.suffix.lower() == ".csv" else "tab"
     if len(sample[0]) < 2:
-        raise InputError(f"data file {path} has one column; write a label and a text on every line")
+        raise InputError(f"data file {path} has one column; write a label, a {separator} and a text on every line")
     names = [field.strip() for number, field in enumerate(sample[0]) if number or field]  # "": pandas' row numbers
     known = len(names) > 2 or any(name.lower() in (*TEXT_NAMES, *LABEL_NAMES) for name in names)
     if any(name in names for name in wanted) or (known and all(map(_NAME.fullmatch, names))):

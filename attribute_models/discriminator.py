@@ -11,9 +11,11 @@ import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -103,10 +105,10 @@ class Discriminator:
 
         """
         names = tuple(str(item) for item in labels)
-        if isinstance(label, int):
+        if isinstance(label, int | np.integer):
             if not 0 <= label < len(names):
                 raise InputError(f"{name} has no class {label}; choose 0 to {len(names) - 1}")
-            label = names[label]
+            label = names[int(label)]
         return cls(torch.as_tensor(weight).float(), torch.as_tensor(bias).float(), names, label, name)
 
     @classmethod
@@ -196,7 +198,8 @@ class Discriminator:
         tensors = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
         (folder / WEIGHTS_FILE).write_bytes(serialize(tensors))  # save_file would hide it from other users
         card = {"labels": list(self.labels), **{k: v for k, v in self.card.items() if k != "labels"}}
-        (folder / CARD_FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(card, indent=2, ensure_ascii=False, default=methodcaller("item"))  # numbers of NumPy
+        (folder / CARD_FILE).write_text(text + "\n", encoding="utf-8")
 
     def for_model(self, model: Any) -> Discriminator:
         """Return the head itself, or refuse a language model that it was not trained on.

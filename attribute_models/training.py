@@ -25,6 +25,7 @@ from attribute_models.features import FeatureOptions, Features, extract_features
 from attribute_models.grades import Grades, grade
 from attribute_models.labelled_data import LabelledData
 from attribute_models.linear_head import LinearFit, fit_linear_head
+from pplm.config import check_range, check_type
 from pplm.errors import InputError
 from pplm.files.atomic import atomic_folder
 from pplm.files.progress import OnProgress
@@ -79,19 +80,18 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Check every value."""
+        lowest = {"validation_fraction": 0.0, "test_fraction": 0.0, "seed": 0, "max_iterations": 1, "batch_tokens": 1}
+        for name, low in lowest.items():
+            check_type(name, getattr(self, name), type(low))
+            check_range(name, getattr(self, name), low)
         fractions = {"validation_fraction": self.validation_fraction, "test_fraction": self.test_fraction}
-        for name, value in fractions.items():
-            if not 0 < value < 1:
-                raise InputError(f"{name} must be above 0 and below 1; got {value}")
-        if not sum(fractions.values()) < 1:
-            raise InputError(f"validation_fraction and test_fraction must leave texts to train on; got {fractions}")
-        if self.seed < 0:
-            raise InputError(f"seed must be at least 0; got {self.seed}")
+        if not (all(fractions.values()) and sum(fractions.values()) < 1):
+            raise InputError(
+                "validation_fraction and test_fraction must be above 0 and together leave texts to train on; got "
+                f"{fractions}"
+            )
         if not self.l2 or not all(math.isfinite(value) and value >= 0 for value in self.l2):
             raise InputError(f"l2 must be finite numbers of at least 0; got {list(self.l2)}")
-        for number in ("max_iterations", "batch_tokens"):
-            if getattr(self, number) < 1:
-                raise InputError(f"{number} must be at least 1; got {getattr(self, number)}")
         self.features  # noqa: B018 -- checks its own two
 
     @property

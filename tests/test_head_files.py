@@ -1,6 +1,7 @@
 import json
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -31,6 +32,12 @@ def test_a_saved_head_is_the_same_head_when_loaded(tmp_path):
     assert (loaded.labels, loaded.label, loaded.name) == (saved.labels, "très bien", "mood")
     assert loaded.card["metrics"] == {"accuracy": 0.5}
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["mood"]
+
+
+def test_numbers_of_numpy_are_taken_and_saved_like_python_s(tmp_path):
+    head({"settings": {"seed": np.int64(3), "test_fraction": np.float32(0.5)}}).save(tmp_path / "mood")
+    assert Discriminator.load(tmp_path / "mood").card["settings"] == {"seed": 3, "test_fraction": 0.5}
+    assert Discriminator.from_weights(torch.eye(2), torch.zeros(2), ["a", "b"], np.int64(1)).label == "b"
 
 
 def test_a_head_is_replaced_but_nothing_else_is(tmp_path):

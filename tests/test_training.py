@@ -228,6 +228,10 @@ def test_rare_classes_count_as_much_as_frequent_ones_unless_told_otherwise(model
         ("l2", (-1.0,)),
         ("max_iterations", 0),
         ("batch_tokens", 0),
+        ("seed", "0"),
+        ("seed", 1.5),
+        ("max_iterations", True),
+        ("validation_fraction", "0.1"),
     ],
 )
 def test_settings_outside_their_range_are_refused_by_name(setting, value):
