@@ -64,6 +64,14 @@ def test_labels_that_differ_only_in_case_are_joined_and_reported(tmp_path, model
     assert "labels joined with one that differs only in case or white space: 'BAD' 1" in capsys.readouterr().out
 
 
+def test_the_last_line_names_the_head_as_discriminator_takes_it_colons_included(tmp_path, model_folder, capsys):
+    lines = [f"mood:{label}\t{text}\n" for text, label in zip(*sentences(60), strict=True)]
+    (tmp_path / "mood.tsv").write_text("".join(lines), encoding="utf-8")
+    assert run("train-discriminator", tmp_path / "mood.tsv", "--model", model_folder, "--output", tmp_path / "h") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"written to {tmp_path / 'h'}; steer with --discriminator {tmp_path / 'h'}:mood:bad"
+
+
 def test_a_table_that_pandas_wrote_is_trained_on_and_scored(tmp_path, model_folder, capsys):
     rows = [f"{number},{text},{label}\n" for number, (text, label) in enumerate(zip(*sentences(60), strict=True))]
     (tmp_path / "mood.csv").write_text("".join([",text,label\n", *rows]), encoding="utf-8")
