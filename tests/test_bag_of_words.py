@@ -176,8 +176,9 @@ def test_a_text_where_nothing_is_ever_credited_is_the_unsteered_one(gpt2, tokeni
     bag = BagOfWords.from_words(["quixotic zebra jumps"], tokenizer)
     steering = pplm.SteeringConfig(kl_scale=kl_scale)
     settings = {"steering": steering, "max_new_tokens": 3, "do_sample": False}
-    steered, plain = (pplm.generate(gpt2, tokenizer, "the", attributes=a, **settings)[0] for a in ([bag], []))
-    assert steered.token_ids == plain.token_ids
+    with pytest.warns(pplm.SteeringWarning, match="could not act at any token"):
+        steered = pplm.generate(gpt2, tokenizer, "the", attributes=[bag], **settings)[0]
+    assert steered.token_ids == pplm.generate(gpt2, tokenizer, "the", **settings)[0].token_ids
 
 
 def test_a_text_where_nothing_is_credited_does_not_disturb_its_neighbour_in_the_batch(tokenizer):

@@ -1,6 +1,9 @@
 import pytest
 import torch
+import transformers
 from helpers import flat
+
+import pplm
 
 from pplm.text.forward import expected_future, forward_last, take_rows
 from pplm.text.kv_cache import KeyValueBuffer
@@ -109,3 +112,44 @@ def test_the_gradient_flows_through_the_expected_embeddings(model):
         (gradient,) = torch.autograd.grad(future[0, position, 0], logits, retain_graph=True)
         assert gradient[0].abs().sum() > 0
         assert gradient[1].eq(0).all()
+
+
+SIZES = {"vocab_size": 90, "num_attention_heads": 4, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+GEMMA = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_key_value_heads": 2, "head_dim": 8}
+SCALED = {
+    "Gemma": {**SIZES, **GEMMA},
+    "BioGpt": {**SIZES, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "scale_embedding": True},
+    "XGLM": {**SIZES, "d_model": 32, "ffn_dim": 48, "num_layers": 2, "scale_embedding": True},
+}
+"""Models whose embedding module multiplies its matrix."""
+
+
+def scaled(family):
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**SCALED[family], max_position_embeddings=64)
+    return pplm.freeze(getattr(transformers, f"{family}ForCausalLM")(config))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", SCALED)
+def test_a_certain_future_equals_reading_its_token_where_the_module_scales_its_embeddings(family):
+    model, tokens = scaled(family), torch.tensor([17, 40])
+    row = model.get_input_embeddings()(tokens)
+    assert (row / model.get_input_embeddings().weight[tokens]).mean() > 5  # the scale is there
+    outputs, inputs = fed(model, IDS)
+    whole, _ = fed(model, torch.cat([IDS, tokens[:, None]], 1))
+    future = expected_future(model, inputs, buffer_of(outputs), 4, certain(tokens, 90), 1)
+    torch.testing.assert_close(future[:, 0], whole.hidden_states[-1][:, -1], rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_an_embedding_that_is_no_multiple_of_its_matrix_is_refused_by_name(llama):
+    class Bent(torch.nn.Embedding):
+        def forward(self, input_ids):
+            return super().forward(input_ids).tanh()
+
+    model = transformers.LlamaForCausalLM(llama.config)
+    model.set_input_embeddings(Bent(90, 32))
+    outputs, inputs = fed(model, IDS)
+    with pytest.raises(pplm.InputError, match="embeds tokens by Bent, which is no multiple of a matrix"):
+        expected_future(model, inputs, buffer_of(outputs), 4, outputs.logits[:, -1], 1)

@@ -6,20 +6,21 @@ Logits processors, stopping criteria, lengths and caches are prepared by transfo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList, StopStringCriteria
 from transformers.generation import BaseStreamer, GenerateDecoderOnlyOutput
 
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
 from pplm.text.kv_cache import check_steerable
-from pplm.text.limits import check_decoding_mode, check_length
+from pplm.text.limits import check_decoding_mode, check_length, check_model, check_prefix, warn_of_streamer
 from pplm.text.sampling import RandomStreams, SampleId, choose_tokens
 from pplm.text.steered_text import SteeredText
 from pplm.text.trace import SteeringTrace
@@ -46,6 +47,8 @@ def steered_decoding(
     seed: int | None = None,
     sample_ids: Sequence[SampleId] | None = None,
     streamer: BaseStreamer | None = None,
+    stop_strings: str | Sequence[str] | None = None,
+    tokenizer: Any = None,
 ) -> SteeredDecoding:
     """Return a decoding loop for `model.generate(..., custom_generate=...)`.
 
@@ -63,12 +66,16 @@ def steered_decoding(
     streamer
         Hand a streamer over here, not to `generate`, which does not pass it on to a custom loop. The same holds
         for an `assistant_model` given to `generate`: it does not reach this loop and has no effect.
+    stop_strings, tokenizer
+        Texts that end a sample, and the tokenizer that they are found with. Hand these over here as well: `generate`
+        looks for a tokenizer that it does not keep for a custom loop, and fails.
 
     """
     weighted = weigh_attributes(attributes)
     if steering is None:
         steering = SteeringConfig.for_attributes([a.model for a in weighted])
-    return SteeredDecoding(weighted, steering, seed, sample_ids, streamer)
+    stop = None if stop_strings is None else _stop_criterion(stop_strings, tokenizer)
+    return SteeredDecoding(weighted, steering, seed, sample_ids, streamer, stop)
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ class SteeredDecoding:
     seed: int | None = None
     sample_ids: Sequence[SampleId] | None = None
     streamer: BaseStreamer | None = None
+    stop: StopStringCriteria | None = None
 
     def __call__(
         self,
@@ -103,12 +111,18 @@ class SteeredDecoding:
             Token ids (B, T + new), inside a `SteeredOutput` with `return_dict_in_generate=True`.
 
         """
+        warn_of_streamer(sys._getframe().f_back)
+        cache = model_kwargs.get("past_key_values")
         check_decoding_mode(generation_config, model_kwargs)
-        check_steerable(model_kwargs.get("past_key_values"))
+        check_model(model, cache)
+        check_steerable(cache)
+        check_prefix(cache, input_ids.shape[0])
         length = _text_length(input_ids, generation_config, model_kwargs)
         new_tokens = generation_config.max_length - input_ids.shape[1]
         check_length(model, length, length + new_tokens, self.steering.horizon_length)
         streams = self._streams(input_ids.shape[0], generation_config)
+        if self.stop is not None:
+            stopping_criteria = StoppingCriteriaList([*stopping_criteria, self.stop])
         # Tensors made in inference mode have no gradients, so a caller's inference mode is left here.
         with torch.inference_mode(False), torch.no_grad():
             attributes = bind_attributes(self.attributes, model)
@@ -140,6 +154,7 @@ class SteeredDecoding:
             token_scores = logits_processor(text.input_ids, fused)
             scores = None if scores is None else (*scores, token_scores)
             logits = None if logits is None else (*logits, fused)
+            text.check_scores(token_scores, present)
             tokens = choose_tokens(token_scores, config.do_sample, streams)
             if has_eos:
                 tokens = torch.where(unfinished.bool(), tokens, config._pad_token_tensor.to(tokens.device))
@@ -153,6 +168,7 @@ class SteeredDecoding:
                 break
         if self.streamer is not None:
             self.streamer.end()
+        trace = text.finish()
         if not config.return_dict_in_generate:
             return text.input_ids
         return SteeredOutput(
@@ -161,7 +177,7 @@ class SteeredDecoding:
             logits=logits,
             past_key_values=text.cache,
             lengths=lengths,
-            steering=text.recorder.trace(),
+            steering=trace,
         )
 
     def _streams(self, batch: int, config: GenerationConfig) -> RandomStreams | None:
@@ -179,3 +195,9 @@ def _text_length(input_ids: Tensor, config: GenerationConfig, model_kwargs: dict
     mask = model_kwargs.get("attention_mask")
     masked = getattr(config, "_mask_length", None) if mask is None else mask.shape[1]
     return max(masked or 0, input_ids.shape[1])
+
+
+def _stop_criterion(stop_strings: str | Sequence[str], tokenizer: Any) -> StopStringCriteria:
+    if tokenizer is None:
+        raise InputError(f"stop_strings={stop_strings!r} needs a tokenizer; pass steered_decoding one as well")
+    return StopStringCriteria(tokenizer, stop_strings)

@@ -6,14 +6,17 @@ attention masks and whatever else a model wants are transformers' business.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from transformers import Cache
 
+from pplm.errors import InputError
 from pplm.text.kv_cache import KeyValueBuffer
 from pplm.text.products import product, shared_products
 
@@ -81,13 +84,13 @@ def expected_future(
         (B, horizon_length, D) last-layer hidden states.
 
     """
-    embeddings = model.get_input_embeddings().weight
+    embeddings, scale = model.get_input_embeddings().weight, _embedding_scale(model)
     cache = history.cache(length)
     hidden_states = []
     for step in range(1, horizon_length + 1):
         future = _advance(inputs, step)
         future["past_key_values"] = cache
-        future["inputs_embeds"] = product(logits.softmax(-1).to(embeddings.dtype), embeddings)[:, None]
+        future["inputs_embeds"] = scale * product(logits.softmax(-1).to(embeddings.dtype), embeddings)[:, None]
         with shared_products(model):
             if step == horizon_length:  # nobody asks for the distribution after the horizon: the body is enough
                 future.pop("logits_to_keep", None)
@@ -97,6 +100,38 @@ def expected_future(
                 logits = outputs.logits[:, -1].float()
                 hidden_states.append(outputs.hidden_states[-1])
     return torch.cat(hidden_states, dim=1)
+
+
+_SCALES: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+_PROBES = 8
+"""Rows of the embedding matrix that are compared with what the module makes of them."""
+
+
+def _embedding_scale(model: Any) -> float:
+    """Return the factor that a model's embedding module puts on its matrix, found once per model.
+
+    Gemma, BioGPT and others scale inside the module. What the model does after it, it does to `inputs_embeds` as well.
+
+    Raises
+    ------
+    InputError
+        If the module does something else to its matrix, so that there is no expected embedding.
+
+    """
+    module = model.get_input_embeddings()
+    if module not in _SCALES:
+        # The rows furthest from zero: the factor of a padding token's row of zeros could be anything.
+        ids = module.weight.detach().float().norm(dim=-1).topk(min(_PROBES, len(module.weight))).indices
+        rows, made = module.weight.detach()[ids].float(), module(ids[None])[0].detach().float()
+        scale = float((rows * made).sum() / (rows * rows).sum()) if made.shape == rows.shape else math.nan
+        if not torch.allclose(made, scale * rows, rtol=1e-2, atol=1e-6):
+            raise InputError(
+                f"{type(model).__name__} embeds tokens by {type(module).__name__}, which is no multiple of a matrix, "
+                "so a discriminator cannot look ahead with it; steer it with bags of words"
+            )
+        # A factor of 1 comes out as 1 but for rounding, and multiplying by it would change what is published.
+        _SCALES[module] = 1.0 if abs(scale - 1) < 1e-6 else scale
+    return _SCALES[module]
 
 
 def _last(positions: Tensor) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 from transformers import GenerationConfig
 from transformers.generation import GenerationMode
 
-from pplm.errors import InputError
+from pplm.errors import InputError, SteeringWarning
 
 _MODES = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
 
@@ -36,6 +38,70 @@ def check_decoding_mode(config: GenerationConfig, model_kwargs: Mapping[str, Any
             raise InputError(f"{name}={getattr(config, name)!r} is not available while steering; leave it out")
     if model_kwargs.get("inputs_embeds") is not None:
         raise InputError("inputs_embeds cannot be steered; pass input_ids")
+
+
+def check_model(model: Any, cache: Any) -> None:
+    """Refuse a model that keeps no history of keys and values, or that would not be let keep it.
+
+    Raises
+    ------
+    InputError
+        With the property that stands in the way.
+
+    """
+    name = type(model).__name__
+    if model.config.is_encoder_decoder:
+        raise InputError(f"{name} is an encoder-decoder; steering needs a decoder-only language model")
+    if cache is None:
+        raise InputError(f"{name} keeps no key/value cache, which is what steering moves; use another model")
+
+
+def check_history(model: Any, kept: int, read: int) -> None:
+    """Refuse a model whose cache, after the prompt's reading, does not hold the positions that were read.
+
+    Raises
+    ------
+    InputError
+        With both numbers, and what usually is the reason.
+
+    """
+    if kept != read:
+        raise InputError(
+            f"{type(model).__name__} kept {kept} positions in its key/value cache after reading {read}, and steering "
+            "needs exactly those; a model without a cache keeps none, nor does one in training mode with gradient "
+            "checkpointing (call model.eval()), and prompt or prefix tuning adds some (use another adapter)"
+        )
+
+
+def check_prefix(cache: Any, batch: int) -> None:
+    """Give every one of B samples its row of a caller's cache, which may hold one row for all.
+
+    Raises
+    ------
+    InputError
+        If the cache has neither one row nor B.
+
+    """
+    rows = cache.layers[0].keys.shape[0] if cache.get_seq_length() else batch
+    if rows == 1 < batch:
+        cache.batch_repeat_interleave(batch)
+    elif rows != batch:
+        raise InputError(f"past_key_values holds {rows} samples, the batch has {batch}; give one, or one per sample")
+
+
+def warn_of_streamer(generate: FrameType | None) -> None:
+    """Warn of a streamer that was given to transformers' `generate`, the caller's frame.
+
+    `generate` hands a custom loop no streamer and shows it nothing but the prompt, so its frame is the only place where
+    one can be seen.
+    """
+    if generate is not None and generate.f_locals.get("streamer") is not None:
+        warnings.warn(
+            "a streamer given to model.generate stops after the prompt; give it to "
+            "steered_decoding(..., streamer=streamer) instead",
+            SteeringWarning,
+            stacklevel=4,
+        )
 
 
 def check_length(model: Any, prompt_length: int, max_length: int, horizon_length: int) -> None:

@@ -59,6 +59,8 @@ class TextObjective:
         The first position of the window.
     attribute_losses
         One (A, B) tensor a call: the unweighted loss of each attribute model, NaN where it cannot act.
+    acted
+        (A, B) bool: which attribute models could act on which samples at the last call.
     steered
         (B,) bool: the samples that any attribute model can act on.
     logits
@@ -75,6 +77,7 @@ class TextObjective:
     horizon_length: int
     attribute_losses: list[Tensor] = field(default_factory=list)
     gradient_cosines: Tensor | None = None
+    acted: Tensor = field(init=False)
     steered: Tensor | None = None
     logits: Tensor = field(init=False)
 
@@ -88,9 +91,8 @@ class TextObjective:
             self.gradient_cosines = _gradient_cosines(losses, window)
         # An infinite loss has no gradient: the attribute model cannot act here, and one of weight 0 never does. Where
         # none acts, the KL is left out too; its gradient would be rounding noise, normalised to a whole step.
-        acts = losses.detach().isfinite()
-        self.attribute_losses.append(losses.detach().masked_fill(~acts, torch.nan))
-        self.steered = (acts & (self._weights(losses) != 0)).any(0)
+        self.attribute_losses.append(losses.detach().masked_fill(~self.acted, torch.nan))
+        self.steered = (self.acted & (self._weights(losses) != 0)).any(0)
         attribute_loss = self._weigh(losses)
         divergence = kl_from_log_probs(step.log_probs, self.text.passes.unsteered_log_probs)
         return attribute_loss, torch.where(self.steered, divergence, 0.0)
@@ -117,11 +119,13 @@ class TextObjective:
         return SteeringStep(self.text.input_ids, self.text.attention_mask, last.logits, pool)
 
     def _losses(self, step: SteeringStep) -> Tensor:
-        return torch.stack([attribute.loss(step) for attribute in self.attributes])
+        losses = torch.stack([attribute.loss(step) for attribute in self.attributes])
+        self.acted = losses.detach().isfinite()
+        return losses
 
     def _weigh(self, losses: Tensor) -> Tensor:
         """Return the weighted sum (B,) of the finite ones among losses (A, B)."""
-        return torch.where(losses.detach().isfinite(), self._weights(losses) * losses, 0.0).sum(0)
+        return torch.where(self.acted, self._weights(losses) * losses, 0.0).sum(0)
 
     def _weights(self, losses: Tensor) -> Tensor:
         """Return the attributes' weights (A, 1), like the losses (A, B)."""

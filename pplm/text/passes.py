@@ -41,13 +41,20 @@ class TokenPasses:
         self._unsteered = unsteered
 
     def window(self, start: int) -> History:
-        """Return a copy of the steered keys and values from position `start` to the last token: (B, H, W, D) each."""
+        """Return a copy of the steered keys and values from position `start` to the last token: (B, H, W, D) each.
+
+        In float32 at least: what steering adds is smaller than the spacing of half-precision numbers.
+        """
         steered = self.histories.rows(slice(0, self.batch)).history(slice(start, self.length))
-        return [[t.clone() for t in layer] for layer in steered]
+        return [[t.to(torch.promote_types(t.dtype, torch.float32), copy=True) for t in layer] for layer in steered]
 
     def steered(self, start: int, window: Sequence[Sequence[Tensor]] | None = None) -> LastToken:
-        """Read over the steered history, with `window` in place of its positions from `start` on."""
-        tail = [list(layer) for layer in window] if window else None
+        """Read over the steered history, with `window` in place of its positions from `start` on.
+
+        The window is rounded to the model's number format for this reading; its gradient is not.
+        """
+        dtype = self.histories.layers[0][0].dtype
+        tail = [[t.to(dtype) for t in layer] for layer in window] if window else None
         if self._unsteered is None:
             return self._both(start, tail)
         rows = self.histories.rows(slice(0, self.batch))

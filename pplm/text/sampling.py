@@ -41,6 +41,14 @@ class RandomStreams:
         return torch.searchsorted(cumulative, uniform.to(place), right=True).squeeze(1).to(probabilities.device)
 
 
+def is_distribution(scores: Tensor) -> Tensor:
+    """Return whether the softmax of each row of scores (B, V) is a distribution: (B,) bool.
+
+    It is none where a score is NaN or +inf, or all are -inf.
+    """
+    return scores.amax(-1).isfinite()
+
+
 def choose_tokens(scores: Tensor, do_sample: bool, streams: RandomStreams | None) -> Tensor:
     """Choose one token a row from processed scores (B, V): (B,).
 

@@ -22,10 +22,13 @@ from pplm.pooling import PooledHidden
 from pplm.steering import steer
 from pplm.text.distributions import fuse
 from pplm.text.forward import LastToken, ModelInputs, forward_last
-from pplm.text.kv_cache import KeyValueBuffer, check_steerable, window_weights
+from pplm.text.kv_cache import History, KeyValueBuffer, check_steerable, window_weights
+from pplm.text.limits import check_history
 from pplm.text.objective import TextObjective, TextSoFar
 from pplm.text.passes import TokenPasses
-from pplm.text.trace import TraceRecorder
+from pplm.text.sampling import is_distribution
+from pplm.text.trace import SteeringTrace, TraceRecorder
+from pplm.text.watch import SteeringWatch
 
 
 class SteeredText:
@@ -53,6 +56,7 @@ class SteeredText:
         # Private, and the one way to feed a prompt as transformers does, over any cache of the caller's own.
         outputs = model._prefill(input_ids, generation_config, _prefill_kwargs(model_kwargs, input_ids.device))
         check_steerable(self.cache)
+        check_history(model, self.cache.get_seq_length(), cached + outputs.hidden_states[-1].shape[1])
         self._unsteered: LastToken | None = LastToken.of(outputs)
         self._length = self.cache.get_seq_length() - 1  # positions before the last token
         self._pooled = self._pool_prompt(outputs.hidden_states[-1], cached)
@@ -66,6 +70,9 @@ class SteeredText:
         precision = torch.promote_types(model.dtype, torch.float32)
         self._norms = torch.zeros(len(self.cache.layers), len(input_ids), dtype=precision, device=input_ids.device)
         self._strongest = self._norms.new_zeros(len(input_ids))  # norm of the longest gradient so far, `skip_weak`
+        self._rounds = model.dtype != precision
+        self._exact: tuple[int, History] | None = None  # a half-precision model's moved window and where it starts
+        self._watch = SteeringWatch(self.attributes, len(input_ids), input_ids.device)
         self.recorder = TraceRecorder(
             tuple(a.name for a in self.attributes),
             self.steering.num_iterations,
@@ -91,6 +98,7 @@ class SteeredText:
             if self._unsteered is None:
                 self._unsteered = forward_last(self.model, self._last_token_inputs(), self.cache)
             self.recorder.unsteered(self._unsteered.logits)
+            self._read = (self._unsteered.logits, self._unsteered.logits)
             return self._unsteered.logits.clone()
         if self._histories.reserve(self._length + 1 + self.steering.horizon_length):
             self._show_unsteered(self._length)
@@ -99,12 +107,34 @@ class SteeredText:
         self._unsteered = passes.unsteered
         self._show_unsteered(self._length + 1)
         fused = fuse(self._unsteered.logits, steered_logits, self.steering.gm_scale)
-        if fused.isnan().any():
-            raise InputError(
-                f"the steered distribution of new token {self._new_tokens} is not a number; lower step_size "
-                f"(now {self.steering.step_size}) or num_iterations (now {self.steering.num_iterations})"
-            )
+        self._read = (self._unsteered.logits, fused)
         return fused
+
+    def check_scores(self, scores: Tensor, present: Tensor) -> None:
+        """Refuse to choose a token from what is no distribution; `scores` (B, V) are those of the last `next_logits`.
+
+        Raises
+        ------
+        InputError
+            With where the number that is none came from: the model, steering or a logits processor.
+
+        """
+        broken = present[~is_distribution(scores[present])]
+        if len(broken) == 0:
+            return
+        token, steering = self._new_tokens, self.steering
+        unsteered, fused = self._read
+        if not is_distribution(unsteered[broken]).all():
+            raise InputError(
+                f"the model returned NaN or infinity as the logits of new token {token}; its weights or its number "
+                "format cannot be used: load it in float32, or load other weights"
+            )
+        if not is_distribution(fused[broken]).all():
+            raise InputError(
+                f"the steered distribution of new token {token} is not a number; lower step_size (now "
+                f"{steering.step_size}) or num_iterations (now {steering.num_iterations})"
+            )
+        raise InputError(f"the logits processors left no token to choose as new token {token}; loosen them")
 
     def append(self, tokens: Tensor) -> None:
         """Append one chosen token a sample, (B,), without reading it yet."""
@@ -126,6 +156,11 @@ class SteeredText:
                 )
         self._histories = None
 
+    def finish(self) -> SteeringTrace:
+        """Return the record of all tokens, after warning of attribute models that never acted."""
+        self._watch.warn_of_idle()
+        return self.recorder.trace()
+
     def _steer(self, passes: TokenPasses, unfinished: Tensor) -> Tensor:
         """Move the window of the steered history, if this token's turn has come; return the steered logits (B, V)."""
         steering = self.steering
@@ -139,7 +174,7 @@ class SteeredText:
         mask = self.attention_mask
         text = TextSoFar(self.input_ids, mask[:, -self.input_ids.shape[1] :], passes, self._pooled)
         if not steering.skips and len(unfinished) == len(mask):
-            return self._move(text, unfinished)
+            return self._move(text, unfinished, passes)
         # One look at everybody tells who is to be steered; the iterations are theirs alone.
         logits, wants = self._look(text) if steering.skips else (passes.steered(self._length).logits, None)
         wanting = unfinished if wants is None else unfinished[wants[unfinished]]
@@ -147,9 +182,9 @@ class SteeredText:
             self.recorder.unsteered(logits)
             return logits
         if len(wanting) == len(mask):
-            return self._move(text, wanting)
+            return self._move(text, wanting, passes)
         some = text.select(wanting, steering.horizon_length)
-        moved = self._move(some, wanting)
+        moved = self._move(some, wanting, passes)
         passes.put(wanting, some.passes, self._window_start)
         return logits.index_copy(0, wanting, moved)
 
@@ -157,13 +192,16 @@ class SteeredText:
         """Read the last token over the steered history as it is: its logits (B, V), and who wants steering, (B,)."""
         steering, passes = self.steering, text.passes
         objective = TextObjective(self.attributes, text, self._window_start, steering.horizon_length)
+        everybody = torch.arange(len(self.input_ids), device=self.input_ids.device)
         if steering.skip_weak == 0:
             last = passes.steered(self._length)
-            return last.logits, objective.attribute_loss(last) >= steering.skip_below
+            loss = objective.attribute_loss(last)
+            self._watch.losses(objective.acted, everybody)
+            return last.logits, loss >= steering.skip_below
         # A step of length 0 is the core's way to ask for a gradient.
         still = replace(steering, num_iterations=1, step_size=0.0)
-        everybody = torch.arange(len(self.input_ids), device=self.input_ids.device)
-        looked = steer(passes.window(self._window_start), objective, still, weights=self._window_weights(everybody))
+        looked = steer(self._window(passes, everybody), objective, still, weights=self._window_weights(everybody))
+        self._watch.losses(objective.acted, everybody)
         strength = torch.linalg.vector_norm(looked.gradient_norms[0], dim=0)
         self._strongest = torch.maximum(self._strongest, strength)
         strong = (strength > 0) & (strength >= steering.skip_weak * self._strongest)
@@ -175,14 +213,39 @@ class SteeredText:
         window_length = self.steering.window_length
         return max(0, self._length - window_length) if window_length else 0
 
-    def _move(self, text: TextSoFar, index: Tensor) -> Tensor:
-        """Let the core move the window of the samples in `index`; return their logits over the outcome."""
+    def _window(self, passes: TokenPasses, index: Tensor) -> History:
+        """Return the steered window of the samples in `index`, in float32 at least, as steering has left it."""
+        start = self._window_start
+        window = passes.window(start)
+        if self._exact is not None:
+            begin, exact = self._exact
+            for layer, others in zip(window, exact, strict=True):
+                for own, other in zip(layer, others, strict=True):
+                    kept = other[index, :, start - begin :]
+                    own[:, :, : kept.shape[2]] = kept
+        return window
+
+    def _move(self, text: TextSoFar, index: Tensor, everybody: TokenPasses) -> Tensor:
+        """Let the core move the window of the samples in `index`; return their logits over the outcome.
+
+        `everybody` are the passes of the whole batch, of which `text` may hold a part.
+        """
         steering, start = self.steering, self._window_start
         objective = TextObjective(self.attributes, text, start, steering.horizon_length)
-        weights = self._window_weights(index)
-        result = steer(text.passes.window(start), objective, steering, self._norms[:, index], weights=weights)
+        window, weights = self._window(text.passes, index), self._window_weights(index)
+        result = steer(window, objective, steering, self._norms[:, index], weights=weights)
         self._norms = self._norms.index_copy(1, index, result.norms)
-        self.recorder.steered(result, objective, self._history_lengths(index) > 0, index)
+        has_history = self._history_lengths(index) > 0
+        self.recorder.steered(result, objective, has_history, index)
+        self._watch.losses(objective.acted, index)
+        if objective.steered is not None:
+            self._watch.gradients(result.gradient_norms[0], has_history & objective.steered)
+        if self._rounds:
+            exact = self._window(everybody, torch.arange(len(self.input_ids), device=index.device))
+            for layer, others in zip(exact, result.state, strict=True):
+                for own, moved in zip(layer, others, strict=True):
+                    own[index] = moved
+            self._exact = (start, exact)
         return text.passes.steered(start, result.state).logits
 
     def _history_lengths(self, index: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from pplm.steering import Steered
 from pplm.text.objective import TextObjective
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SteeringTrace:
     """Losses and norms of every new token, before each iteration's update.
 
@@ -43,6 +43,15 @@ class SteeringTrace:
     kl: Tensor
     gradient_norms: Tensor
     gradient_cosines: Tensor
+
+    def __repr__(self) -> str:
+        """Name the shape of the record instead of printing all its numbers."""
+        tokens, iterations, models, batch = self.attribute_losses.shape
+        steered = int(self.kl.isfinite().any(1).sum()) if iterations else 0
+        return (
+            f"SteeringTrace(names={self.names}, tokens={tokens}, iterations={iterations}, attribute_models={models}, "
+            f"samples={batch}, steered={steered} of {tokens * batch})"
+        )
 
 
 class TraceRecorder:

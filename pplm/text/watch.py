@@ -1,0 +1,65 @@
+"""Steering that costs its full price and does nothing is not passed over in silence."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pplm.errors import SteeringWarning
+from pplm.interface import WeightedAttribute
+
+
+class SteeringWatch:
+    """Collects, for a batch of B texts, whether attribute models act and gradients arrive; warns once of each.
+
+    Parameters
+    ----------
+    attributes
+        The A attribute models; those of weight 0 are not meant to act.
+    batch
+        B.
+    device
+        Where the losses are.
+
+    """
+
+    def __init__(self, attributes: Sequence[WeightedAttribute], batch: int, device: torch.device) -> None:
+        self._attributes = attributes
+        self._acted = torch.zeros(len(attributes), batch, dtype=torch.bool, device=device)
+        self._asked = torch.zeros(batch, dtype=torch.bool, device=device)
+        self._seen_gradients = False
+
+    def losses(self, acted: Tensor, index: Tensor) -> None:
+        """Note which of the A attribute models acted, (A, N) bool, on the N samples in `index`."""
+        self._asked[index] = True
+        self._acted[:, index] |= acted
+
+    def gradients(self, norms: Tensor, took_part: Tensor) -> None:
+        """Look at the first steered token's gradient norms (G, N) of the samples that `took_part` (N,) names."""
+        if self._seen_gradients or not bool(took_part.any()):
+            return
+        self._seen_gradients = True
+        if not bool(norms[:, took_part].any()):
+            warnings.warn(
+                "the gradient of the attribute loss is exactly zero in all layers, so steering moves nothing; likely "
+                "the model's layers pass no gradient on (as some quantised ones), or the attribute model's loss does "
+                "not depend on the text; load the weights in another format, or check the attribute model",
+                SteeringWarning,
+                stacklevel=2,
+            )
+
+    def warn_of_idle(self) -> None:
+        """Warn of each attribute model that could not act at any token of a text."""
+        idle = (~self._acted & self._asked).sum(1).tolist()
+        for attribute, texts in zip(self._attributes, idle, strict=True):
+            if texts and attribute.weight:
+                warnings.warn(
+                    f"attribute {attribute.name!r} could not act at any token of {texts} of {len(self._asked)} texts, "
+                    "so it did not steer them; likely its words are of another language than the text, or too rare "
+                    "to be begun: see its report, and add words",
+                    SteeringWarning,
+                    stacklevel=2,
+                )

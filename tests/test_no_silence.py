@@ -1,0 +1,195 @@
+"""What costs the price of steering and does not steer is warned of; what is broken does not end in a text."""
+
+import warnings
+
+import pytest
+import torch
+from helpers import STRONG, decode, new_tokens
+from transformers import (
+    DynamicCache,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+import pplm
+from pplm import InputError, SteeringWarning
+
+
+class Idle:
+    """Can act on no text."""
+
+    name = "idle"
+
+    def loss(self, step):
+        return 0.0 * step.log_probs[:, 0] + torch.inf
+
+
+class Detached:
+    """Passes no gradient to the history, as a layer with quantised weights may."""
+
+    name = "detached"
+
+    def loss(self, step):
+        return -step.log_probs.detach()[:, 5] + 0.0 * step.log_probs[:, 5]
+
+
+def test_an_attribute_that_acts_at_no_token_of_a_text_is_warned_of_by_name_once(model, bag):
+    with pytest.warns(SteeringWarning, match="'idle' could not act at any token of 2 of 2 texts") as found:
+        output = decode(model, [[3, 4, 5], [6, 7, 8]], [bag, Idle()])
+    assert len(found) == 1
+    assert new_tokens(output) == new_tokens(decode(model, [[3, 4, 5], [6, 7, 8]], [bag]))
+
+
+def test_an_idle_attribute_is_found_also_where_samples_may_be_skipped(model):
+    for skips in ({"skip_below": 1.0}, {"skip_weak": 0.5}):
+        with pytest.warns(SteeringWarning, match="'idle'"):
+            decode(model, [[3, 4, 5]], [Idle()], pplm.SteeringConfig(**{**vars(STRONG), **skips}))
+
+
+def test_a_gradient_of_exactly_zero_is_warned_of_once_with_its_likely_reason(model):
+    with pytest.warns(SteeringWarning, match="exactly zero in all layers.*quantised") as found:
+        decode(model, [[3, 4, 5, 6]], [Detached()], pplm.SteeringConfig(**{**vars(STRONG), "kl_scale": 0.0}))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"skip_below": 100.0}, {"skip_weak": 0.9}, {"step_size": 0}, {"steer_every": 3}, {"grad_length": 0}],
+)
+def test_steering_that_acts_is_not_warned_of(model, bag, head, settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SteeringWarning)
+        for prompts in ([[3]], [[3, 4, 5], [6, 7, 8, 9]]):
+            decode(model, prompts, [bag, (head, 0.0)], pplm.SteeringConfig(**{**vars(STRONG), **settings}))
+
+
+def broken(value):
+    """Return a tiny Llama whose logits of every token are a given number."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=90, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    model = pplm.freeze(LlamaForCausalLM(config))
+    model.model.norm.weight.fill_(value)
+    return model
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("steered", [True, False])
+@pytest.mark.parametrize("do_sample", [True, False])
+@pytest.mark.parametrize("seed", [None, 0])
+def test_a_model_that_returns_nan_is_refused_on_every_path(bag, value, steered, do_sample, seed):
+    with pytest.raises(InputError, match="the model returned NaN or infinity as the logits of new token 0"):
+        decode(broken(value), [[3, 4, 5]], [bag] if steered else [], do_sample=do_sample, loop={"seed": seed})
+
+
+def test_processors_that_leave_no_token_are_refused(model):
+    def nothing_left(input_ids, scores):
+        return torch.full_like(scores, -torch.inf)
+
+    with pytest.raises(InputError, match="logits processors left no token"):
+        decode(model, [[3, 4, 5]], [], logits_processor=[nothing_left])
+
+
+def test_steering_that_leaves_no_number_names_the_settings(model):
+    class Wild:
+        def loss(self, step):
+            return (step.log_probs * torch.inf).sum(-1).nan_to_num(posinf=1.0, neginf=1.0) + step.log_probs[:, 0]
+
+    with pytest.raises(InputError, match="steered distribution of new token 0 is not a number; lower step_size"):
+        decode(model, [[3, 4, 5]], [Wild()])
+
+
+START = {"decoder_start_token_id": 0}
+TINY = {"vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 2}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MambaForCausalLM(MambaConfig(**TINY, state_size=4)), "keeps no key/value cache"),
+        (
+            lambda: OpenAIGPTLMHeadModel(OpenAIGPTConfig(vocab_size=90, n_embd=32, n_layer=2, n_head=4)),
+            "kept 0 positions in its key/value cache after reading 3",
+        ),
+        (
+            lambda: T5ForConditionalGeneration(
+                T5Config(
+                    vocab_size=90, d_model=32, d_ff=32, d_kv=8, num_layers=2, num_heads=4, decoder_start_token_id=0
+                )
+            ),
+            "is an encoder-decoder",
+        ),
+    ],
+)
+def test_models_without_a_history_to_move_are_refused_by_what_they_lack(bag, make, message):
+    with pytest.raises(InputError, match=message):
+        decode(make(), [[3, 4, 5]], [bag])
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_gradient_checkpointing_in_training_mode_is_refused_with_the_remedy(bag, llama):
+    model = LlamaForCausalLM(llama.config)
+    model.gradient_checkpointing_enable()
+    model.train().requires_grad_(False)
+    with pytest.raises(InputError, match=r"call model\.eval\(\)"):
+        decode(model, [[3, 4, 5]], [bag])
+
+
+def prefix(model, rows):
+    cache = DynamicCache()
+    model(input_ids=torch.tensor([[3, 4, 5]] * rows), past_key_values=cache, use_cache=True)
+    return cache
+
+
+def test_one_cached_row_serves_all_samples_of_a_prompt(model, bag):
+    ids = torch.tensor([[3, 4, 5, 6]])
+    loop = pplm.steered_decoding([bag], STRONG, seed=0)
+    arguments = {"custom_generate": loop, "num_return_sequences": 3, "do_sample": True, "max_new_tokens": 5}
+    arguments |= {"pad_token_id": 0, "eos_token_id": None, "attention_mask": torch.ones_like(ids)}
+    over_cache = model.generate(ids, past_key_values=prefix(model, 1), **arguments)
+    assert over_cache.equal(model.generate(ids, **arguments))
+
+
+def test_a_cache_of_another_batch_is_refused_with_both_numbers(model, bag):
+    with pytest.raises(InputError, match="holds 2 samples, the batch has 3"):
+        decode(model, [[3, 4, 5, 6]] * 3, [bag], past_key_values=prefix(model, 2))
+
+
+def test_a_streamer_given_to_generate_is_warned_of(model, bag):
+    class Silent:
+        def put(self, value):
+            pass
+
+        def end(self):
+            pass
+
+    with pytest.warns(SteeringWarning, match="give it to steered_decoding"):
+        decode(model, [[3, 4, 5]], [bag], streamer=Silent())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SteeringWarning)
+        decode(model, [[3, 4, 5]], [bag], loop={"streamer": Silent()})
+
+
+def test_stop_strings_go_into_the_loop_with_their_tokenizer(gpt2, tokenizer, bag):
+    prompt = tokenizer(" moon sea").input_ids
+    free = decode(gpt2, [prompt], [bag], new=8)
+    word = tokenizer.decode(new_tokens(free, 8)[0][2])
+    output = decode(gpt2, [prompt], [bag], new=8, loop={"stop_strings": [word], "tokenizer": tokenizer})
+    assert output.sequences.shape[1] < free.sequences.shape[1]
+    assert word in tokenizer.decode(output.sequences[0, len(prompt) :])
+    with pytest.raises(InputError, match="stop_strings='x' needs a tokenizer"):
+        pplm.steered_decoding([bag], STRONG, stop_strings="x")
+
+
+def test_a_trace_prints_its_shape_and_not_its_numbers(model, bag):
+    text = repr(decode(model, [[3, 4, 5], [6, 7, 8]], [bag]).steering)
+    assert text == (
+        "SteeringTrace(names=('bag',), tokens=6, iterations=3, attribute_models=1, samples=2, steered=12 of 12)"
+    )
