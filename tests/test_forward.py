@@ -4,7 +4,6 @@ import transformers
 from helpers import flat
 
 import pplm
-
 from pplm.text.forward import expected_future, forward_last, take_rows
 from pplm.text.kv_cache import KeyValueBuffer
 

@@ -1,7 +1,9 @@
 """Choosing the next token, from torch's global generator or from one random stream a sample.
 
-A stream depends on (seed, prompt index, sample index) alone, so sample 3 of prompt 7 is the same text in a batch
-of any size and order, steered or not. Further candidates for the same sample have streams of their own.
+A stream depends on (seed, prompt index, sample index) alone, so sample 3 of prompt 7 draws the same numbers in a batch
+of any size and order, steered or not. In float32 it is then the same text. In half precision the other rows of a batch
+change how its logits are rounded, and so now and then a token. Further candidates for the same sample have streams of
+their own.
 """
 
 from __future__ import annotations
