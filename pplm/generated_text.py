@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
 from pplm.text.decoding import SteeredOutput
+from pplm.text.trace import SteeringTrace
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,18 @@ class Generation:
     steered
         Whether attribute models could move this text.
     attribute_losses
-        By new token and iteration, before that iteration's update: the weighted sum over attribute models. Empty
-        for a token that was not steered.
-    losses_by_attribute
-        The same for each attribute model alone, unweighted.
+        By attribute model, new token and iteration, before that iteration's update: its own loss, unweighted. A token
+        that was not steered has none.
+    attribute_loss
+        The weighted sum of these over the attribute models.
     kl
         KL divergence from the unsteered distribution, by new token and iteration, in nats.
     candidate
         With `rerank`: which of the candidates was kept, counted from 0.
     score
         With `rerank`: how likely the whole text is to have the attributes, in nats; higher is better.
+    trace
+        The same as tensors, with the gradients' norms and cosines; its B is 1. It is not written to JSON lines.
 
     """
 
@@ -50,11 +53,16 @@ class Generation:
     seed: int | None
     token_ids: list[int]
     steered: bool
-    attribute_losses: list[list[float]]
-    losses_by_attribute: dict[str, list[list[float]]]
+    attribute_losses: dict[str, list[list[float]]]
+    attribute_loss: list[list[float]]
     kl: list[list[float]]
     candidate: int = 0
     score: float | None = None
+    trace: SteeringTrace | None = field(default=None, repr=False, compare=False)
+
+    def record(self) -> dict[str, Any]:
+        """Return all fields but the trace, for JSON."""
+        return {name: value for name, value in vars(self).items() if name != "trace"}
 
 
 def cut_texts(
@@ -72,6 +80,7 @@ def cut_texts(
     for row, (prompt, prompt_ids) in enumerate(prompts):
         length = int(output.lengths[row])
         token_ids = output.sequences[row, prompt_length : prompt_length + length].tolist()
+        own = _of_text(trace, row, length)
         completion = _completion(tokenizer, prompt_ids, token_ids)
         generations.append(
             Generation(
@@ -83,13 +92,13 @@ def cut_texts(
                 seed=seed,
                 token_ids=token_ids,
                 steered=steered,
-                attribute_losses=_by_token(trace.attribute_loss[:length, :, row]),
-                losses_by_attribute={
-                    name: _by_token(trace.attribute_losses[:length, :, number, row])
-                    for number, name in enumerate(trace.names)
+                attribute_losses={
+                    name: _by_token(own.attribute_losses[:, :, number, 0]) for number, name in enumerate(own.names)
                 },
-                kl=_by_token(trace.kl[:length, :, row]),
+                attribute_loss=_by_token(own.attribute_loss[:, :, 0]),
+                kl=_by_token(own.kl[:, :, 0]),
                 candidate=samples[row][2],
+                trace=own,
             )
         )
     return generations
@@ -102,6 +111,13 @@ def _completion(tokenizer: Any, prompt_ids: Sequence[int], token_ids: Sequence[i
     if whole.startswith(before):
         return whole[len(before) :]
     return tokenizer.decode(token_ids, skip_special_tokens=True)
+
+
+def _of_text(trace: SteeringTrace, row: int, length: int) -> SteeringTrace:
+    """Return the record of one sample's first `length` new tokens, with B = 1."""
+    tensors: dict[str, Any] = {name: value for name, value in vars(trace).items() if isinstance(value, Tensor)}
+    # Cloned: a view would keep the record of the whole batch in memory, and in what processes exchange.
+    return replace(trace, **{name: value[:length, ..., row : row + 1].clone() for name, value in tensors.items()})
 
 
 def _by_token(values: Tensor) -> list[list[float]]:

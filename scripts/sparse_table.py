@@ -75,7 +75,7 @@ def _measures(texts: Sequence[Generation], words: Sequence[str]) -> list[str]:
 
 
 def _share_steered(texts: Sequence[Generation]) -> float:
-    tokens = [bool(losses) for text in texts for losses in text.attribute_losses]
+    tokens = [bool(losses) for text in texts for losses in text.attribute_loss]
     return sum(tokens) / len(tokens) if tokens else math.nan
 
 

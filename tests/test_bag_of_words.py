@@ -210,7 +210,7 @@ def test_a_bag_can_be_looked_at_in_inference_mode_and_steered_with_afterwards(gp
         bag = BagOfWords.from_token_ids([4, 5], 272)
         bag.report(gpt2)
     text = pplm.generate(gpt2, tokenizer, "the", attributes=[bag], max_new_tokens=1, do_sample=False)[0]
-    assert text.attribute_losses[0][-1] < text.attribute_losses[0][0]
+    assert text.attribute_loss[0][-1] < text.attribute_loss[0][0]
 
 
 # --- credits ---------------------------------------------------------------------------------------------------
@@ -433,7 +433,7 @@ def test_decoding_adapts_a_bag_to_its_model(gpt2, tokenizer):
     output = pplm.generate(gpt2, tokenizer, "the", attributes=[bag], max_new_tokens=1, do_sample=False)[0]
     ids = torch.tensor([[gpt2.config.bos_token_id, *tokenizer.encode("the")]])
     wanted = bag.for_model(gpt2).loss(step(gpt2(ids).logits[:, -1], ids)).item()
-    assert output.attribute_losses[0][0] == pytest.approx(wanted, rel=1e-4)
+    assert output.attribute_loss[0][0] == pytest.approx(wanted, rel=1e-4)
 
 
 # --- reports ---------------------------------------------------------------------------------------------------

@@ -71,9 +71,9 @@ def test_a_bag_is_named_with_and_without_a_weight(run, sky):
     code, _, err, record = run("--bag", f"{sky}:2.5", "--bag", sky)
     assert code == 0, err
     assert attributes(record) == [("sky", 2.5), ("sky#2", 1.0)]
-    first, second = (losses[0][0] for losses in record["losses_by_attribute"].values())
+    first, second = (losses[0][0] for losses in record["attribute_losses"].values())
     assert first == second
-    assert record["attribute_losses"][0][0] == pytest.approx(3.5 * first)
+    assert record["attribute_loss"][0][0] == pytest.approx(3.5 * first)
 
 
 def test_a_shipped_list_is_named_with_a_weight(run):
@@ -83,7 +83,7 @@ def test_a_shipped_list_is_named_with_a_weight(run):
 def test_a_bag_is_avoided_under_a_name_of_its_own(run, sky):
     _, _, _, record = run("--bag", f"{sky}:0.5", "--avoid-bag", f"{sky}:3")
     assert attributes(record) == [("sky", 0.5), ("avoid sky", 3.0)]
-    wanted, avoided = (losses[0][0] for losses in record["losses_by_attribute"].values())
+    wanted, avoided = (losses[0][0] for losses in record["attribute_losses"].values())
     assert wanted > avoided > 0
 
 
@@ -120,7 +120,7 @@ def test_a_bag_from_seeds_is_shown_saved_and_used_again(run, bags, tmp_path):
     assert read_word_list(tmp_path / "grown.txt") == grown.weights
     again = run("--bag", tmp_path / "grown.txt")[3]
     assert again["token_ids"] == record["token_ids"]
-    assert list(again["losses_by_attribute"].values()) == list(record["losses_by_attribute"].values())
+    assert list(again["attribute_losses"].values()) == list(record["attribute_losses"].values())
 
 
 def test_several_bags_from_seeds_are_attributes_of_their_own(run):

@@ -138,10 +138,10 @@ def test_losses_are_reported_by_distinct_names_and_unweighted(gpt2, tokenizer):
         pplm.generate(gpt2, tokenizer, "the", attributes=attributes, max_new_tokens=1, do_sample=False)[0]
         for attributes in ([(moon, 3.0), (moon, 0.5)], [moon])
     )
-    assert set(mixed.losses_by_attribute) == {"moon", "moon#2"}
-    first = alone.losses_by_attribute["moon"][0][0]
-    assert [losses[0][0] for losses in mixed.losses_by_attribute.values()] == pytest.approx([first, first])
-    assert mixed.attribute_losses[0][0] == pytest.approx(3.5 * first)
+    assert set(mixed.attribute_losses) == {"moon", "moon#2"}
+    first = alone.attribute_losses["moon"][0][0]
+    assert [losses[0][0] for losses in mixed.attribute_losses.values()] == pytest.approx([first, first])
+    assert mixed.attribute_loss[0][0] == pytest.approx(3.5 * first)
 
 
 def test_equal_names_are_numbered(bag):

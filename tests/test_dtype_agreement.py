@@ -54,8 +54,8 @@ def test_the_reference_is_the_mean_loss_of_the_texts_in_float32(gpt2, tokenizer,
         gpt2, tokenizer, ["the moon", "a"], attributes=[bag], steering=STRONG, num_samples=2, seed=0,
         do_sample=True, top_k=10, max_new_tokens=4, min_new_tokens=4,
     )  # fmt: skip
-    losses = [loss for text in texts for token in text.attribute_losses for loss in token]
-    first = [loss for text in texts for loss in text.attribute_losses[0]]
+    losses = [loss for text in texts for token in text.attribute_loss for loss in token]
+    first = [loss for text in texts for loss in text.attribute_loss[0]]
     rows = compare(gpt2, tokenizer, [bag])
     assert rows[2].attribute_loss.reference == pytest.approx(math.fsum(losses) / len(losses))
     assert rows[0].attribute_loss.reference == pytest.approx(math.fsum(first) / len(first))

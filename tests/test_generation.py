@@ -36,11 +36,26 @@ def test_a_generation_carries_everything_about_one_text(gpt2, tokenizer, words, 
         assert out.steered
         assert 1 <= len(out.token_ids) <= 6
         assert [len(token) for token in out.kl] == [3] * len(out.token_ids)
-        assert [len(token) for token in out.attribute_losses] == [3] * len(out.token_ids)
-        assert set(out.losses_by_attribute) == {"sky", "head"}
-        for whole, sky, other in zip(out.attribute_losses, *out.losses_by_attribute.values(), strict=True):
+        assert [len(token) for token in out.attribute_loss] == [3] * len(out.token_ids)
+        assert set(out.attribute_losses) == {"sky", "head"}
+        for whole, sky, other in zip(out.attribute_loss, *out.attribute_losses.values(), strict=True):
             assert whole == pytest.approx([a + 0.5 * b for a, b in zip(sky, other, strict=True)], rel=1e-4)
         assert all(value >= -1e-4 for token in out.kl for value in token)
+
+
+def test_a_generation_carries_the_trace_of_its_own_text(gpt2, tokenizer, words, head):
+    arguments = {"attributes": [words, head], "num_samples": 2, "seed": 4, "do_sample": True}
+    for out in run(gpt2, tokenizer, **arguments):
+        length = len(out.token_ids)
+        assert out.trace.names == ("sky", "head")
+        assert out.trace.attribute_losses.shape == (length, 3, 2, 1)
+        assert out.trace.gradient_norms.shape == (length, 3, 2, 1)
+        assert out.trace.gradient_cosines.shape == (length, 2, 2, 1)
+        assert out.trace.attribute_losses[:, :, 1, 0].tolist() == out.attribute_losses["head"]
+        assert out.trace.attribute_loss[:, :, 0].tolist() == out.attribute_loss
+        assert "trace" not in repr(out)
+        assert "trace" not in out.record()
+        assert out.record()["kl"] == out.kl
 
 
 def test_without_attributes_or_with_settings_that_move_nothing_a_text_is_not_called_steered(gpt2, tokenizer, words):
@@ -48,8 +63,8 @@ def test_without_attributes_or_with_settings_that_move_nothing_a_text_is_not_cal
     still = run(gpt2, tokenizer, attributes=[words], steering=SteeringConfig(step_size=0))
     assert not any(out.steered for out in plain + still)
     assert [out.token_ids for out in plain] == [out.token_ids for out in still]
-    assert plain[0].losses_by_attribute == {}
-    assert set(still[0].losses_by_attribute) == {"sky"}
+    assert plain[0].attribute_losses == {}
+    assert set(still[0].attribute_losses) == {"sky"}
     assert all(token == [] for token in still[0].kl)
 
 
@@ -82,7 +97,7 @@ def test_a_seed_names_the_same_text_in_any_batch(gpt2, tokenizer, words, head):
         assert [out.token_ids for out in found] == [out.token_ids for out in wanted]
         for one, other in zip(found, wanted, strict=True):
             assert (one.prompt_index, one.sample) == (other.prompt_index, other.sample)
-            for a, b in zip(one.attribute_losses + one.kl, other.attribute_losses + other.kl, strict=True):
+            for a, b in zip(one.attribute_loss + one.kl, other.attribute_loss + other.kl, strict=True):
                 assert a == pytest.approx(b, abs=1e-4)
 
 
@@ -148,7 +163,7 @@ def test_the_end_token_closes_the_ids_and_is_not_shown(gpt2, tokenizer, words):
     outs = run(gpt2, tokenizer, attributes=[words], eos_token_id=end)
     first = outs[0]
     assert first.token_ids == free[: free.index(end) + 1]
-    assert len(first.attribute_losses) == len(first.kl) == len(first.token_ids)
+    assert len(first.attribute_loss) == len(first.kl) == len(first.token_ids)
     for out in outs:
         assert end not in out.token_ids[:-1]
 
@@ -217,7 +232,7 @@ def test_a_class_of_the_user_s_own_steers_without_registration(gpt2, tokenizer):
 
     out = run(gpt2, tokenizer, "The sea", attributes=[Letters()])[0]
     assert out.steered
-    assert all(token[-1] < token[0] for token in out.losses_by_attribute["Letters"])
+    assert all(token[-1] < token[0] for token in out.attribute_losses["Letters"])
 
 
 def test_a_loss_of_the_wrong_shape_is_refused(gpt2, tokenizer):

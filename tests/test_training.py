@@ -144,7 +144,7 @@ def test_steering_with_a_trained_head_moves_its_own_class(trained, model, tokeni
     for label in ("good", "bad"):
         (text,) = pplm.generate(model, tokenizer, "the room", attributes=[trained.discriminator.towards(label)],
                                 steering=config, max_new_tokens=1, do_sample=False)  # fmt: skip
-        losses[label] = text.attribute_losses[0]
+        losses[label] = text.attribute_loss[0]
     assert losses["good"][-1] < losses["good"][0]
     assert losses["bad"][-1] < losses["bad"][0]
 

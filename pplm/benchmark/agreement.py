@@ -185,7 +185,7 @@ def _agreement(
         dtype,
         span,
         sum(lengths),
-        _deviation([text.attribute_losses for text in reference], [text.attribute_losses for text in other], lengths),
+        _deviation([text.attribute_loss for text in reference], [text.attribute_loss for text in other], lengths),
         _deviation([text.kl for text in reference], [text.kl for text in other], lengths),
         same,
     )

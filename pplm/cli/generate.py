@@ -247,4 +247,4 @@ def _write(path: Path, texts: Sequence[Generation], settings: dict[str, Any], *,
     with path.open("w", encoding="utf-8") as file:
         for number, text in enumerate(texts):
             own = plain if number < unsteered else settings
-            file.write(json.dumps({**asdict(text), **own}, ensure_ascii=False) + "\n")
+            file.write(json.dumps({**text.record(), **own}, ensure_ascii=False) + "\n")
