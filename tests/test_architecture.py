@@ -36,7 +36,8 @@ def of_pplm(path):
 
 
 LEVELS = (
-    {"attached", "errors", "pooling"},
+    {"errors"},
+    {"attached", "pooling", "seeds"},
     {"config"},
     {"steering", "interface", "batching"},
     {"text", "sine", "files"},
@@ -118,13 +119,14 @@ def test_the_wave_imports_nothing_of_text():
                 "presets",
                 "files",
                 "models",
+                "seeds",
                 "text",
                 "batching",
                 "generation",
                 "generated_text",
             },
         ),
-        ("pretraining", {"config", "errors", "models", "files"}),
+        ("pretraining", {"config", "errors", "models", "files", "seeds"}),
         ("evaluation", {"errors", "files", "models", "text", "batching"}),
     ],
 )

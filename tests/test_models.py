@@ -2,6 +2,7 @@ import json
 import shutil
 import time
 
+import gguf
 import huggingface_hub.constants
 import pytest
 import torch
@@ -205,3 +206,90 @@ def test_a_hub_that_cannot_be_reached_is_asked_once_and_told_in_one_line(monkeyp
     with pytest.raises(InputError, match=r"'someone/nowhere-to-be-found': .*not in the local cache.*cannot be reached"):
         pplm.load_model("someone/nowhere-to-be-found")
     assert asked == ["someone/nowhere-to-be-found"]
+
+
+@pytest.fixture
+def llama_gguf(tokenizer, tmp_path):
+    """Return a tiny Llama with random weights, written as people's GGUF files are."""
+    path, width, generator = tmp_path / "tiny.gguf", 32, torch.Generator().manual_seed(0)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(1)
+    writer.add_context_length(64)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(width)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(4)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(8)
+    writer.add_vocab_size(len(tokenizer))
+    state = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list([*state["vocab"], tokenizer.eos_token])
+    writer.add_token_types([1] * len(state["vocab"]) + [3])
+    writer.add_token_merges([" ".join(pair) for pair in state["merges"]])
+    writer.add_bos_token_id(tokenizer.bos_token_id)
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    square = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+    shapes = {f"blk.0.{name}": (width, width) for name in square}
+    shapes |= {"blk.0.attn_norm": (width,), "blk.0.ffn_norm": (width,)}
+    shapes |= {"token_embd": (len(tokenizer), width), "output": (len(tokenizer), width), "output_norm": (width,)}
+    for name, shape in sorted(shapes.items()):
+        writer.add_tensor(f"{name}.weight", torch.randn(shape, generator=generator).numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_model_from_a_gguf_file_can_be_saved_and_loaded_again(llama_gguf, tmp_path):
+    model, tokenizer = pplm.load_model(llama_gguf, device="cpu")
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    again, _ = pplm.load_model(tmp_path, device="cpu")
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_further_arguments_reach_transformers(folder):
+    model, _ = pplm.load_model(folder, device="cpu", attn_implementation="eager")
+    assert model.config._attn_implementation == "eager"
+    with pytest.raises(InputError, match="cannot load model"):
+        pplm.load_model(folder, device="cpu", not_an_argument=1)
+    with pytest.raises(InputError, match="device_map"):
+        pplm.load_model(folder, device_map="auto")
+
+
+def test_a_subfolder_is_where_the_files_are(folder):
+    model, _ = pplm.load_model(folder.parent, device="cpu", subfolder=folder.name)
+    assert model.config.n_layer == 2
+
+
+def adapter_of(folder, path):
+    path.mkdir()
+    config = {"peft_type": "LORA", "base_model_name_or_path": str(folder), "r": 2, "target_modules": ["c_attn"]}
+    (path / "adapter_config.json").write_text(json.dumps({**config, "task_type": "CAUSAL_LM", "fan_in_fan_out": True}))
+    return path
+
+
+def test_an_adapter_without_peft_is_refused_with_the_package_to_install(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("pplm.models.loading.find_spec", lambda _: None)
+    with pytest.raises(InputError, match="needs the package peft"):
+        pplm.load_model(adapter_of(folder, tmp_path / "adapter"), device="cpu")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft's, about names of transformers
+def test_a_lora_adapter_is_put_on_its_model_and_steered(folder, tokenizer, bag, tmp_path):
+    peft = pytest.importorskip("peft", reason="LoRA adapters need peft")
+    base, _ = pplm.load_model(folder, device="cpu")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tuned = peft.get_peft_model(
+            base, peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False)
+        )
+        tuned.save_pretrained(tmp_path / "adapter")
+    model, loaded = pplm.load_model(tmp_path / "adapter", device="cpu")
+    plain, _ = pplm.load_model(folder, device="cpu")
+    ids = torch.tensor([[3, 4, 5]])
+    assert not torch.allclose(model(ids).logits, plain(ids).logits)
+    assert not any(p.requires_grad for p in model.parameters())
+    pplm.generate(model, loaded, "the moon", attributes=[bag], max_new_tokens=3)

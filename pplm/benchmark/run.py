@@ -28,6 +28,7 @@ from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
+from pplm.seeds import torch_seed
 from pplm.text.decoding import steered_decoding
 from pplm.text.limits import check_length
 
@@ -183,7 +184,7 @@ def _prepare(
 
 def _prompts(case: Case, model: Any, seed: int) -> Tensor:
     """Return (B, T) random token ids, the same for all attributes and number formats."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(torch_seed(seed))
     size = (case.samples, case.prompt_tokens)
     return torch.randint(model.config.get_text_config().vocab_size, size, generator=generator).to(model.device)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from huggingface_hub import HfApi
@@ -15,10 +17,15 @@ from transformers.activations import NewGELUActivation
 from pplm.errors import InputError
 from pplm.models.resources import data_path, local_path
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 EMBEDDED_MODEL = "gpt2-mini"
 """The small GPT-2 that is shipped with pplm and needs no download."""
 
+ADAPTER_FILE = "adapter_config.json"
 Dtype = Literal["float32", "bfloat16", "float16"]
+Model = TypeVar("Model", bound=torch.nn.Module)
 _LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, SafetensorError)
 
 
@@ -28,20 +35,29 @@ def load_model(
     device: str = "auto",
     dtype: Dtype = "float32",
     trust_remote_code: bool = False,
-) -> tuple[Any, Any]:
+    revision: str = "main",
+    token: str | bool | None = None,
+    subfolder: str = "",
+    **model_arguments: Any,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, in evaluation mode and with frozen weights.
 
     Parameters
     ----------
     name_or_path
         "gpt2-mini" (embedded), a hub id such as "openai-community/gpt2-medium", a folder in Hugging Face format,
-        or a `.gguf` file (needs the `gguf` extra; its weights are dequantised).
+        a `.gguf` file, whose weights are dequantised, or a folder with a LoRA adapter (needs the package `peft`), which
+        is put on the model that it was trained on.
     device
         "auto" takes the first accelerator there is, else the CPU; otherwise a torch device such as "cuda:1".
     dtype
         Of the weights in memory.
     trust_remote_code
         Passed on to transformers; only for code you have read.
+    revision, token, subfolder
+        Of a model on the hub: its branch, tag or commit; a token for private ones; where in it the files are.
+    **model_arguments
+        Whatever else transformers' `from_pretrained` takes for a model, such as `attn_implementation`.
 
     Returns
     -------
@@ -53,8 +69,13 @@ def load_model(
         If the model cannot be found, read or reached, is an encoder-decoder, or the device does not exist.
 
     """
+    if "device_map" in model_arguments:
+        raise InputError("a model over several devices (device_map) cannot be steered; pass device= instead")
     source, arguments = _locate(str(name_or_path))
-    arguments["trust_remote_code"] = trust_remote_code
+    arguments |= {"trust_remote_code": trust_remote_code, "revision": revision, "token": token, "subfolder": subfolder}
+    adapter = Path(source) / subfolder / ADAPTER_FILE
+    if adapter.is_file():
+        return _with_adapter(adapter.parent, device=device, dtype=dtype, **model_arguments)
     place = find_device(device)
     try:
         config = AutoConfig.from_pretrained(source, **arguments)
@@ -63,12 +84,29 @@ def load_model(
                 f"model {name_or_path} is an encoder-decoder; steering needs a decoder-only language model"
             )
         tokenizer = AutoTokenizer.from_pretrained(source, **arguments)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype), **arguments)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype), **arguments, **model_arguments)
     except InputError:
         raise
-    except _LOADING_ERRORS as error:
+    except (*_LOADING_ERRORS, TypeError) as error:
         raise InputError(_cannot_load("model", str(name_or_path), arguments, error)) from error
+    if "gguf_file" in arguments:  # the weights are plain numbers now, and can be saved as such
+        model.hf_quantizer.remove_quantization_config(model)
     return freeze(fuse_gelu(model.to(place))), tokenizer
+
+
+def _with_adapter(folder: Path, **arguments: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the model that a LoRA adapter was trained on, and put the adapter on it."""
+    if find_spec("peft") is None:
+        raise InputError(f"{folder} holds an adapter, which needs the package peft; install it with: pip install peft")
+    try:
+        base = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        model, tokenizer = load_model(base, **arguments)
+        model.load_adapter(str(folder))
+    except InputError as error:
+        raise InputError(f"adapter {folder}: {error}") from error
+    except (*_LOADING_ERRORS, TypeError) as error:
+        raise InputError(_cannot_load("adapter", str(folder), {}, error)) from error
+    return freeze(model), tokenizer
 
 
 def load_tokenizer(name_or_path: str | Path) -> Any:
@@ -87,12 +125,12 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
         raise InputError(_cannot_load("tokenizer", str(name_or_path), arguments, error)) from error
 
 
-def freeze(model: Any) -> Any:
+def freeze(model: Model) -> Model:
     """Put a model into evaluation mode with weights that take no gradient, and return it."""
     return model.eval().requires_grad_(False)
 
 
-def fuse_gelu(model: Any) -> Any:
+def fuse_gelu(model: Model) -> Model:
     """Let a model compute GPT-2's activation in one kernel of torch instead of eight, and return it.
 
     The function is the same but for rounding; a steered token, which takes several passes there and back, profits most.

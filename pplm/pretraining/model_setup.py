@@ -16,6 +16,7 @@ from pplm.pretraining.embeddings import borrowed_embeddings
 from pplm.pretraining.request import BaseModelRequest
 from pplm.pretraining.settings import Architecture
 from pplm.pretraining.tokenizer import num_token_ids, train_tokenizer
+from pplm.seeds import torch_seed
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class StartingPoint:
         if self.model is not None:
             return self.model
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.manual_seed(torch_seed(seed))
             model = GPT2LMHeadModel(gpt2_config(self.architecture, tokenizer)).train()
             if self.donor is not None:
                 std = model.config.initializer_range

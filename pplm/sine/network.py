@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pplm.errors import InputError
+from pplm.seeds import torch_seed
 
 SAMPLE_RATE = 100
 """Samples a second (the article's prose says 10, its notebook and its figures use 100)."""
@@ -108,7 +109,7 @@ def train(seeds: Iterable[int], *, epochs: int = 200) -> WaveNetworks:
         raise InputError(f"seeds must be one or more numbers of at least 0; got {seeds}")
     if epochs < 1:
         raise InputError(f"epochs must be at least 1; got {epochs}")
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    generators = [torch.Generator().manual_seed(torch_seed(seed)) for seed in seeds]
     hidden_weight = torch.stack([_glorot(GIVEN, HIDDEN, generator) for generator in generators])
     output_weight = torch.stack([_glorot(HIDDEN, 1, generator) for generator in generators]).squeeze(2)
     biases = torch.zeros_like(output_weight), torch.zeros_like(output_weight[:, 0])

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pplm.errors import InputError
+from pplm.seeds import check_seed
 
 SampleId = tuple[int, int] | tuple[int, int, int]
 """(prompt index, sample index), or (prompt index, sample index, candidate), candidate 0 being the same as none."""
@@ -24,8 +24,7 @@ class RandomStreams:
     """One random stream a sample, drawing one uniform number a token."""
 
     def __init__(self, seed: int, samples: Sequence[SampleId]) -> None:
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise InputError(f"seed must be a whole number of at least 0; got {seed!r}")
+        seed = check_seed(seed)
         self._generators = [torch.Generator().manual_seed(_stream_seed(seed, sample)) for sample in samples]
 
     def sample(self, probabilities: Tensor) -> Tensor:
