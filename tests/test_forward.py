@@ -150,5 +150,44 @@ def test_an_embedding_that_is_no_multiple_of_its_matrix_is_refused_by_name(llama
     model = transformers.LlamaForCausalLM(llama.config)
     model.set_input_embeddings(Bent(90, 32))
     outputs, inputs = fed(model, IDS)
-    with pytest.raises(pplm.InputError, match="embeds tokens by Bent, which is no multiple of a matrix"):
+    with pytest.raises(pplm.InputError, match="more than a multiple of its row in Bent, so a discriminator"):
+        expected_future(model, inputs, buffer_of(outputs), 4, outputs.logits[:, -1], 1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_factor_that_the_model_puts_on_tokens_alone_is_found_and_one_on_embeddings_too_is_not_applied_twice(
+    llama, both, dtype
+):
+    class Scaling(transformers.LlamaModel):
+        def forward(self, input_ids=None, inputs_embeds=None, **others):
+            given = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+            factor = 7.5 if inputs_embeds is None or both else 1.0
+            return super().forward(inputs_embeds=factor * given, **others)
+
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(llama.config)
+    model.model = Scaling(llama.config)
+    model = pplm.freeze(model.to(dtype))
+    tokens = torch.tensor([17, 40])
+    outputs, inputs = fed(model, IDS)
+    whole, _ = fed(model, torch.cat([IDS, tokens[:, None]], 1))
+    future = expected_future(model, inputs, buffer_of(outputs), 4, certain(tokens, 90), 1)
+    tolerance = 1e-4 if dtype == torch.float32 else 0.1
+    torch.testing.assert_close(future[:, 0], whole.hidden_states[-1][:, -1], rtol=0, atol=tolerance)
+
+
+@torch.no_grad()
+def test_a_model_that_needs_the_token_itself_in_every_layer_is_refused(llama):
+    class PerLayer(transformers.LlamaModel):
+        def forward(self, input_ids=None, **others):
+            if input_ids is None:
+                raise RuntimeError("inputs_embeds without input_ids")
+            return super().forward(input_ids=input_ids, **others)
+
+    model = transformers.LlamaForCausalLM(llama.config)
+    model.model = PerLayer(llama.config)
+    outputs, inputs = fed(model, IDS)
+    with pytest.raises(pplm.InputError, match="discriminator cannot look ahead"):
         expected_future(model, inputs, buffer_of(outputs), 4, outputs.logits[:, -1], 1)

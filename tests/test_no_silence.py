@@ -1,5 +1,6 @@
 """What costs the price of steering and does not steer is warned of; what is broken does not end in a text."""
 
+import copy
 import warnings
 
 import pytest
@@ -18,6 +19,7 @@ from transformers import (
 )
 
 import pplm
+from attribute_models import Discriminator
 from pplm import InputError, SteeringWarning
 
 
@@ -52,10 +54,48 @@ def test_an_idle_attribute_is_found_also_where_samples_may_be_skipped(model):
             decode(model, [[3, 4, 5]], [Idle()], pplm.SteeringConfig(**{**vars(STRONG), **skips}))
 
 
-def test_a_gradient_of_exactly_zero_is_warned_of_once_with_its_likely_reason(model):
-    with pytest.warns(SteeringWarning, match="exactly zero in all layers.*quantised") as found:
-        decode(model, [[3, 4, 5, 6]], [Detached()], pplm.SteeringConfig(**{**vars(STRONG), "kl_scale": 0.0}))
-    assert len(found) == 1
+@pytest.mark.parametrize("kl_scale", [0.0, 0.01])
+def test_a_gradient_of_exactly_zero_is_warned_of_once_by_name_with_its_likely_reason(model, bag, kl_scale):
+    steering = pplm.SteeringConfig(**{**vars(STRONG), "kl_scale": kl_scale})
+    for attributes in ([Detached()], [bag, Detached()]):
+        with pytest.warns(SteeringWarning, match="'detached' is exactly zero in all layers.*quantised") as found:
+            decode(model, [[3, 4, 5, 6]], attributes, steering)
+        assert len(found) == 1
+
+
+def test_a_loss_that_cannot_be_lowered_any_more_is_not_warned_of(gpt2):
+    sure = Discriminator.from_weights(torch.zeros(2, 32), torch.tensor([200.0, 0.0]), ["a", "b"], "a")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SteeringWarning)
+        decode(gpt2, [[3, 4, 5, 6]], [sure], new=2)
+
+
+def test_layers_that_pass_no_gradient_on_are_refused_or_warned_of(llama, bag):
+    class Cut(torch.autograd.Function):
+        """The product of a layer that was only made for reading, with a gradient that is none or zero."""
+
+        @staticmethod
+        def forward(ctx, hidden, there_is_one):
+            if not there_is_one:
+                ctx.mark_non_differentiable(result := hidden.clone())
+                return result
+            return hidden.clone()
+
+        @staticmethod
+        def backward(_, gradient):
+            return torch.zeros_like(gradient), None
+
+    model = copy.deepcopy(llama)
+    for there_is_one, expected in ((True, pytest.warns(SteeringWarning, match="'bag' is exactly zero")),
+                                   (False, pytest.raises(InputError, match="as some int8"))):  # fmt: skip
+        hooks = [
+            layer.self_attn.o_proj.register_forward_hook(lambda *seen, one=there_is_one: Cut.apply(seen[2], one))
+            for layer in model.model.layers
+        ]
+        with expected:
+            decode(model, [[3, 4, 5, 6]], [bag], new=2)
+        for hook in hooks:
+            hook.remove()
 
 
 @pytest.mark.parametrize(
@@ -140,6 +180,27 @@ def test_gradient_checkpointing_in_training_mode_is_refused_with_the_remedy(bag,
     model.train().requires_grad_(False)
     with pytest.raises(InputError, match=r"call model\.eval\(\)"):
         decode(model, [[3, 4, 5]], [bag])
+
+
+def test_virtual_tokens_of_an_adapter_are_refused_by_its_name_and_other_adapters_are_let_through(llama, bag):
+    """Stands in for peft, whose wrapper replaces the method that prepares its model's inputs."""
+    model = copy.deepcopy(llama)
+
+    class PromptTuningConfig:
+        is_prompt_learning = True
+
+    class Wrapper:
+        active_peft_config = PromptTuningConfig()
+        prepare = model.prepare_inputs_for_generation
+
+        def prepare_inputs(self, *args, **kwargs):
+            return self.prepare(*args, **kwargs)
+
+    model.prepare_inputs_for_generation = Wrapper().prepare_inputs
+    with pytest.raises(InputError, match="PromptTuningConfig puts virtual tokens before the text"):
+        decode(model, [[3, 4, 5]], [bag])
+    PromptTuningConfig.is_prompt_learning = False
+    assert decode(model, [[3, 4, 5]], [bag]).sequences.equal(decode(llama, [[3, 4, 5]], [bag]).sequences)
 
 
 def prefix(model, rows):

@@ -6,7 +6,6 @@ attention masks and whatever else a model wants are transformers' business.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -104,34 +103,53 @@ def expected_future(
 
 _SCALES: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 _PROBES = 8
-"""Rows of the embedding matrix that are compared with what the module makes of them."""
+"""Tokens that are read both ways to find the factor between a model's embeddings and their matrix."""
 
 
+@torch.no_grad()
 def _embedding_scale(model: Any) -> float:
-    """Return the factor that a model's embedding module puts on its matrix, found once per model.
+    """Return what a row of the embedding matrix is multiplied by to be read like its token, found once per model.
 
-    Gemma, BioGPT and others scale inside the module. What the model does after it, it does to `inputs_embeds` as well.
+    The factor lies in the embedding module (Gemma, BioGPT) or in the model, which then puts it on tokens alone or on
+    `inputs_embeds` too, so the model itself is asked: its first hidden states are a line in the embeddings given.
 
     Raises
     ------
     InputError
-        If the module does something else to its matrix, so that there is no expected embedding.
+        If no factor makes both readings equal, so that there is no expected embedding.
 
     """
     module = model.get_input_embeddings()
     if module not in _SCALES:
+        table = module.weight.detach()
         # The rows furthest from zero: the factor of a padding token's row of zeros could be anything.
-        ids = module.weight.detach().float().norm(dim=-1).topk(min(_PROBES, len(module.weight))).indices
-        rows, made = module.weight.detach()[ids].float(), module(ids[None])[0].detach().float()
-        scale = float((rows * made).sum() / (rows * rows).sum()) if made.shape == rows.shape else math.nan
-        if not torch.allclose(made, scale * rows, rtol=1e-2, atol=1e-6):
-            raise InputError(
-                f"{type(model).__name__} embeds tokens by {type(module).__name__}, which is no multiple of a matrix, "
-                "so a discriminator cannot look ahead with it; steer it with bags of words"
+        ids = torch.linalg.vector_norm(table, dim=-1, dtype=torch.float32).topk(min(_PROBES, len(table))).indices[None]
+        refused = InputError(
+            f"{type(model).__name__} reads a token by more than a multiple of its row in {type(module).__name__}, so a "
+            "discriminator cannot look ahead with it; steer it with bags of words (in training mode: call model.eval())"
+        )
+        try:
+            wanted, once, twice = (
+                _states(model, **inputs)
+                for inputs in ({"input_ids": ids}, {"inputs_embeds": table[ids]}, {"inputs_embeds": 2 * table[ids]})
             )
-        # A factor of 1 comes out as 1 but for rounding, and multiplying by it would change what is published.
-        _SCALES[module] = 1.0 if abs(scale - 1) < 1e-6 else scale
+            slope, gap = twice[0] - once[0], wanted[0] - once[0]
+            # Exactly 1 where there is no factor: multiplying by what rounding leaves would change what is published.
+            scale = 1 + float((slope * gap).sum() / slope.square().sum()) if gap.any() else 1.0
+            found = _states(model, inputs_embeds=scale * table[ids])
+        except (RuntimeError, TypeError, ValueError) as error:  # a model that takes no embeddings, or not those alone
+            raise refused from error
+        rounding = max(1e-3, 8 * torch.finfo(table.dtype).eps)
+        if not (found[1] - wanted[1]).norm() <= rounding * wanted[1].norm():
+            raise refused
+        _SCALES[module] = scale
     return _SCALES[module]
+
+
+def _states(model: Any, **inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first and the last hidden states of some tokens, (1, T, D) float32."""
+    states = model.base_model(**inputs, use_cache=False, output_hidden_states=True, return_dict=True).hidden_states
+    return states[0].float(), states[-1].float()
 
 
 def _last(positions: Tensor) -> Tensor:
@@ -158,3 +176,28 @@ def _advance(inputs: ModelInputs, steps: int) -> dict[str, Any]:
     if mask is not None:
         future["attention_mask"] = torch.cat([mask, mask.new_ones(mask.shape[0], steps)], dim=1)
     return future
+
+
+def prefill_arguments(model_kwargs: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return what the prompt is read with: hidden states, and the logits of its last position alone.
+
+    transformers asks for the last position by a slice, a view of all positions, over which torch multiplies bfloat16
+    numbers with one copy of the output embeddings a sample. A list of positions makes a tensor of its own.
+    """
+    kwargs = {**model_kwargs, "output_hidden_states": True}
+    if kwargs.get("logits_to_keep") == 1:
+        kwargs["logits_to_keep"] = torch.tensor([-1], device=device)
+    return kwargs
+
+
+def normal_tensors(value: Any) -> Any:
+    """Return tensors made in inference mode as normal ones, which can take part in autograd."""
+    if isinstance(value, Tensor):
+        return value.clone() if value.is_inference() else value
+    if isinstance(value, dict):
+        return {name: normal_tensors(item) for name, item in value.items()}
+    if isinstance(value, Cache):
+        for layer in value.layers:
+            if layer.is_initialized:
+                layer.keys, layer.values = normal_tensors(layer.keys), normal_tensors(layer.values)
+    return value

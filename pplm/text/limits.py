@@ -54,6 +54,13 @@ def check_model(model: Any, cache: Any) -> None:
         raise InputError(f"{name} is an encoder-decoder; steering needs a decoder-only language model")
     if cache is None:
         raise InputError(f"{name} keeps no key/value cache, which is what steering moves; use another model")
+    # peft lets its own method prepare the inputs of the model that it wraps.
+    adapter = getattr(getattr(model.prepare_inputs_for_generation, "__self__", None), "active_peft_config", None)
+    if getattr(adapter, "is_prompt_learning", False):
+        raise InputError(
+            f"{type(adapter).__name__} puts virtual tokens before the text, whose history is not the text's own; use "
+            "another adapter, such as LoRA"
+        )
 
 
 def check_history(model: Any, kept: int, read: int) -> None:
@@ -69,7 +76,7 @@ def check_history(model: Any, kept: int, read: int) -> None:
         raise InputError(
             f"{type(model).__name__} kept {kept} positions in its key/value cache after reading {read}, and steering "
             "needs exactly those; a model without a cache keeps none, nor does one in training mode with gradient "
-            "checkpointing (call model.eval()), and prompt or prefix tuning adds some (use another adapter)"
+            "checkpointing (call model.eval())"
         )
 
 

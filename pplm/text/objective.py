@@ -68,6 +68,10 @@ class TextObjective:
     gradient_cosines
         (A, A, B): cosine between the attribute models' gradients on the window at the first call; below 0 two
         attributes pull against each other. None with a single attribute model.
+    probes
+        Whether to measure `gradient_norms` also with a single attribute model, for one more backward pass.
+    gradient_norms
+        (A, B): of each attribute model's gradient on the window at the first call.
 
     """
 
@@ -79,6 +83,8 @@ class TextObjective:
     gradient_cosines: Tensor | None = None
     acted: Tensor = field(init=False)
     steered: Tensor | None = None
+    probes: bool = False
+    gradient_norms: Tensor | None = None
     logits: Tensor = field(init=False)
 
     def __call__(self, window: State) -> tuple[Tensor, Tensor]:
@@ -87,8 +93,15 @@ class TextObjective:
         self.logits = last.logits.detach()
         step = self._look(last)
         losses = self._losses(step)
-        if len(self.attributes) > 1 and not self.attribute_losses:
-            self.gradient_cosines = _gradient_cosines(losses, window)
+        if not losses.requires_grad:
+            raise InputError(
+                "no gradient reaches the model's history from its logits: its layers pass none on, as some int8 "
+                "modules; load the weights in float32, or in another format whose layers pass gradients on"
+            )
+        if not self.attribute_losses and (self.probes or len(self.attributes) > 1):
+            gradients = _attribute_gradients(losses, window)
+            self.gradient_norms = torch.linalg.vector_norm(gradients, dim=-1)
+            self.gradient_cosines = _cosines(gradients) if len(self.attributes) > 1 else None
         # An infinite loss has no gradient: the attribute model cannot act here, and one of weight 0 never does. Where
         # none acts, the KL is left out too; its gradient would be rounding noise, normalised to a whole step.
         self.attribute_losses.append(losses.detach().masked_fill(~self.acted, torch.nan))
@@ -132,12 +145,17 @@ class TextObjective:
         return losses.new_tensor([attribute.weight for attribute in self.attributes])[:, None]
 
 
-def _gradient_cosines(losses: Tensor, window: State) -> Tensor:
-    """Return the cosines (A, A, B) between the gradients of losses (A, B) with respect to the whole window."""
+def _attribute_gradients(losses: Tensor, window: State) -> Tensor:
+    """Return the gradients of losses (A, B) with respect to the whole window, flattened to (A, B, numbers)."""
     tensors = [t for group in window for t in group]
     rows = []
     for loss in losses:
         gradients = torch.autograd.grad(loss.sum(), tensors, retain_graph=True, materialize_grads=True)
         rows.append(torch.cat([g.flatten(1).float() for g in gradients], dim=1))
-    directions = torch.nn.functional.normalize(torch.stack(rows), dim=-1)
+    return torch.stack(rows)
+
+
+def _cosines(gradients: Tensor) -> Tensor:
+    """Return the cosines (A, A, B) between gradients (A, B, numbers)."""
+    directions = torch.nn.functional.normalize(gradients, dim=-1)
     return torch.einsum("abn,cbn->acb", directions, directions)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, GenerationConfig
+from transformers import GenerationConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from pplm.config import SteeringConfig
@@ -21,7 +21,7 @@ from pplm.interface import WeightedAttribute
 from pplm.pooling import PooledHidden
 from pplm.steering import steer
 from pplm.text.distributions import fuse
-from pplm.text.forward import LastToken, ModelInputs, forward_last
+from pplm.text.forward import LastToken, ModelInputs, forward_last, normal_tensors, prefill_arguments
 from pplm.text.kv_cache import History, KeyValueBuffer, check_steerable, window_weights
 from pplm.text.limits import check_history
 from pplm.text.objective import TextObjective, TextSoFar
@@ -48,13 +48,13 @@ class SteeredText:
         model_kwargs: dict[str, Any],
     ) -> None:
         self.attributes, self.steering = attributes, steering
-        input_ids, model_kwargs = _normal(input_ids), _normal(model_kwargs)
+        input_ids, model_kwargs = normal_tensors(input_ids), normal_tensors(model_kwargs)
         self.active = bool(self.attributes) and self.steering.moves
         self.model, self.input_ids, self.model_kwargs = model, input_ids, model_kwargs
         self.cache = model_kwargs["past_key_values"]
         cached = self.cache.get_seq_length()
         # Private, and the one way to feed a prompt as transformers does, over any cache of the caller's own.
-        outputs = model._prefill(input_ids, generation_config, _prefill_kwargs(model_kwargs, input_ids.device))
+        outputs = model._prefill(input_ids, generation_config, prefill_arguments(model_kwargs, input_ids.device))
         check_steerable(self.cache)
         check_history(model, self.cache.get_seq_length(), cached + outputs.hidden_states[-1].shape[1])
         self._unsteered: LastToken | None = LastToken.of(outputs)
@@ -231,15 +231,18 @@ class SteeredText:
         `everybody` are the passes of the whole batch, of which `text` may hold a part.
         """
         steering, start = self.steering, self._window_start
-        objective = TextObjective(self.attributes, text, start, steering.horizon_length)
+        objective = TextObjective(
+            self.attributes, text, start, steering.horizon_length, probes=self._watch.awaits_gradients
+        )
         window, weights = self._window(text.passes, index), self._window_weights(index)
         result = steer(window, objective, steering, self._norms[:, index], weights=weights)
         self._norms = self._norms.index_copy(1, index, result.norms)
         has_history = self._history_lengths(index) > 0
         self.recorder.steered(result, objective, has_history, index)
         self._watch.losses(objective.acted, index)
-        if objective.steered is not None:
-            self._watch.gradients(result.gradient_norms[0], has_history & objective.steered)
+        if objective.gradient_norms is not None:
+            to_lower = has_history & (objective.attribute_losses[0].nan_to_num() != 0)
+            self._watch.gradients(objective.gradient_norms, to_lower)
         if self._rounds:
             exact = self._window(everybody, torch.arange(len(self.input_ids), device=index.device))
             for layer, others in zip(exact, result.state, strict=True):
@@ -285,28 +288,3 @@ class SteeredText:
                 inputs[name] = self.model_kwargs[name][:, :cached]
         body = self.model.base_model(**inputs, use_cache=False, return_dict=True)
         return pooled + PooledHidden.of(body.last_hidden_state, mask[:, :cached])
-
-
-def _prefill_kwargs(model_kwargs: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Return what the prompt is read with: hidden states, and the logits of its last position alone.
-
-    transformers asks for the last position by a slice, a view of all positions, over which torch multiplies bfloat16
-    numbers with one copy of the output embeddings a sample. A list of positions makes a tensor of its own.
-    """
-    kwargs = {**model_kwargs, "output_hidden_states": True}
-    if kwargs.get("logits_to_keep") == 1:
-        kwargs["logits_to_keep"] = torch.tensor([-1], device=device)
-    return kwargs
-
-
-def _normal(value: Any) -> Any:
-    """Return tensors made in inference mode as normal ones, which can take part in autograd."""
-    if isinstance(value, Tensor):
-        return value.clone() if value.is_inference() else value
-    if isinstance(value, dict):
-        return {name: _normal(item) for name, item in value.items()}
-    if isinstance(value, Cache):
-        for layer in value.layers:
-            if layer.is_initialized:
-                layer.keys, layer.values = _normal(layer.keys), _normal(layer.values)
-    return value

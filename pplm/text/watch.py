@@ -30,7 +30,7 @@ class SteeringWatch:
         self._attributes = attributes
         self._acted = torch.zeros(len(attributes), batch, dtype=torch.bool, device=device)
         self._asked = torch.zeros(batch, dtype=torch.bool, device=device)
-        self._seen_gradients = False
+        self.awaits_gradients = True  # until the first token that an attribute model acts on
 
     def losses(self, acted: Tensor, index: Tensor) -> None:
         """Note which of the A attribute models acted, (A, N) bool, on the N samples in `index`."""
@@ -38,18 +38,24 @@ class SteeringWatch:
         self._acted[:, index] |= acted
 
     def gradients(self, norms: Tensor, took_part: Tensor) -> None:
-        """Look at the first steered token's gradient norms (G, N) of the samples that `took_part` (N,) names."""
-        if self._seen_gradients or not bool(took_part.any()):
+        """Look at the attribute models' gradient norms (A, N) at the first token that any of them is to steer.
+
+        `took_part` (A, N) names the samples on which each can act and has something left to lower: a gradient of zero
+        at a loss of zero is what there should be.
+        """
+        if not self.awaits_gradients or not bool(took_part.any()):
             return
-        self._seen_gradients = True
-        if not bool(norms[:, took_part].any()):
-            warnings.warn(
-                "the gradient of the attribute loss is exactly zero in all layers, so steering moves nothing; likely "
-                "the model's layers pass no gradient on (as some quantised ones), or the attribute model's loss does "
-                "not depend on the text; load the weights in another format, or check the attribute model",
-                SteeringWarning,
-                stacklevel=2,
-            )
+        self.awaits_gradients = False
+        dead = took_part.any(1) & ~(took_part & (norms != 0)).any(1)
+        for attribute, is_dead in zip(self._attributes, dead.tolist(), strict=True):
+            if is_dead and attribute.weight:
+                warnings.warn(
+                    f"the gradient of attribute {attribute.name!r} is exactly zero in all layers, so it moves nothing; "
+                    "likely the model's layers pass no gradient on (as some quantised ones), or its loss does not "
+                    "depend on the text; load the weights in another format, or check the attribute model",
+                    SteeringWarning,
+                    stacklevel=2,
+                )
 
     def warn_of_idle(self) -> None:
         """Warn of each attribute model that could not act at any token of a text."""
