@@ -1,24 +1,47 @@
-"""Read and write word lists, shipped or the user's own.
+r"""Read and write word lists, shipped or the user's own.
 
-A list is UTF-8 text: one word or phrase a line, optionally a tab and a weight, `#` for comments.
+A list is UTF-8 text with one word or phrase per line, which may be quoted, and optionally a tab and a weight. A comment
+begins at a `#` before white space or the line's end; `#nasa` is a word, and `\#` a number sign that begins no comment.
+Two other forms are read because they can mean one thing only: JSON, and weights behind a space or a comma. Whatever
+else looks like a list of another program is refused: read as phrases, its lines would steer towards nothing.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pplm.errors import InputError
 from pplm.models.resources import data_path, local_path, shipped_names
 
 _FOLDER = "bags_of_words"
-_COMMENT = re.compile(r"(?:^|\s)#.*")  # a number sign inside a word, as in c#, is part of it
+_COMMENT = re.compile(r"(?:^|\s)#(?:\s.*)?$")
+_ESCAPED = re.compile(r"\\(\\*#)")
+_TO_ESCAPE = re.compile(r"(?<![^\s\\])#(?=\s|$)|(?<=\\)#")
+"""What would be read as a comment or an escape; a backslash goes in front of it."""
+_WEIGHED = re.compile(
+    r"(?P<word>.*?\S)(?P<mark>\s*(?:(?<!\d)[,:=]|;)\s*|\s+)"
+    r'"?(?P<weight>[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?)"?'
+)
+_HEADER = re.compile(r'("?)[\w ]+\1\s*[,;\t]\s*("?)(?:weight|score|value|count|frequency)s?\2', re.IGNORECASE)
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"|\'([^\']*)\'|\u201c([^\u201d]*)\u201d')
+_TO_QUOTE = re.compile(r'[,;:="\u201c]|^[\[{\']|\d$')
+"""What could be read as something else than a word."""
+_FORM = (
+    "write one word or phrase per line, if need be with a tab and its weight behind it, and put what is one phrase in "
+    "quotes"
+)
 
 
 def read_word_list(name_or_path: str | Path) -> dict[str, float]:
     """Read a list in its order: every word or phrase with its weight, 1 where none is given.
+
+    Besides `word<TAB>weight` a number at the end of a line is a weight if it has a decimal point or every line has one
+    (`moon 0.5`, `moon;2`, csv with or without a header); else it belongs to the phrase, as in `area 51`. A JSON list
+    of words and a JSON object of words and weights are read too.
 
     Parameters
     ----------
@@ -28,8 +51,9 @@ def read_word_list(name_or_path: str | Path) -> dict[str, float]:
     Raises
     ------
     InputError
-        If there is no such list, or it cannot be read, is not UTF-8, holds no word, or holds a weight that is not
-        a positive number or a word with two different weights.
+        If there is no such list, or it cannot be read, is not UTF-8, holds no word, holds a weight that is not a
+        positive number or a word with two different weights, or is a list in another form, such as several words in
+        one line with commas between them.
 
     """
     path = _find(name_or_path)
@@ -39,37 +63,86 @@ def read_word_list(name_or_path: str | Path) -> dict[str, float]:
         raise InputError(f"word list {path} is not UTF-8 ({error}); save it as UTF-8 text") from error
     except OSError as error:
         raise InputError(f"word list {path} cannot be read: {error.strerror}") from error
+    brackets = text.strip()[:1] + text.strip()[-1:]
     words: dict[str, float] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        content = _COMMENT.sub("", line).strip()
-        if not content:
-            continue
-        word, _, weight_text = content.partition("\t")
-        weight = _weight(weight_text, f"word list {path}, line {number}")
-        if words.setdefault(word.strip(), weight) != weight:
-            raise InputError(f"word list {path}, line {number}: {word.strip()!r} already has another weight; keep one")
+    for place, word, weight_text in _json_entries(text, path) if brackets in ("[]", "{}") else _lines(text, path):
+        where = f"word list {path}, {place}"
+        weight = _weight(weight_text, where)
+        if not word:
+            raise InputError(f"{where}: an empty word; remove it")
+        if words.setdefault(word, weight) != weight:
+            raise InputError(f"{where}: {word!r} already has another weight; keep one")
     if not words:
         raise InputError(f"word list {path} is empty; write one word a line")
     return words
 
 
 def write_word_list(path: str | Path, words: Mapping[str, float]) -> None:
-    """Write a list that `read_word_list` reads; weights of 1 are left out.
+    """Write a list from which `read_word_list` reads the same words and weights; weights of 1 are left out.
 
     Raises
     ------
     InputError
-        If a word would be read as a comment, or the file cannot be written.
+        If a word is empty, holds a tab or a line break, or has space around it, or the file cannot be written.
 
     """
-    lost = next((word for word in words if _COMMENT.search(word)), None)
-    if lost is not None:
-        raise InputError(f"word list {path} cannot hold {lost!r}: a number sign before a word begins a comment")
-    lines = [word if weight == 1 else f"{word}\t{weight:.6g}" for word, weight in words.items()]
+    lines = []
+    for word, weight in words.items():
+        if word.splitlines() != [word] or "\t" in word or word.strip() != word or word.startswith("\ufeff"):
+            raise InputError(f"word list {path} cannot hold {word!r}; take out its tabs, line breaks and outer space")
+        quoted = '"' + word.replace('"', '""') + '"' if _TO_QUOTE.search(word) else word
+        lines.append(_TO_ESCAPE.sub(r"\\#", quoted) + ("" if weight == 1 else f"\t{float(weight)!r}"))
     try:
         Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"word list {path} cannot be written: {error.strerror}") from error
+    except (OSError, UnicodeEncodeError) as error:
+        raise InputError(f"word list {path} cannot be written: {getattr(error, 'strerror', error)}") from error
+
+
+def _lines(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
+    """Return (place, word, weight) of the lines of a text; refuse what looks like a list of another form."""
+    stripped = [_ESCAPED.sub(r"\1", _COMMENT.sub("", line)).strip() for line in text.splitlines()]
+    lines = {number: line for number, line in enumerate(stripped, start=1) if line}
+    plain = {number for number, line in lines.items() if "\t" not in line and not _QUOTED.fullmatch(line)}
+    found = {number: _WEIGHED.fullmatch(line) if number in plain else None for number, line in lines.items()}
+    first, *others = lines or [0]
+    if others and _HEADER.fullmatch(lines[first]) and all(found[n] or "\t" in lines[n] for n in others):
+        del lines[first], found[first]
+    marks = {number: match["mark"].strip() if match else "" for number, match in found.items()}
+    every = all(found.values()) and (len(found) > 1 or any(marks.values()))
+    listed = all(number in plain and re.search("[,;]", line) for number, line in lines.items())
+    for number, line in lines.items():
+        word, _, weight = line.partition("\t")
+        match, mark = found[number], marks[number]
+        if match and (every or "." in match["weight"]):
+            word, weight = match["word"], match["weight"]
+            unclear = bool(mark) and mark in word and not _QUOTED.fullmatch(word)
+        else:
+            unclear = (listed and (match is None or len(lines) == 1)) or mark not in ("", ",")
+        if unclear:
+            raise InputError(f"word list {path}, line {number}: {line[:60]!r} may be several words or columns; {_FORM}")
+        yield f"line {number}", _unquoted(word.strip()), weight
+
+
+def _json_entries(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
+    """Return (place, word, weight) of a JSON list of words, or of an object or a list of words with weights."""
+    try:
+        entries = json.loads(text, object_pairs_hook=list)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"word list {path} has the brackets of JSON, but {error}; repair it, or {_FORM}") from error
+    for number, entry in enumerate(entries, start=1):
+        match (entry, "") if isinstance(entry, str) else entry:
+            case [str(word), weight]:
+                yield f"entry {number}", word.strip(), str(weight)
+            case _:
+                raise InputError(
+                    f"word list {path}, entry {number}: {entry!r} is not a word; write a JSON list of words or an "
+                    "object of words and their weights"
+                )
+
+
+def _unquoted(word: str) -> str:
+    match = _QUOTED.fullmatch(word)
+    return word if match is None else match[match.lastindex or 0].replace('""', '"').strip()
 
 
 def _weight(text: str, where: str) -> float:
