@@ -12,7 +12,6 @@ tokens; here an entry may be any sequence of tokens. At each step these next tok
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,14 +25,14 @@ from torch import Tensor
 from attribute_models.bag_report import BagReport
 from attribute_models.completion import completion_probabilities
 from attribute_models.credit import LEAST_COMPLETION, CreditTables
-from attribute_models.entries import Entry, opener_ids, spell
+from attribute_models.entries import Entry, opener_ids, spell, weigh_words
 from attribute_models.own_texts import own_texts
 from attribute_models.seed_words import neighbours
 from attribute_models.word_list import read_word_list, write_word_list
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress
 from pplm.interface import SteeringStep, WholeText
-from pplm.models.fingerprint import weight_hashes
+from pplm.models.fingerprint import tokenizer_fingerprint, weight_hashes
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +54,8 @@ class BagOfWords:
     completions
         For each spelling, the probability of the rest after its first 1, 2, ... tokens, as the language model to be
         steered sees it; None until `for_model` fills it in. Until then beginnings earn nothing.
+    tokenizer_fingerprint
+        Of the tokenizer it was made with (`pplm.models.fingerprint`); None if it was made of token ids.
 
     """
 
@@ -64,9 +65,14 @@ class BagOfWords:
     unmatched: tuple[str, ...] = ()
     openers: tuple[int, ...] = ()
     completions: tuple[tuple[float, ...], ...] | None = None
+    tokenizer_fingerprint: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an empty bag and ids outside the vocabulary."""
+        """Refuse words that are not spelt, an empty bag and ids outside the vocabulary."""
+        if not all(isinstance(entry, Entry) for entry in self.entries):
+            raise InputError(
+                f"BagOfWords takes spelt entries; got {self.entries!r}. Use BagOfWords.from_words(words, tokenizer)"
+            )
         if not self.entries:
             missing = f"; the tokenizer can spell none of its {len(self.unmatched)} words" if self.unmatched else ""
             raise InputError(f"bag of words {self.name!r} is empty{missing}; add words that the tokenizer knows")
@@ -96,7 +102,7 @@ class BagOfWords:
         ----------
         words
             Matched where they stand as a word of their own: with a leading space, or without one after an opening
-            bracket, a new line and the like.
+            bracket, a new line and the like; anywhere in scripts that put no space between words, such as Chinese.
         tokenizer
             Of the model that is to be steered.
         name
@@ -107,22 +113,14 @@ class BagOfWords:
         Raises
         ------
         InputError
-            If `words` is a single text, the tokenizer can spell none of them, one is empty, or a weight is not above 0.
+            If `words` is a single text, one of them is empty or no text, a weight is not above 0, or the tokenizer can
+            spell none of them.
 
         """
-        if isinstance(words, str):
-            raise InputError(f"words must be a list of words; got the text {words!r}")
-        listed = words if isinstance(words, Mapping) else dict.fromkeys(words, 1.0)
-        weights = {" ".join(word.split()): weight for word, weight in listed.items()}
-        if "" in weights:
-            raise InputError(f"bag of words {name!r} holds an empty word; remove it")
-        for word, weight in weights.items():
-            if not (math.isfinite(weight) and weight > 0):
-                raise InputError(
-                    f"bag of words {name!r}: the weight of {word!r} must be a number above 0; got {weight}"
-                )
+        weights = weigh_words(words, name)
         entries, unmatched = spell(weights, tokenizer, casing=casing)
-        return cls(entries, len(tokenizer), name, unmatched, opener_ids(tokenizer))
+        fingerprint = tokenizer_fingerprint(tokenizer)
+        return cls(entries, len(tokenizer), name, unmatched, opener_ids(tokenizer), tokenizer_fingerprint=fingerprint)
 
     @classmethod
     def from_token_ids(cls, token_ids: Sequence[int], vocab_size: int, *, name: str = "bag") -> BagOfWords:
@@ -198,12 +196,32 @@ class BagOfWords:
         begun = {entry.word for entry, rest in chances if not rest or rest[0] >= LEAST_COMPLETION}
         return tuple(word for word in self.words if word not in begun)
 
-    def for_model(self, model: Any, *, on_progress: OnProgress | None = None) -> BagOfWords:
+    def for_model(self, model: Any, *, avoided: bool = False, on_progress: OnProgress | None = None) -> BagOfWords:
         """Return the bag with the completion probabilities of this language model.
 
-        They are computed once per model and weights. `on_progress` is called with how many spellings have been read
-        and how many there are.
+        They are computed once per model and weights. Steering cannot begin a word whose first token earns nothing in
+        any spelling; if that holds for more than half of the listed words, there is a `SteeringWarning`.
+
+        Parameters
+        ----------
+        avoided
+            The bag is steered away from, and no word has to be begun for that.
+        on_progress
+            Called with how many spellings have been read and how many there are.
+
+        Raises
+        ------
+        InputError
+            If none of the words can be begun, or the model lacks one of the bag's tokens.
+
         """
+        self._check_rows(model.get_input_embeddings().weight.shape[0])
+        bound = self._completed(model, on_progress)
+        if not avoided:
+            bound.report().check_begun()
+        return bound
+
+    def _completed(self, model: Any, on_progress: OnProgress | None) -> BagOfWords:
         if all(len(entry.token_ids) == 1 for entry in self.entries):
             return self
         # Merging an adapter changes weights where autograd does not count it, so their values are compared.
@@ -240,18 +258,25 @@ class BagOfWords:
 
     def _log_mass(self, input_ids: Tensor, log_probs: Tensor) -> Tensor:
         """Return the log of the mass on credited tokens (B,), from texts (B, T) and log-probabilities (B, V)."""
-        size = log_probs.shape[-1]
-        if self.vocab_size > size:
-            raise InputError(
-                f"bag of words {self.name!r} was made for a vocabulary of {self.vocab_size} tokens, the model has "
-                f"{size}; make it with the model's own tokenizer"
-            )
+        self._check_rows(log_probs.shape[-1])
         columns = self._tables.columns.to(log_probs.device)
         credit = self._tables.credit(input_ids)
         credited = (credit > 0).any(-1)
         # Masked before the sum: the log of a row of zeros would give its neighbours' gradient nothing but NaN.
         weighed = torch.where(credited[:, None], log_probs[:, columns] + credit.log(), 0.0)
         return torch.where(credited, weighed.logsumexp(-1), -torch.inf)
+
+    def _check_rows(self, size: int) -> None:
+        """Refuse a model of `size` tokens that lacks one of the bag's; tokens that no entry uses may be missing."""
+        if self._largest_id >= size:
+            raise InputError(
+                f"bag of words {self.name!r} was made for a vocabulary of {self.vocab_size} tokens, the model has "
+                f"{size} and lacks token {self._largest_id}; make it with the model's own tokenizer"
+            )
+
+    @cached_property
+    def _largest_id(self) -> int:
+        return max(max(entry.token_ids) for entry in self.entries)
 
     @cached_property
     def _bound(self) -> WeakKeyDictionary[Any, tuple[str, BagOfWords]]:

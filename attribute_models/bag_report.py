@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+
+from pplm.errors import InputError, SteeringWarning
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class BagReport:
     spellings, tokens
         How many spellings the words have, and how many different tokens these use.
     never_begun
-        The words whose every beginning is too common to be credited (" for" of fork): they are completed where the
-        text happens to begin them. Known once a language model has been asked.
+        The words whose every first token is too common to be rewarded (" for" of fork): only their later tokens are
+        credited, where the text happens to begin them. Empty until the bag is bound to a language model.
     mass
         Mean probability, in the unsteered model's own texts, that the next token is a credited one, its credit
         included; None if no model was asked.
@@ -39,13 +42,39 @@ class BagReport:
     never_begun: tuple[str, ...] = ()
     mass: float | None = None
 
+    def check_begun(self) -> None:
+        """Refuse a bag that would leave texts unsteered, and warn of one that mostly would.
+
+        Raises
+        ------
+        InputError
+            If steering can begin none of the words.
+
+        """
+        lost, listed = (*self.never_begun, *self.unmatched), self.words + len(self.unmatched)
+        if 2 * len(lost) <= listed:
+            return
+        begun = f"{listed - len(lost)} of its {listed}" if len(lost) < listed else "none of its"
+        some = ", ".join(lost[:3]) + (", ..." if lost[3:] else "")
+        problem = (
+            f"bag {self.name}: steering can begin {begun} words (not {some}): the tokenizer cannot spell the others, or "
+            "their first token is too common to reward; list words in the model's language, one per line, that it "
+            "spells with one or two tokens"
+        )
+        if len(lost) == listed:
+            raise InputError(problem)
+        warnings.warn(problem, SteeringWarning, stacklevel=2)
+
     def __str__(self) -> str:
         """Return one line for people."""
         text = f"bag {self.name}: {self.words} words"
         if self.long_words:
             text += f", {len(self.long_words)} of them of several tokens, matched piece by piece"
         if self.never_begun:
-            text += f", {len(self.never_begun)} of these begin like too many other words and are only completed"
+            text += (
+                f"; {len(self.never_begun)} of these start with a token too common to reward; only their later tokens "
+                "are credited"
+            )
         if self.unmatched:
             text += f", {len(self.unmatched)} cannot be spelt and are left out: {', '.join(self.unmatched)}"
         if self.mass is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attribute_models.bag_of_words import BagOfWords
 from pplm.interface import AttributeModel, SteeringStep, WholeText
 
 SMALLEST_LOSS = 1e-6
@@ -35,8 +36,15 @@ class Avoid:
         """The avoided attribute's preset."""
         return getattr(self.attribute, "steering_preset", "bag_of_words")
 
+    @property
+    def tokenizer_fingerprint(self) -> str | None:
+        """Fingerprint of the tokenizer that the avoided attribute was made with, if it depends on one."""
+        return getattr(self.attribute, "tokenizer_fingerprint", None)
+
     def for_model(self, model: Any) -> Avoid:
         """Adapt the avoided attribute to the language model."""
+        if isinstance(self.attribute, BagOfWords):
+            return replace(self, attribute=self.attribute.for_model(model, avoided=True))
         adapt = getattr(self.attribute, "for_model", None)
         return self if adapt is None else replace(self, attribute=adapt(model))
 

@@ -1,20 +1,31 @@
 """From words to the token sequences that spell them inside a text.
 
 A word has several spellings: with and without a leading space, as written and capitalised. Words of several
-tokens and phrases are sequences like any other.
+tokens and phrases are sequences like any other. In scripts that put no space between words a word counts anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
+
+from pplm.errors import InputError
 
 _ANCHOR = "a"
 """Some tokenizers treat the start of a text specially, so a word is encoded behind this and the anchor cut off."""
 _OPENERS = '\n\t "([{/\u2013\u2014\u2018\u201c'
 """A word that follows one of these characters has no leading space of its own. Apostrophe and hyphen are not among
 them: what follows those is mostly the rest of a word."""
+
+_UNSPACED = (
+    "CJK", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "HALFWIDTH KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR",
+    "TIBETAN", "JAVANESE", "BALINESE", "TAI ", "NEW TAI LUE",
+)  # fmt: skip
+"""How Unicode's names of characters begin in scripts that put no space between words."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class Entry:
         Above 0, at most 1 within a bag.
     after_opener
         Whether this spelling, which has no leading space, only counts where the text has just opened a word, as
-        after a new line or a bracket.
+        after a new line or a bracket. Not so in scripts that put no space between words.
 
     """
 
@@ -39,6 +50,29 @@ class Entry:
     token_ids: tuple[int, ...]
     weight: float = 1.0
     after_opener: bool = False
+
+
+def weigh_words(words: Iterable[str] | Mapping[str, float], name: str) -> dict[str, float]:
+    """Return the words of a bag with their weights, 1 where none are given, and single spaces inside phrases.
+
+    Raises
+    ------
+    InputError
+        If `words` is a single text, one of them is empty or no text, or a weight is not a number above 0.
+
+    """
+    if isinstance(words, str):
+        raise InputError(f"words must be a list of words; got the text {words!r}")
+    weights = {}
+    for word, weight in (words if isinstance(words, Mapping) else dict.fromkeys(words, 1.0)).items():
+        if not isinstance(word, str):
+            raise InputError(f"bag of words {name!r}: words must be texts; got {word!r}")
+        if not word.strip():
+            raise InputError(f"bag of words {name!r} holds an empty word; remove it")
+        if not (isinstance(weight, Real) and math.isfinite(weight) and float(weight) > 0):
+            raise InputError(f"bag of words {name!r}: the weight of {word!r} must be a number above 0; got {weight!r}")
+        weights[" ".join(word.split())] = float(weight)
+    return weights
 
 
 def spell(words: Mapping[str, float], tokenizer: Any, *, casing: bool) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
@@ -53,8 +87,10 @@ def spell(words: Mapping[str, float], tokenizer: Any, *, casing: bool) -> tuple[
     if casing:
         variants += [(word, variant) for word in words for variant in _cases(word)[1:]]
     for word, variant in variants:
-        for after_opener in (False, True):
-            ids = _encode(variant, tokenizer, leading_space=not after_opener)
+        unspaced = unicodedata.name(word[0], "").startswith(_UNSPACED)
+        for before in (f"{_ANCHOR} ", f"{_ANCHOR} (", *(_ANCHOR, f"{_ANCHOR}\n") * unspaced):
+            ids = _encode(variant, tokenizer, before)
+            after_opener = before.endswith("(") and not unspaced
             if ids:
                 found.add(word)
                 entries.setdefault((ids, after_opener), Entry(word, ids, words[word] / largest, after_opener))
@@ -77,11 +113,10 @@ def _cases(word: str) -> list[str]:
     )
 
 
-def _encode(word: str, tokenizer: Any, *, leading_space: bool) -> tuple[int, ...]:
-    """Return a word's tokens as they stand behind a space, or directly behind an opening bracket."""
-    anchor = _ANCHOR if leading_space else f"{_ANCHOR} ("
-    before = tokenizer.encode(anchor, add_special_tokens=False)
-    whole = tokenizer.encode(f"{anchor} {word}" if leading_space else f"{anchor}{word}", add_special_tokens=False)
-    ids = tuple(whole[len(before) :])
-    spelt = whole[: len(before)] == before and tokenizer.unk_token_id not in ids
+def _encode(word: str, tokenizer: Any, before: str) -> tuple[int, ...]:
+    """Return a word's tokens as they stand behind some text, of which a space at the end belongs to the word."""
+    anchor = tokenizer.encode(before.rstrip(" "), add_special_tokens=False)
+    whole = tokenizer.encode(before + word, add_special_tokens=False)
+    ids = tuple(whole[len(anchor) :])
+    spelt = whole[: len(anchor)] == anchor and tokenizer.unk_token_id not in ids
     return ids if spelt else ()

@@ -16,6 +16,7 @@ from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.generated_text import Generation, cut_texts
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
+from pplm.models.fingerprint import tokenizer_fingerprint
 from pplm.presets import steering_presets
 from pplm.rerank import Rerank, check_rankable, keep_best
 from pplm.text.decoding import steered_decoding
@@ -90,7 +91,7 @@ def generate(
     candidates = 1 if rerank is None else rerank.candidates
     _check_request(model, prompts, num_samples, max_batch_size, generate_arguments)
     _check_numbers(numbers, prompts)
-    bound = bind_attributes(weigh_attributes(attributes), model)
+    bound = bind_attributes(weigh_attributes(attributes), model, tokenizer=tokenizer_fingerprint(tokenizer))
     if rerank is not None:
         check_rankable(bound)
         _check_candidates(model, candidates, streamer, generate_arguments)

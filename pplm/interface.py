@@ -16,6 +16,7 @@ from weakref import ref
 import torch
 from torch import Tensor
 
+from pplm.attached import attached
 from pplm.errors import InputError
 from pplm.pooling import PooledHidden
 
@@ -105,8 +106,10 @@ class AttributeModel(Protocol):
 
     Optional members: `name` (str, for reports); `steering_preset` ("bag_of_words" or "discriminator", the settings
     that `SteeringConfig.for_attributes` starts from); `for_model(model)`, called once before decoding, which returns
-    the attribute model to use with this language model, or refuses it; `text_loss(text)`, which returns
-    -log p(attribute | whole text) of each `WholeText`, (B,), and is what candidates are ranked by (`Rerank`).
+    the attribute model to use with this language model, or refuses it; `tokenizer_fingerprint`, that of the tokenizer
+    whose token ids it works with (`pplm.models.fingerprint`), so that it is refused with any other; `text_loss(text)`,
+    which returns -log p(attribute | whole text) of each `WholeText`, (B,), and is what candidates are ranked by
+    (`Rerank`).
     """
 
     def loss(self, step: SteeringStep) -> Tensor:
@@ -146,10 +149,16 @@ class WeightedAttribute:
             )
         return loss
 
-    def bound(self, model: Any) -> WeightedAttribute:
-        """Return the attribute with its model adapted to a language model (`for_model`), once for all."""
+    def bound(self, model: Any, tokenizer: str | None = None) -> WeightedAttribute:
+        """Return the attribute with its model adapted to a language model: see `bind_attributes`."""
         if self.bound_to is not None and self.bound_to() is model:
             return self
+        made_with = getattr(self.model, "tokenizer_fingerprint", None)
+        if None not in (made_with, tokenizer) and made_with != tokenizer:
+            raise InputError(
+                f"attribute {self.name!r} was made with another tokenizer than that of the model; make it with the "
+                "tokenizer that belongs to the model"
+            )
         adapt = getattr(self.model, "for_model", None)
         return replace(self, model=self.model if adapt is None else adapt(model), bound_to=ref(model))
 
@@ -200,6 +209,21 @@ def weigh_attributes(
     return tuple(weighted)
 
 
-def bind_attributes(attributes: Sequence[WeightedAttribute], model: Any) -> tuple[WeightedAttribute, ...]:
-    """Let every attribute model that is not bound to it yet adapt itself to the language model (`for_model`)."""
-    return tuple(attribute.bound(model) for attribute in attributes)
+def bind_attributes(
+    attributes: Sequence[WeightedAttribute], model: Any, *, tokenizer: str | None = None
+) -> tuple[WeightedAttribute, ...]:
+    """Let every attribute model that is not bound to it yet adapt itself to the language model (`for_model`).
+
+    Parameters
+    ----------
+    tokenizer
+        Fingerprint of the model's tokenizer; None takes that of the tokenizer that was loaded with the model, if any.
+
+    Raises
+    ------
+    InputError
+        If an attribute model refuses the language model, or was made with another tokenizer.
+
+    """
+    tokenizer = tokenizer or attached(model).tokenizer
+    return tuple(attribute.bound(model, tokenizer) for attribute in attributes)

@@ -56,7 +56,8 @@ def credit(bag, ids, token, size=None):
 @pytest.fixture
 def every_beginning(monkeypatch):
     """Credit beginnings however seldom they are completed, which the tiny model almost never does."""
-    monkeypatch.setattr("attribute_models.credit.LEAST_COMPLETION", 0.0)
+    for module in ("credit", "bag_of_words"):
+        monkeypatch.setattr(f"attribute_models.{module}.LEAST_COMPLETION", 0.0)
 
 
 def rest(model, sequence, after):
@@ -156,7 +157,8 @@ def test_the_loss_of_a_nearly_impossible_bag_is_large_and_finite():
 
 
 def test_a_text_where_nothing_is_credited_has_an_infinite_loss_and_no_gradient(gpt2, tokenizer):
-    bag = BagOfWords.from_words(["quixotic zebra jumps vexing foxes while wizards brew"], tokenizer).for_model(gpt2)
+    bag = BagOfWords.from_words(["quixotic zebra jumps vexing foxes while wizards brew"], tokenizer)
+    bag = bag.for_model(gpt2, avoided=True)
     for attribute in (bag, Avoid(bag)):
         logits = random_logits(2, 272).requires_grad_()
         loss = attribute.loss(step(logits, [tokenizer.encode("b the"), tokenizer.encode("quixo")]))
@@ -177,7 +179,7 @@ def test_a_text_where_nothing_is_ever_credited_is_the_unsteered_one(gpt2, tokeni
     steering = pplm.SteeringConfig(kl_scale=kl_scale)
     settings = {"steering": steering, "max_new_tokens": 3, "do_sample": False}
     with pytest.warns(pplm.SteeringWarning, match="could not act at any token"):
-        steered = pplm.generate(gpt2, tokenizer, "the", attributes=[bag], **settings)[0]
+        steered = pplm.generate(gpt2, tokenizer, "the", attributes=[Avoid(bag)], **settings)[0]
     assert steered.token_ids == pplm.generate(gpt2, tokenizer, "the", **settings)[0].token_ids
 
 
@@ -192,7 +194,8 @@ def test_a_text_where_nothing_is_credited_does_not_disturb_its_neighbour_in_the_
 
 
 def test_rows_are_judged_each_by_its_own_text(gpt2, tokenizer):
-    bag = BagOfWords.from_words({"moon": 1.0, "zebra": 0.5, "sun sea": 1.0}, tokenizer).for_model(gpt2)
+    with pytest.warns(pplm.SteeringWarning, match="can begin 1 of its 3 words"):
+        bag = BagOfWords.from_words({"moon": 1.0, "zebra": 0.5, "sun sea": 1.0}, tokenizer).for_model(gpt2)
     texts = ["the sun", "bb zebr", "xxxxx (", "a moon."]
     ids = [tokenizer.encode(text)[-4:] for text in texts]
     ids = [[0] * (4 - len(row)) + row for row in ids]
@@ -285,7 +288,7 @@ def test_a_first_piece_that_begins_many_words_earns_nothing(embedded):
     model, tokenizer = embedded
     words = [word for word in ("saucepan", "spatula", "skillet") if len(tokenizer.encode(f" {word}")) > 1]
     assert words
-    bag = BagOfWords.from_words(words, tokenizer).for_model(model)
+    bag = BagOfWords.from_words(words, tokenizer).for_model(model, avoided=True)
     first = {tokenizer.encode(f" {word}")[0] for word in words}
     text = tokenizer.encode("She put it in the")
     for token in first:
@@ -413,13 +416,13 @@ def test_a_bound_bag_can_be_copied_and_pickled(gpt2, tokenizer):
 def test_progress_counts_the_spellings_of_several_tokens(gpt2, tokenizer):
     bag = BagOfWords.from_words(["moon", *(f"zebra{n}" for n in range(40))], tokenizer, casing=False)
     steps = []
-    bag.for_model(gpt2, on_progress=lambda *step: steps.append(step))
+    bag.for_model(gpt2, avoided=True, on_progress=lambda *step: steps.append(step))
     assert steps == [(32, 81), (64, 81), (81, 81)]
 
 
 def test_completions_do_not_depend_on_the_batch_they_are_read_in(gpt2, tokenizer):
     words = [f"{a}{b}{'x' * (b % 3)}" for a in ("ab", "cd", "efg") for b in range(15)]
-    together = BagOfWords.from_words(words, tokenizer, casing=False).for_model(gpt2)
+    together = BagOfWords.from_words(words, tokenizer, casing=False).for_model(gpt2, avoided=True)
     assert len(together.entries) > 64
     for number in (0, 33, 65, len(together.entries) - 1):
         sequence = together.entries[number].token_ids

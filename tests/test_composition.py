@@ -92,7 +92,7 @@ def test_name_and_preset_of_the_avoided_attribute_pass_through(bag, head):
 
 def test_the_avoided_attribute_is_adapted_to_the_model(gpt2, tokenizer):
     words = BagOfWords.from_words(["zebra"], tokenizer)
-    assert Avoid(words).for_model(gpt2).attribute.completions == words.for_model(gpt2).completions
+    assert Avoid(words).for_model(gpt2).attribute.completions == words.for_model(gpt2, avoided=True).completions
     assert words.completions is None
     plain = Avoid(Fixed(None))
     assert plain.for_model(gpt2) is plain

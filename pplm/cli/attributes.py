@@ -115,7 +115,7 @@ def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any, *, spea
     attributes += [_discriminator(text, choice.labels, choice.any_model) for text in choice.discriminators]
     with progress_bar("reading bags", "spellings", shown=speak) as on_progress:
         for bag in _bags(attributes):  # read here, behind a bar; binding finds them read
-            bag.for_model(model, on_progress=on_progress)
+            bag.for_model(model, avoided=True, on_progress=on_progress)
     bound = [(attribute.model, attribute.weight) for attribute in bind_attributes(weigh_attributes(attributes), model)]
     for report in [bag.report() for bag in _bags(bound)] if speak else []:  # once nothing can be wrong any more
         if report.long_words or report.unmatched:

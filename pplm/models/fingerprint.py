@@ -1,4 +1,4 @@
-"""Which model is this? A cheap identity of weights, for heads and cached features that fit one model alone.
+"""Which model and which tokenizer is this? Cheap identities, for heads, features and bags that fit one alone.
 
 Hashing gigabytes takes longer than training a head, so up to 64 evenly spread values of every tensor of the model's
 body (all but the language-model head) are hashed, with the tensors' names and shapes. Fine-tuning moves all of
@@ -11,11 +11,14 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 _SAMPLE = 64
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_TOKENIZERS: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+"""Fingerprints of the tokenizers that are in use, because a large vocabulary takes a moment to hash."""
 
 
 def weight_hashes(model: Any) -> dict[str, str]:
@@ -37,6 +40,19 @@ def weight_hashes(model: Any) -> dict[str, str]:
 def same_weights(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
     """Whether two results of `weight_hashes` are of one model, in whatever number format each was loaded."""
     return any(one[kind] == other.get(kind) for kind in one)
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """Return a hash of what the ids of a tokenizer's own vocabulary stand for.
+
+    Added tokens, special or not, padding and chat template have no part in it: what was made with a tokenizer still
+    fits it with more tokens.
+    """
+    if tokenizer not in _TOKENIZERS:
+        vocabulary = sorted((number, token) for token, number in tokenizer.get_vocab().items())
+        own = repr([item for item in vocabulary if item[0] < tokenizer.vocab_size])
+        _TOKENIZERS[tokenizer] = hashlib.sha256(own.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+    return _TOKENIZERS[tokenizer]
 
 
 def public_name(model: Any) -> str:

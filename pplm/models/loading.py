@@ -14,7 +14,9 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.activations import NewGELUActivation
 
+from pplm.attached import Attached, attach
 from pplm.errors import InputError
+from pplm.models.fingerprint import tokenizer_fingerprint
 from pplm.models.resources import data_path, local_path
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ def load_model(
         raise InputError(_cannot_load("model", str(name_or_path), arguments, error)) from error
     if "gguf_file" in arguments:  # the weights are plain numbers now, and can be saved as such
         model.hf_quantizer.remove_quantization_config(model)
+    attach(model, Attached(tokenizer=tokenizer_fingerprint(tokenizer)))
     return freeze(fuse_gelu(model.to(place))), tokenizer
 
 
