@@ -1,4 +1,4 @@
-"""Work on many rows in batches that fit into memory: a batch that does not is halved, and says so."""
+"""Work on many rows in batches that fit into memory: one that does not fit is halved, with a warning."""
 
 from __future__ import annotations
 
@@ -15,11 +15,18 @@ Row = TypeVar("Row")
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
-_CPU_SAYS = "DefaultCPUAllocator: can't allocate memory"
-"""The CPU's allocator raises no type of its own."""
+_CPU_MESSAGES = ("DefaultCPUAllocator: can't allocate memory", "std::bad_alloc")
+"""The CPU's allocators raise no type of their own, in any number format."""
+_TOO_LARGE = "memory runs out for a single text"
 
 
-def in_batches(rows: Sequence[Row], size: int | None, run: Callable[[Sequence[Row]], list[Result]]) -> list[Result]:
+def in_batches(
+    rows: Sequence[Row],
+    size: int | None,
+    run: Callable[[Sequence[Row]], list[Result]],
+    *,
+    without: Result | None = None,
+) -> list[Result]:
     """Return the results of `run` for all rows, in order.
 
     Parameters
@@ -30,11 +37,13 @@ def in_batches(rows: Sequence[Row], size: int | None, run: Callable[[Sequence[Ro
         Rows at once; None takes all. Halved, with a warning, whenever memory runs out.
     run
         Maps some rows to their results; must be free to be called again for the same rows.
+    without
+        The result of a row that does not fit alone, given with a warning; None refuses it.
 
     Raises
     ------
     InputError
-        If a single row does not fit.
+        If a single row does not fit and `without` is None.
 
     """
     size = min(size or len(rows), len(rows))
@@ -44,23 +53,26 @@ def in_batches(rows: Sequence[Row], size: int | None, run: Callable[[Sequence[Ro
         try:
             results += run(batch)
             continue
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            if len(batch) == 1:
-                raise InputError(
-                    "memory runs out for a single text; take a smaller model, a lower dtype or a shorter text"
-                ) from error
+            if len(batch) == 1 and without is None:
+                raise InputError(f"{_TOO_LARGE}; use a smaller model, a lower dtype or a shorter text") from error
         # Outside the handler, because the exception holds the tensors of the attempt.
-        size = (len(batch) + 1) // 2
-        logger.warning("memory ran out with %d texts at once; going on with max_batch_size=%d", len(batch), size)
         _release()
+        if len(batch) == 1 and without is not None:
+            results.append(without)
+            logger.warning("%s; text %d of %d goes without the result", _TOO_LARGE, len(results), len(rows))
+            continue
+        size = (len(batch) + 1) // 2
+        logger.warning("memory ran out with %d texts at once; continuing with %d", len(batch), size)
     return results
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Say whether an error means that memory ran out, on whatever device."""
-    return isinstance(error, torch.OutOfMemoryError) or _CPU_SAYS in str(error)
+def out_of_memory(error: Exception) -> bool:
+    """Return whether an error means that memory ran out, on any device."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(message in str(error) for message in _CPU_MESSAGES)
 
 
 def _release() -> None:

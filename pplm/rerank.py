@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from pplm.batching import in_batches
 from pplm.errors import InputError
 from pplm.evaluation.counts import mean_dist
 from pplm.generated_text import Generation, without_end
@@ -148,17 +149,19 @@ def score_texts_by(
     completions: Sequence[Sequence[int]],
 ) -> list[list[float]]:
     """Return what `score_texts` returns for each of several mixtures of attributes, reading the texts only once."""
-    scores: list[list[float]] = [[] for _ in mixtures]
-    for start in range(0, len(prompts), _TEXTS_AT_ONCE):
-        end = start + _TEXTS_AT_ONCE
-        text = _read(model, prompts[start:end], completions[start:end])
-        for own, attributes in zip(scores, mixtures, strict=True):
-            total = text.logits.new_zeros(text.logits.shape[0])
+
+    def run(batch: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, ...]]:
+        text = _read(model, [prompt for prompt, _ in batch], [completion for _, completion in batch])
+        totals = [text.logits.new_zeros(text.logits.shape[0]) for _ in mixtures]
+        for number, attributes in enumerate(mixtures):
             for attribute in attributes:
                 if attribute.weight:  # 0 times an infinite loss would be no number
-                    total = total - attribute.weight * attribute.text_loss(text)
-            own += total.tolist()
-    return scores
+                    totals[number] = totals[number] - attribute.weight * attribute.text_loss(text)
+        return list(zip(*(total.tolist() for total in totals), strict=True))
+
+    rows = list(zip(prompts, completions, strict=True))
+    found = in_batches(rows, _TEXTS_AT_ONCE, run, without=(-math.inf,) * len(mixtures))
+    return [list(own) for own in zip(*found, strict=True)]
 
 
 @torch.no_grad()

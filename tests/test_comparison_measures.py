@@ -7,14 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attribute_models import read_word_list
 from pplm import InputError, Rerank
-from pplm.comparison.attributes import Attribute
+from pplm.cli.evaluation_sets import build_attributes
+from pplm.comparison.attributes import Attribute, attribute_set
 from pplm.comparison.bootstrap import PromptBootstrap, interval
 from pplm.comparison.measures import expected_measure, main_measure, measure_methods, measure_texts
 from pplm.comparison.methods import Chosen, arms_of, check_methods, choose, every_candidate
 from pplm.comparison.pool import Arm, PoolPlan, Pools
 from pplm.comparison.samples import Sample
-from pplm.evaluation import HeadJudge, dist_n
+from pplm.evaluation import HeadJudge, JudgedText, dist_n
+from pplm.evaluation.scoring import score
 
 
 class Judge:
@@ -165,6 +168,21 @@ def test_words_are_counted_by_hand_and_in_completions_alone():
     low, high = row.intervals["held_out_texts"]
     assert 0 <= low <= 0.5 <= high <= 1
     assert "dist_1" not in row.intervals
+
+
+def test_phrases_are_counted_as_score_counts_them(tokenizer, gpt2, tmp_path):
+    (tmp_path / "list.txt").write_text("black hole\nstar\n")
+    (tmp_path / "mine.json").write_text('{"sky": {"bag": "list.txt", "held_out": "list.txt"}}')
+    sky = build_attributes(attribute_set(str(tmp_path / "mine.json")), gpt2, tokenizer)["sky"]
+    text = "a black cat dug a hole, a Black Hole"
+    row = rows_of([chosen("B", text, attribute="sky")], {"sky": sky})["B", ""]
+    scored = score([JudgedText(text)], {}, {"list": read_word_list(tmp_path / "list.txt")})
+    assert row.values["bag_share"] == row.values["held_out_share"] == scored.word_shares["list"] == 2 / 9
+
+
+def test_words_that_could_never_be_found_are_refused_before_any_text():
+    with pytest.raises(InputError, match="'!', which has no letter or digit"):
+        Attribute(bag_words={"!"})
 
 
 def test_perplexity_pools_tokens_and_is_told_relative_to_b():

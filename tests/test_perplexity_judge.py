@@ -167,6 +167,13 @@ def test_a_judge_is_loaded_as_a_model_is_and_named_after_its_folder(gpt2, tokeni
     assert loaded.judge(TEXTS) == [pytest.approx(row, rel=1e-4) for row in judge.judge(TEXTS)]
 
 
+def test_a_judge_is_loaded_in_float32_however_it_was_saved(gpt2, tokenizer, tmp_path):
+    copy.deepcopy(gpt2).to(torch.bfloat16).save_pretrained(tmp_path / "critic")
+    tokenizer.save_pretrained(tmp_path / "critic")
+    loaded = PerplexityJudge.load(str(tmp_path / "critic"), device="cpu")
+    assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float32}
+
+
 def test_the_embedded_model_is_a_judge_too_and_prefers_english():
     judge = PerplexityJudge.load("gpt2-mini", device="cpu")
     assert judge.name == "gpt2-mini"

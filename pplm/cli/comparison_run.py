@@ -130,7 +130,7 @@ def _judges(options: dict[str, Any], chosen: AttributeSet, place: str) -> tuple[
         )
     if options["judge_name"] is None:
         return judges, [*notes, NO_JUDGE]
-    return [*judges, PerplexityJudge.load(options["judge_name"], device=place, dtype=options["dtype"])], notes
+    return [*judges, PerplexityJudge.load(options["judge_name"], device=place)], notes
 
 
 @contextmanager

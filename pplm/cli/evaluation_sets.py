@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from attribute_models import Avoid, BagOfWords, Discriminator, classify_texts, read_word_list
-from pplm.cli.attributes import AttributeChoice, Weighted, bag_words, load_attributes
+from pplm.cli.attributes import AttributeChoice, Weighted, load_attributes
 from pplm.comparison import Attribute
 from pplm.comparison.attributes import AttributeSet
 from pplm.errors import InputError
@@ -33,7 +33,7 @@ def build_attributes(
         own = load_attributes(choice, model, tokenizer, speak=False)
         built[name] = Attribute(
             models=own,
-            bag_words=frozenset(bag_words(own)),
+            bag_words=frozenset(word for bag, _ in own if isinstance(bag, BagOfWords) for word in bag.words),
             held_out_words=frozenset(() if spec.held_out is None else read_word_list(spec.held_out)),
             sentiment=spec.sentiment,
             head=None if head is None else _head_judge(head, own, name, model, tokenizer),

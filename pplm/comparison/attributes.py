@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from pplm.errors import InputError
-from pplm.evaluation import Judge
+from pplm.evaluation import Judge, word_share
 from pplm.interface import AttributeModel, weigh_attributes
 from pplm.models.resources import data_path, shipped_names
 
@@ -32,9 +32,9 @@ class Attribute:
     models
         The attribute models that steer to it, or (model, weight) pairs.
     bag_words
-        The words that steer; empty for none.
+        The words and phrases that steer, counted as `pplm.evaluation.word_share` counts them; empty for none.
     held_out_words
-        Words of the same topic that steering never saw; empty for none.
+        Words and phrases of the same topic that steering never saw, counted likewise; empty for none.
     sentiment
         Which side of VADER's 0 is right; None where sentiment is no sign of the attribute.
     head
@@ -53,7 +53,8 @@ class Attribute:
     identity: Any = None
 
     def __post_init__(self) -> None:
-        """Take the models' names and weights for their identity where none is given."""
+        """Refuse words that could never be found; take the models' names and weights where no identity is given."""
+        word_share([], [*self.bag_words, *self.held_out_words])
         if self.identity is None:
             names = [{"name": one.name, "weight": one.weight} for one in weigh_attributes(self.models)]
             object.__setattr__(self, "identity", names)

@@ -23,10 +23,10 @@ def words_of(text: str) -> list[str]:
 
 
 def word_share(texts: Iterable[str], words: Collection[str]) -> float:
-    """Return which share of all words is among `words`; NaN where there are no words.
+    """Return the share of all words that belong to an entry of `words`; NaN where there are no words.
 
-    Upper case and punctuation do not count. A phrase, such as "black hole", counts each of its words where they stand
-    in its order; a word of the text counts once, however many entries it belongs to.
+    Case and punctuation are ignored. A phrase is found only as a whole: where "black hole" stands, both of its words
+    count; "black" alone does not. A word of the text counts once, however many entries it belongs to.
 
     Raises
     ------

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pplm.batching import in_batches
 from pplm.errors import InputError
 from pplm.evaluation.judges import JudgedText, shorten
 from pplm.models.fingerprint import same_weights, weight_hashes
-from pplm.models.loading import Dtype, load_model
+from pplm.models.loading import load_model
 from pplm.models.resources import local_path
 from pplm.text.encoding import TextTokens, encode_with_starts, mask_arguments, pad_right
 
@@ -33,16 +34,16 @@ class PerplexityJudge:
     def __init__(self, model: Any, tokenizer: Any, name: str, *, batch_size: int = 16) -> None:
         """Take a causal language model that is on its device, its tokenizer, and a name for reports.
 
-        `batch_size` texts are read at once (>= 1); it changes nothing but speed and memory.
+        `batch_size` texts are read at once (>= 1), and fewer where memory runs out; the numbers do not depend on it.
         """
         _check_batch_size(batch_size)
         self.model, self.tokenizer, self.name, self.batch_size = model, tokenizer, name, batch_size
 
     @classmethod
-    def load(
-        cls, source: str, *, device: str = "auto", dtype: Dtype = "float32", batch_size: int = 16
-    ) -> PerplexityJudge:
+    def load(cls, source: str, *, device: str = "auto", batch_size: int = 16) -> PerplexityJudge:
         """Load the judge as `pplm.load_model` does: a hub id, a folder, a .gguf file or the embedded model.
+
+        It is loaded in float32, whatever the format of the steered model: a judge's losses are not to be rounded.
 
         Raises
         ------
@@ -51,7 +52,7 @@ class PerplexityJudge:
 
         """
         _check_batch_size(batch_size)
-        model, tokenizer = load_model(source, device=device, dtype=dtype)
+        model, tokenizer = load_model(source, device=device, dtype="float32")
         path = local_path(source)
         return cls(model, tokenizer, str(source) if path is None else path.resolve().name, batch_size=batch_size)
 
@@ -72,18 +73,16 @@ class PerplexityJudge:
         self._check_lengths(texts, encoded)
         result: list[tuple[float, ...]] = [(0.0, 0.0)] * len(texts)
         rows = sorted((i for i, item in enumerate(encoded) if len(item.ids) > 1), key=lambda i: -len(encoded[i].ids))
-        for first in range(0, len(rows), self.batch_size):
-            batch = rows[first : first + self.batch_size]
-            for row, losses in zip(batch, self._losses([encoded[i].ids for i in batch]), strict=True):
-                begin = len(texts[row].prompt)
-                counted = torch.tensor([start >= begin for start in encoded[row].starts[1:]])
-                nll = losses[counted].sum().item()
-                if not torch.isfinite(losses[counted]).all():
-                    raise InputError(
-                        f"{self.name} gives text {row + 1} of {len(texts)} ({shorten(texts[row].text)!r}) a loss that "
-                        f"is not finite; load it in float32 (now {str(self.model.dtype).removeprefix('torch.')})"
-                    )
-                result[row] = (nll, float(counted.sum()))
+        losses = in_batches(rows, self.batch_size, lambda batch: self._losses([encoded[i].ids for i in batch]))
+        for row, own in zip(rows, losses, strict=True):
+            begin = len(texts[row].prompt)
+            counted = own[torch.tensor([start >= begin for start in encoded[row].starts[1:]])]
+            if not torch.isfinite(counted).all():
+                raise InputError(
+                    f"{self.name} gives text {row + 1} of {len(texts)} ({shorten(texts[row].text)!r}) a loss that "
+                    f"is not finite; load it in float32 (now {str(self.model.dtype).removeprefix('torch.')})"
+                )
+            result[row] = (counted.sum().item(), float(len(counted)))
         return result
 
     def _check_lengths(self, texts: Sequence[JudgedText], encoded: Sequence[TextTokens]) -> None:
