@@ -2,16 +2,12 @@
 
 import math
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from attribute_models import read_word_list
 from pplm import InputError, Rerank
 from pplm.cli.evaluation_sets import build_attributes
 from pplm.comparison.attributes import Attribute, attribute_set
-from pplm.comparison.bootstrap import PromptBootstrap, interval
 from pplm.comparison.measures import expected_measure, main_measure, measure_methods, measure_texts
 from pplm.comparison.methods import Chosen, arms_of, check_methods, choose, every_candidate
 from pplm.comparison.pool import Arm, PoolPlan, Pools
@@ -40,45 +36,6 @@ def rows_of(texts, wanted=None, judges=()):
         texts, wanted or {"space": Attribute(bag_words={"star"}, held_out_words={"orbit"})}, judges
     )
     return {(row.method, row.attribute): row for row in measure_methods(measured, replicates=200)}
-
-
-# --- intervals -------------------------------------------------------------------------------------------------
-
-NUMBERS = st.lists(st.tuples(st.floats(0, 10), st.floats(0.1, 10)), min_size=1, max_size=8)
-
-
-@given(NUMBERS)
-def test_an_interval_of_a_ratio_lies_between_the_least_and_the_greatest_prompt(pairs):
-    above, below = zip(*pairs, strict=True)
-    low, high = interval(PromptBootstrap(len(pairs), replicates=200).ratios(above, below))
-    singles = [a / b for a, b in pairs]
-    assert min(singles) - 1e-9 <= low <= high <= max(singles) + 1e-9
-
-
-@given(st.floats(0, 10), st.floats(0.1, 10), st.integers(1, 6))
-def test_prompts_that_are_all_alike_leave_no_doubt(above, below, prompts):
-    low, high = interval(PromptBootstrap(prompts, replicates=100).ratios([above] * prompts, [below] * prompts))
-    assert (low, high) == pytest.approx((above / below, above / below))
-
-
-def test_an_interval_narrows_with_prompts_and_holds_the_mean_s_normal_interval():
-    generator = np.random.default_rng(0)
-    values = generator.normal(5, 1, 400)
-    widths = []
-    for size in (25, 400):
-        low, high = interval(PromptBootstrap(size).ratios(values[:size], np.ones(size)))
-        half = 1.96 * values[:size].std() / size**0.5
-        assert (low, high) == pytest.approx((values[:size].mean() - half, values[:size].mean() + half), abs=half / 4)
-        widths.append(high - low)
-    assert widths[1] < widths[0] / 3
-
-
-def test_nothing_to_divide_by_has_no_interval():
-    assert all(map(math.isnan, interval(PromptBootstrap(2, replicates=20).ratios([0, 0], [0, 0]))))
-
-
-def test_infinite_values_do_not_spoil_an_interval():
-    assert interval(np.array([1.0] * 50 + [math.inf] * 50)) == (1.0, math.inf)
 
 
 # --- the four methods ------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import click
 
 from pplm.cli.options import field_options, given_fields, join_processes
 from pplm.errors import InputError
+from pplm.files.lock import folder_lock
 from pplm.files.progress import OnProgress, progress_bar
 from pplm.pretraining import (
     Architecture,
@@ -71,7 +72,8 @@ def train_base_command(output: str, resume: bool, **options: Any) -> None:
     request = BaseModelRequest(**options, command=shlex.join(["pplm", *click.get_current_context().obj]))
     processes, _ = join_processes("auto")
     try:
-        with progress_bar("training", shown=processes.main) as on_progress:
+        shown = progress_bar("training", shown=processes.main)
+        with folder_lock(output, on_main=processes.on_main), shown as on_progress:
             report = train_base_model(
                 request,
                 output,

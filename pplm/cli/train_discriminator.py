@@ -13,6 +13,7 @@ from attribute_models.labelled_data import LabelledData, read_labelled
 from attribute_models.training import TrainedDiscriminator, TrainingConfig, train_discriminator
 from pplm.cli.options import join_processes, model_options
 from pplm.files.atomic import check_replaceable
+from pplm.files.lock import folder_lock
 from pplm.files.progress import progress_bar
 from pplm.models.loading import load_model
 
@@ -96,7 +97,8 @@ def train_command(data: str, output: str, model_name: str, device: str, dtype: A
     labelled.split((config.validation_fraction, config.test_fraction), config.seed)  # refused before a model is loaded
     processes, place = join_processes(device)
     model, tokenizer = load_model(model_name, device=place, dtype=dtype)
-    with progress_bar("reading", "texts", shown=processes.main) as on_progress:
+    shown = progress_bar("reading", "texts", shown=processes.main)
+    with folder_lock(output, on_main=processes.on_main), shown as on_progress:
         trained = train_discriminator(
             model,
             tokenizer,
@@ -108,8 +110,9 @@ def train_command(data: str, output: str, model_name: str, device: str, dtype: A
             processes=processes,
             cache_dir=None if options["no_cache"] else options["cache_dir"],
         )
+        if processes.main:
+            trained.save(output)
     if processes.main:
-        trained.save(output)
         for line in _lines(trained, labelled, output):
             click.echo(line)
 

@@ -39,6 +39,7 @@ from pplm.comparison.sweep_report import Sweep, plot_frontier, sweep_markdown
 from pplm.comparison.tables import write_metrics, write_report, write_texts
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
+from pplm.files.lock import folder_lock
 from pplm.rerank import Rerank
 
 _NO_PLOT = 'matplotlib is missing (pip install "pplm[plot]")'
@@ -150,30 +151,31 @@ def compare(
     settings = settings or ComparisonSettings()
     plan, methods, names = settings.needs(study.plan), settings.methods, list(study.attributes)
     arms = arms_of(methods, [study.arm(name, steered_arm(name)) for name in names])
-    pools = study.draw(plan, arms, on_progress)
-    if not study.processes.main:
-        return None
-    chosen = choose(pools, methods, names, Rerank(plan.samples, settings.min_distinct))
-    others = every_candidate(pools, methods, names) if settings.all_candidates else []
-    measured = measure_texts([*chosen, *others], study.attributes, study.judges)  # a text of both is judged once
-    texts, rows = _tables(study, measured[: len(chosen)])
-    main = main_measure(rows)
-    notes = [*_remarks(chosen, settings.min_distinct), *_missing(main)]
-    comparison = Comparison(
-        **study.findings(plan, arms, *notes, min_distinct=settings.min_distinct),
-        rows=rows,
-        texts=texts,
-        paper=study.paper,
-        pictures={} if main is None or not can_draw() else _draw(rows, main, study),
-        candidates=measure_methods(measured[len(chosen) :]) if others else (),
-    )
-    of_candidates = study.output / "candidates.csv"
-    if others:
-        write_metrics(of_candidates, comparison.candidates)
-    else:
-        of_candidates.unlink(missing_ok=True)  # an earlier call's, maybe by other judges
-    write_report(study.output, markdown(comparison))
-    return comparison
+    with folder_lock(study.output, on_main=study.processes.on_main):
+        pools = study.draw(plan, arms, on_progress)
+        if not study.processes.main:
+            return None
+        chosen = choose(pools, methods, names, Rerank(plan.samples, settings.min_distinct))
+        others = every_candidate(pools, methods, names) if settings.all_candidates else []
+        measured = measure_texts([*chosen, *others], study.attributes, study.judges)  # a text of both is judged once
+        texts, rows = _tables(study, measured[: len(chosen)])
+        main = main_measure(rows)
+        notes = [*_remarks(chosen, settings.min_distinct), *_missing(main)]
+        comparison = Comparison(
+            **study.findings(plan, arms, *notes, min_distinct=settings.min_distinct),
+            rows=rows,
+            texts=texts,
+            paper=study.paper,
+            pictures={} if main is None or not can_draw() else _draw(rows, main, study),
+            candidates=measure_methods(measured[len(chosen) :]) if others else (),
+        )
+        of_candidates = study.output / "candidates.csv"
+        if others:
+            write_metrics(of_candidates, comparison.candidates)
+        else:
+            of_candidates.unlink(missing_ok=True)  # an earlier call's, maybe by other judges
+        write_report(study.output, markdown(comparison))
+        return comparison
 
 
 def sweep(
@@ -207,22 +209,23 @@ def sweep(
         for name in study.attributes
     }
     arms = [Arm(UNSTEERED), *steered.values()]
-    pools = study.draw(plan, arms, on_progress)
-    if not study.processes.main:
-        return None
-    texts, rows = _tables(study, measure_texts(_all_texts(pools, study, steered), study.attributes, study.judges))
-    main = main_measure(rows)
-    if main is None:
-        raise InputError(f"the texts in {study.output} have no words to measure; raise new_tokens")
-    found = Sweep(**study.findings(plan, arms), rows=rows, texts=texts, main=main, budget=settings.budget)
-    if found.costs and can_draw():
-        plot_frontier(found, study.output / "frontier.png")
-        found = replace(found, pictures={"frontier.png": f"{MEASURES[main].title} against its cost"})
-    else:
-        why = _NO_PLOT if found.costs else "with so few words no cost is known"
-        found = replace(found, notes=[*found.notes, f"There is no picture: {why}."])
-    write_report(study.output, sweep_markdown(found))
-    return found
+    with folder_lock(study.output, on_main=study.processes.on_main):
+        pools = study.draw(plan, arms, on_progress)
+        if not study.processes.main:
+            return None
+        texts, rows = _tables(study, measure_texts(_all_texts(pools, study, steered), study.attributes, study.judges))
+        main = main_measure(rows)
+        if main is None:
+            raise InputError(f"the texts in {study.output} have no words to measure; raise new_tokens")
+        found = Sweep(**study.findings(plan, arms), rows=rows, texts=texts, main=main, budget=settings.budget)
+        if found.costs and can_draw():
+            plot_frontier(found, study.output / "frontier.png")
+            found = replace(found, pictures={"frontier.png": f"{MEASURES[main].title} against its cost"})
+        else:
+            why = _NO_PLOT if found.costs else "with so few words no cost is known"
+            found = replace(found, notes=[*found.notes, f"There is no picture: {why}."])
+        write_report(study.output, sweep_markdown(found))
+        return found
 
 
 def setting_name(point: Mapping[str, Any]) -> str:

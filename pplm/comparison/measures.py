@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pplm.comparison.attributes import Attribute, Sentiment
-from pplm.comparison.bootstrap import Interval, PromptBootstrap, interval
+from pplm.comparison.bootstrap import Interval, PromptBootstrap
 from pplm.comparison.methods import Chosen
 from pplm.evaluation import Judge, JudgedText, PerplexityJudge, SentimentJudge, dist_n
 from pplm.evaluation.scoring import TextScores, judge_all, score
@@ -216,12 +216,12 @@ def _row(
         if name == "seconds_per_token":
             continue
         drawn = _shown_all(name, bootstrap.ratios(*sums))
-        intervals[name] = interval(drawn)
+        intervals[name] = bootstrap.interval(drawn)
         base_value = _shown(name, _ratio(of_base))
         if base_value and not math.isnan(base_value):
             with np.errstate(divide="ignore", invalid="ignore"):  # a redrawing may leave B nothing: infinitely more
                 drawn = drawn / _shown_all(name, bootstrap.ratios(*of_base))
-            relative[name] = (values[name] / base_value, interval(drawn))
+            relative[name] = (values[name] / base_value, bootstrap.interval(drawn))
     return MethodRow(method, attribute, len(texts), values, intervals, relative)
 
 
