@@ -26,6 +26,7 @@ from attribute_models.bag_report import BagReport
 from attribute_models.completion import completion_probabilities
 from attribute_models.credit import LEAST_COMPLETION, CreditTables
 from attribute_models.entries import Entry, opener_ids, spell, weigh_words
+from attribute_models.on_device import OnDevice
 from attribute_models.own_texts import own_texts
 from attribute_models.seed_words import neighbours
 from attribute_models.word_list import read_word_list, write_word_list
@@ -184,7 +185,7 @@ class BagOfWords:
             long_words=self.long_words,
             unmatched=self.unmatched,
             spellings=len(self.entries),
-            tokens=len(self._tables.columns),
+            tokens=len({token for entry in self.entries for token in entry.token_ids}),
             never_begun=bag._never_begun(),
             mass=mass,
         )
@@ -259,11 +260,11 @@ class BagOfWords:
     def _log_mass(self, input_ids: Tensor, log_probs: Tensor) -> Tensor:
         """Return the log of the mass on credited tokens (B,), from texts (B, T) and log-probabilities (B, V)."""
         self._check_rows(log_probs.shape[-1])
-        columns = self._tables.columns.to(log_probs.device)
-        credit = self._tables.credit(input_ids)
+        tables = self._tables[log_probs.device]
+        credit = tables.credit(input_ids)
         credited = (credit > 0).any(-1)
         # Masked before the sum: the log of a row of zeros would give its neighbours' gradient nothing but NaN.
-        weighed = torch.where(credited[:, None], log_probs[:, columns] + credit.log(), 0.0)
+        weighed = torch.where(credited[:, None], log_probs[:, tables.columns] + credit.log(), 0.0)
         return torch.where(credited, weighed.logsumexp(-1), -torch.inf)
 
     def _check_rows(self, size: int) -> None:
@@ -287,7 +288,8 @@ class BagOfWords:
         return {name: value for name, value in vars(self).items() if name != "_bound"}  # weak references do not travel
 
     @cached_property
-    def _tables(self) -> CreditTables:
-        # Kept for later, when gradients may be wanted that tensors of a caller's inference mode cannot have.
-        with torch.inference_mode(False):
-            return CreditTables.of(self.entries, self.openers, self.completions)
+    def _tables(self) -> OnDevice[CreditTables]:
+        return OnDevice(self._tables_on)
+
+    def _tables_on(self, device: torch.device) -> CreditTables:
+        return CreditTables.of(self.entries, self.openers, self.completions).to(device)

@@ -73,17 +73,28 @@ class CreditTables:
             continuing,
         )
 
+    def to(self, device: torch.device) -> CreditTables:
+        """Return the tables on a device."""
+        return CreditTables(
+            self.columns.to(device),
+            self.anywhere.to(device),
+            self.after_opener.to(device),
+            self.openers.to(device),
+            {key: (prefixes.to(device), after.to(device)) for key, (prefixes, after) in self.continuing.items()},
+        )
+
     def credit(self, input_ids: Tensor) -> Tensor:
-        """Return the credits (B, K), at most 1, of the next token after each text (B, T)."""
-        device = input_ids.device
+        """Return the credits (B, K), at most 1, of the next token after each text (B, T) on the tables' device."""
         width = input_ids.shape[1]
-        opened = torch.isin(input_ids, self.openers.to(device))  # (B, T)
-        credit = self.anywhere.to(device) + opened[:, -1:] * self.after_opener.to(device)
+        longest = max((length for length, _ in self.continuing), default=0)
+        # Not `isin`, which makes an accelerator wait where there are many openers.
+        opened = (input_ids[:, -longest - 1 :, None] == self.openers).any(-1)  # (B, longest + 1)
+        credit = self.anywhere + opened[:, -1:] * self.after_opener
         for (length, after_opener), (prefixes, credits_after) in self.continuing.items():
             if length > width:
                 continue
-            matches = (input_ids[:, None, -length:] == prefixes.to(device)).all(-1)
+            matches = (input_ids[:, None, -length:] == prefixes).all(-1)
             if after_opener and length < width:  # the start of a text opens a word as well
                 matches &= opened[:, -length - 1, None]
-            credit = credit + matches.float() @ credits_after.to(device)
+            credit = credit + matches.float() @ credits_after
         return credit.clamp(max=1.0)

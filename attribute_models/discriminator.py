@@ -11,6 +11,7 @@ import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
+from attribute_models.on_device import OnDevice
 from pplm.errors import InputError
 from pplm.files.atomic import atomic_folder
 from pplm.interface import SteeringStep, WholeText
@@ -239,9 +241,7 @@ class Discriminator:
                 f"{self.name} was trained on hidden states of width {self.weight.shape[1]}, the model's are "
                 f"{hidden_state.shape[-1]} wide; train a head for this model"
             )
-        # Copies, because a head that was made in inference mode cannot take part in autograd itself.
-        weight, bias = self.weight.to(hidden_state.device, copy=True), self.bias.to(hidden_state.device, copy=True)
-        return linear(hidden_state.float(), weight, bias)
+        return linear(hidden_state.float(), *self._parts[hidden_state.device])
 
     def loss(self, step: SteeringStep) -> Tensor:
         """Return -log p(label | text so far and its expected future): (B,), in nats."""
@@ -250,6 +250,14 @@ class Discriminator:
     def text_loss(self, text: WholeText) -> Tensor:
         """Return -log p(label | whole text): (B,), in nats."""
         return self._cross_entropy(text.mean_hidden_state)
+
+    @cached_property
+    def _parts(self) -> OnDevice[tuple[Tensor, Tensor]]:
+        return OnDevice(self._parts_on)
+
+    def _parts_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        # Copies, because a head that was made in inference mode cannot take part in autograd itself.
+        return self.weight.to(device, copy=True), self.bias.to(device, copy=True)
 
     def _cross_entropy(self, hidden_state: Tensor) -> Tensor:
         """Return -log p(label) (B,) from mean hidden states (B, D)."""

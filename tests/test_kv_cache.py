@@ -110,20 +110,20 @@ def test_selected_rows_are_copies_that_can_be_put_back():
 
 
 def test_decay_weighs_the_positions_of_a_window_from_one_nth_to_one():
-    weights = window_weights(torch.tensor([9]), 4, decay=True)
+    weights = window_weights(torch.tensor([9]), 9, 4, decay=True)
     assert weights.shape == (1, 1, 4, 1)
     assert weights.flatten().tolist() == [0.25, 0.5, 0.75, 1.0]
 
 
 def test_decay_spares_the_samples_that_are_not_longer_than_the_window():
-    weights = window_weights(torch.tensor([9, 4, 2, 5]), 4, decay=True)
+    weights = window_weights(torch.tensor([9, 4, 2, 5]), 9, 4, decay=True)
     ramp = [0.25, 0.5, 0.75, 1.0]
     assert weights[:, 0, :, 0].tolist() == [ramp, [1.0] * 4, [1.0] * 4, ramp]
 
 
 @pytest.mark.parametrize(("window", "decay"), [(4, False), (0, True), (9, True)])
 def test_there_are_no_weights_where_all_are_one(window, decay):
-    assert window_weights(torch.tensor([9, 3]), window, decay) is None
+    assert window_weights(torch.tensor([9, 3]), 9, window, decay) is None
 
 
 def test_plain_dynamic_caches_are_accepted_empty_and_filled():

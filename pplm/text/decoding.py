@@ -21,7 +21,7 @@ from pplm.errors import InputError
 from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
 from pplm.text.kv_cache import check_steerable
 from pplm.text.limits import check_decoding_mode, check_length, check_model, check_prefix, warn_of_streamer
-from pplm.text.sampling import RandomStreams, SampleId, choose_tokens
+from pplm.text.sampling import RandomStreams, SampleId, choose_tokens, is_distribution
 from pplm.text.steered_text import SteeredText
 from pplm.text.trace import SteeringTrace
 
@@ -144,27 +144,33 @@ class SteeredDecoding:
         has_eos = any(hasattr(criterion, "eos_token_id") for criterion in stopping_criteria)
         unfinished = torch.ones_like(text.input_ids[:, 0])
         lengths = torch.zeros_like(unfinished)
-        present = torch.arange(len(unfinished), device=unfinished.device)
+        count = len(unfinished)
         scores: tuple[Tensor, ...] | None = () if config.return_dict_in_generate and config.output_scores else None
         logits: tuple[Tensor, ...] | None = () if config.return_dict_in_generate and config.output_logits else None
         if self.streamer is not None:
             self.streamer.put(text.input_ids.cpu())
         while True:
-            fused = text.next_logits(present)
+            # Sorted, because to find the samples would make an accelerator wait; how many they are is known.
+            fused = text.next_logits(unfinished.argsort(descending=True, stable=True)[:count])
             token_scores = logits_processor(text.input_ids, fused)
             scores = None if scores is None else (*scores, token_scores)
             logits = None if logits is None else (*logits, fused)
-            text.check_scores(token_scores, present)
-            tokens = choose_tokens(token_scores, config.do_sample, streams)
+            sound = is_distribution(token_scores) | (unfinished == 0)
+            # Where it is none, some token is chosen all the same: the host hears of both at once, below.
+            tokens = choose_tokens(torch.where(sound[:, None], token_scores, 0.0), config.do_sample, streams)
             if has_eos:
                 tokens = torch.where(unfinished.bool(), tokens, config._pad_token_tensor.to(tokens.device))
-            if self.streamer is not None:
-                self.streamer.put(tokens.cpu())
             text.append(tokens)
             lengths = lengths + unfinished
             unfinished = unfinished & ~stopping_criteria(text.input_ids, scores)
-            present = unfinished.nonzero()[:, 0]
-            if len(present) == 0:
+            # The one copy of a token that the host waits for.
+            chosen, going_on, sound = torch.stack([tokens, unfinished, sound]).cpu()
+            if not sound.all():
+                text.refuse_scores(sound == 0)
+            if self.streamer is not None:
+                self.streamer.put(chosen)
+            count = int(going_on.sum())
+            if count == 0:
                 break
         if self.streamer is not None:
             self.streamer.end()

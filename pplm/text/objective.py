@@ -142,7 +142,8 @@ class TextObjective:
 
     def _weights(self, losses: Tensor) -> Tensor:
         """Return the attributes' weights (A, 1), like the losses (A, B)."""
-        return losses.new_tensor([attribute.weight for attribute in self.attributes])[:, None]
+        # Filled in, not copied: numbers from Python would make an accelerator wait.
+        return torch.cat([losses.new_full((1, 1), attribute.weight) for attribute in self.attributes])
 
 
 def _attribute_gradients(losses: Tensor, window: State) -> Tensor:

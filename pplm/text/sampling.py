@@ -16,6 +16,8 @@ from torch import Tensor
 
 from pplm.seeds import check_seed
 
+_AHEAD = 64
+"""Uniform numbers of a stream that are drawn at once, so that an accelerator rarely waits for them."""
 SampleId = tuple[int, int] | tuple[int, int, int]
 """(prompt index, sample index), or (prompt index, sample index, candidate), candidate 0 being the same as none."""
 
@@ -26,6 +28,7 @@ class RandomStreams:
     def __init__(self, seed: int, samples: Sequence[SampleId]) -> None:
         seed = check_seed(seed)
         self._generators = [torch.Generator().manual_seed(_stream_seed(seed, sample)) for sample in samples]
+        self._drawn: list[Tensor] = []  # (B, 1) each
 
     def sample(self, probabilities: Tensor) -> Tensor:
         """Draw one token a row from (B, V) probabilities by inverting their cumulative sum: (B,).
@@ -33,13 +36,15 @@ class RandomStreams:
         One number a token (instead of one a vocabulary entry) keeps two runs on the same random number as long
         as their distributions are close, so steered and unsteered texts differ by the steering alone.
         """
-        uniform = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in self._generators])
         # On a Mac's accelerator there are no double-precision numbers.
         place = torch.device("cpu") if probabilities.device.type == "mps" else probabilities.device
+        if not self._drawn:
+            ahead = [torch.rand(_AHEAD, generator=g, dtype=torch.float64) for g in self._generators]
+            self._drawn = list(torch.stack(ahead, dim=1).to(place)[..., None])
         cumulative = probabilities.to(place).double().cumsum(-1)
         # Dividing by the last entry makes the end exactly 1 > uniform: no token of probability 0 can be drawn.
         cumulative = cumulative / cumulative[:, -1:]
-        return torch.searchsorted(cumulative, uniform.to(place), right=True).squeeze(1).to(probabilities.device)
+        return torch.searchsorted(cumulative, self._drawn.pop(0), right=True).squeeze(1).to(probabilities.device)
 
 
 def is_distribution(scores: Tensor) -> Tensor:

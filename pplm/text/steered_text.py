@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -110,8 +110,8 @@ class SteeredText:
         self._read = (self._unsteered.logits, fused)
         return fused
 
-    def check_scores(self, scores: Tensor, present: Tensor) -> None:
-        """Refuse to choose a token from what is no distribution; `scores` (B, V) are those of the last `next_logits`.
+    def refuse_scores(self, broken: Tensor) -> NoReturn:
+        """Refuse the token appended last: of the samples in `broken`, (B,) bool, the scores were no distribution.
 
         Raises
         ------
@@ -119,10 +119,8 @@ class SteeredText:
             With where the number that is none came from: the model, steering or a logits processor.
 
         """
-        broken = present[~is_distribution(scores[present])]
-        if len(broken) == 0:
-            return
-        token, steering = self._new_tokens, self.steering
+        token, steering = self._new_tokens - 1, self.steering
+        broken = broken.to(self.input_ids.device)
         unsteered, fused = self._read
         if not is_distribution(unsteered[broken]).all():
             raise InputError(
@@ -256,7 +254,8 @@ class SteeredText:
         return self.attention_mask[index, :-1].sum(1)
 
     def _window_weights(self, index: Tensor) -> Tensor | None:
-        return window_weights(self._history_lengths(index), self.steering.window_length, self.steering.decay)
+        steering = self.steering
+        return window_weights(self._history_lengths(index), self._length, steering.window_length, steering.decay)
 
     def _show_unsteered(self, length: int) -> None:
         """Let the caller's cache show the first positions of the unsteered history, without copying them."""
