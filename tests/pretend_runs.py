@@ -6,6 +6,7 @@ It is a program because the pretend device stays in the process that has it; `te
 import json
 import sys
 import warnings
+from copy import deepcopy
 
 import torch
 from conftest import _tiny_tokenizer
@@ -17,7 +18,7 @@ import pplm
 from attribute_models import Avoid, BagOfWords, Discriminator, classify_texts
 from pplm.evaluation import JudgedText, PerplexityJudge
 
-SHORT, LONG = 2, 4
+SHORT, LONG = 2, 3
 """New tokens of two runs, whose difference is what tokens cost."""
 PROMPTS = ["The lake by the", "A cat"]
 STEERING = pplm.SteeringConfig(num_iterations=2, window_length=2, decay=True)
@@ -30,27 +31,34 @@ def load(family, tokenizer):
     end = tokenizer.eos_token_id
     sizes = {"vocab_size": len(tokenizer), "bos_token_id": end, "eos_token_id": end, "initializer_range": 0.25}
     if family == "gpt2":
-        model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=64, **sizes))
+        model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=64, **sizes))
     else:
-        heads = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+        heads = {"num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2}
         model = LlamaForCausalLM(LlamaConfig(hidden_size=16, intermediate_size=24, **heads, **sizes))
     return pplm.freeze(model)
+
+
+def first_is_done(input_ids, scores):
+    """Stop the first sample at once, for transformers' `generate`."""
+    return torch.arange(len(input_ids), device=input_ids.device) == 0
 
 
 class Runs:
     """Everything that is tried with one model; each method returns what must be the same on both devices."""
 
     def __init__(self, model, tokenizer):
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.half = model, tokenizer, deepcopy(model).bfloat16()
         self.bag = BagOfWords.from_words(["moon", "star", "zebra", "cat sea"], tokenizer)
         weight = torch.randn(3, 16, generator=torch.Generator().manual_seed(3)) * 0.3
         self.head = Discriminator.from_weights(weight, torch.zeros(3), ["a", "b", "c"], "b", name="head")
         self.mixture = [(self.bag, 1.0), (self.head, 0.5), (Avoid(BagOfWords.from_words(["sun"], tokenizer)), 0.3)]
 
-    def texts(self, new, attributes, prompts=PROMPTS, **arguments):
+    def texts(self, new, attributes, *, model=None, prompts=PROMPTS, **arguments):
         """Generate texts of exactly `new` tokens, unless told otherwise."""
         defaults = {"steering": STEERING, "seed": 1, "do_sample": True, "min_new_tokens": new, "max_new_tokens": new}
-        made = pplm.generate(self.model, self.tokenizer, prompts, attributes=attributes, **{**defaults, **arguments})
+        made = pplm.generate(
+            model or self.model, self.tokenizer, prompts, attributes=attributes, **{**defaults, **arguments}
+        )
         return [text.token_ids for text in made]
 
     def token_runs(self):
@@ -62,11 +70,13 @@ class Runs:
             "avoided bag": lambda new: self.texts(new, [Avoid(self.bag)]),
             "avoided head": lambda new: self.texts(new, [Avoid(self.head)]),
             "mixture": lambda new: self.texts(new, self.mixture),
+            "half precision": lambda new: self.texts(new, [self.bag], model=self.half),
             "greedy": lambda new: self.texts(new, [self.bag], do_sample=False, seed=None),
             "global generator": lambda new: self.texts(new, [self.bag], seed=None),
             "streamed": lambda new: self.texts(
                 new, [self.bag], prompts=PROMPTS[:1], streamer=TextIteratorStreamer(self.tokenizer)
             ),
+            "one of two": lambda new: self.texts(new, [self.bag], min_new_tokens=1, stopping_criteria=[first_is_done]),
             "sparse": lambda new: self.texts(new, [self.bag], steering=pplm.SteeringConfig(steer_every=2)),
             "skips": lambda new: self.texts(
                 new, [self.bag], steering=pplm.SteeringConfig(num_iterations=1, skip_below=1.0, skip_weak=0.2)
@@ -111,8 +121,9 @@ def report(family):
     expected = {name: tried(job) for name, job in jobs.items()}
     result = {}
     with PretendDevice() as device:
-        runs.model.to(NAME)
-        runs.model.tie_weights()
+        for model in (runs.model, runs.half):
+            model.to(NAME)
+            model.tie_weights()
         for name, job in jobs.items():
             if name in by_token:
                 tried(lambda run=by_token[name]: run(1))  # what is set up once is no token's cost

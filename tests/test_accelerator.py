@@ -12,8 +12,8 @@ import torch
 TESTS = Path(__file__).resolve().parent
 FAMILIES = ("gpt2", "llama")
 TOKEN_RUNS = (
-    "unsteered", "bag", "head", "avoided bag", "avoided head", "mixture", "greedy", "global generator", "streamed",
-    "sparse", "skips",
+    "unsteered", "bag", "head", "avoided bag", "avoided head", "mixture", "half precision", "greedy",
+    "global generator", "streamed", "one of two", "sparse", "skips",
 )  # fmt: skip
 OTHER_RUNS = ("samples that finish", "rerank", "seeds", "report", "judge", "judge's own model", "classify")
 BESIDE_THE_CHOICE = {
