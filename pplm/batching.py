@@ -34,7 +34,8 @@ def in_batches(
     rows
         What to work on.
     size
-        Rows at once; None takes all. Halved, with a warning, whenever memory runs out.
+        Rows at once; None takes all. Halved, with a warning, whenever memory runs out. In half precision rounding
+        depends on it, so that sampled texts may be others.
     run
         Maps some rows to their results; must be free to be called again for the same rows.
     without

@@ -1,7 +1,7 @@
 """Best of r candidates: draw several texts, drop the repetitive ones, keep the likeliest (paper, section 3.4).
 
-The attribute model, which steers through its gradient, here only reads: it says how likely each finished text is to
-have the attribute (`text_loss`). Because many of its favourites repeat themselves, texts below a mean of Dist-1,
+The attribute model, which steers through its gradient, here only reads: its `text_loss` measures how likely each
+finished text is to have the attribute. Because many of its favourites repeat themselves, texts below a mean of Dist-1,
 Dist-2 and Dist-3 are left out first.
 """
 
@@ -25,7 +25,7 @@ from pplm.text.encoding import mask_arguments, pad_right
 _log = logging.getLogger(__name__)
 
 _TEXTS_AT_ONCE = 8
-"""Texts a forward pass: the logits of all their positions are kept, which is much with a large vocabulary."""
+"""Texts per forward pass: the logits of all their positions are kept, which is much with a large vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Rerank:
     Attributes
     ----------
     candidates
-        Texts that are drawn for each one kept (>= 1; 1 keeps what plain generation gives).
+        Texts drawn for each one kept (>= 1; 1 keeps the text of plain generation).
     min_distinct
-        A candidate whose completion has a mean of Dist-1, Dist-2 and Dist-3 below this repeats itself and is left out
-        (0 to 1; 0 leaves none out). If all of a sample's candidates fall, the likeliest is kept and a warning says
-        so. The default leaves out about one in six unsteered texts of 60 tokens of the embedded model; lower it
-        for long texts, which repeat more of their words.
+        A candidate whose completion has a mean of Dist-1, Dist-2 and Dist-3 below this repeats itself and is excluded
+        (0 to 1; 0 excludes none). If all candidates of a sample are excluded, the likeliest is kept, with a warning.
+        The default excludes about one in six unsteered texts of 60 tokens of the embedded model; lower it for long
+        texts, which repeat more of their words.
 
     """
 
@@ -70,13 +70,13 @@ class Choice:
 
 
 def mean_distinct(completion: str) -> float:
-    """Return the mean of Dist-1, Dist-2 and Dist-3 of one text; 0 for an empty one, which is no text to keep."""
+    """Return the mean of Dist-1, Dist-2 and Dist-3 of one text; 0 for an empty one, so that it is excluded."""
     value = mean_dist([completion])
     return 0.0 if math.isnan(value) else value
 
 
 def check_rankable(attributes: Sequence[WeightedAttribute]) -> None:
-    """Refuse to rank by nothing, and by attribute models that cannot read a whole text, by name.
+    """Refuse to rank without attribute models, or by one that cannot read whole texts.
 
     Raises
     ------
@@ -148,7 +148,10 @@ def score_texts_by(
     prompts: Sequence[Sequence[int]],
     completions: Sequence[Sequence[int]],
 ) -> list[list[float]]:
-    """Return what `score_texts` returns for each of several mixtures of attributes, reading the texts only once."""
+    """Return the scores of `score_texts` for each of several mixtures of attributes, reading the texts once.
+
+    Where memory runs out, fewer texts are read at once; one that does not fit alone scores -inf, with a warning.
+    """
 
     def run(batch: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, ...]]:
         text = _read(model, [prompt for prompt, _ in batch], [completion for _, completion in batch])

@@ -133,7 +133,7 @@ def test_pools_are_evaluations_with_consecutive_seeds_together(run):
     assert {row["texts"] for row in table(output / "metrics.csv") if row["attribute"] == "space"} == {"4"}
     assert {row["texts"] for row in table(output / "candidates.csv") if row["attribute"] == "space"} == {"8"}
     report = (output / "report.md").read_text(encoding="utf-8")
-    assert "2 candidates a prompt in each of 2 pools" in report
+    assert "2 candidates per prompt in each of 2 pools" in report
     assert "the texts of each attribute in each pool" in report
     assert out in report
     texts = [
@@ -147,8 +147,8 @@ def test_without_reranking_pools_are_as_many_texts_a_prompt(run):
     assert code == 0
     assert len(lines_of(output)) == 2 * 2 * 3
     report = (output / "report.md").read_text(encoding="utf-8")
-    assert "5 new tokens, 2 texts a prompt;" in report
-    assert "candidates a prompt" not in report
+    assert "5 new tokens, 2 texts per prompt;" in report
+    assert "candidates per prompt" not in report
 
 
 def test_a_run_that_is_done_is_told_again_without_generating_and_a_cut_one_goes_on(run, monkeypatch):

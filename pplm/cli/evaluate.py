@@ -26,30 +26,30 @@ from pplm.rerank import Rerank
     type=int,
     default=10,
     show_default=True,
-    help="Candidates for each prompt (and attribute, where it steers). B and BC take the first, BR and BCR the best of "
-    "the same ones, so each method has one text a prompt and attribute. Without BR, BCR and --all-candidates only the "
-    "first is generated.",
+    help="Candidates per prompt (and attribute, where it steers). B and BC take the first, BR and BCR the best of "
+    "the same ones, so each method has one text per prompt and attribute. Without BR, BCR and --all-candidates only "
+    "the first is generated.",
 )
 @click.option(
     "--pools",
     type=int,
     default=1,
     show_default=True,
-    help="How many times to draw --samples candidates: each method then has as many texts a prompt and attribute, "
-    "which makes the numbers surer. The second pool is what the next --seed would draw, and so on.",
+    help="Draw --samples candidates N times, so that each method has N texts per prompt and attribute; more pools give "
+    "narrower intervals. Pool k is drawn with --seed + k.",
 )
 @click.option(
     "--min-distinct",
     type=float,
     default=Rerank.min_distinct,
     show_default=True,
-    help="BR and BCR leave out candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower.",
+    help="BR and BCR exclude candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower.",
 )
 @click.option(
     "--all-candidates",
     is_flag=True,
-    help="Measure every candidate as well, not only the first and the best: more texts for the judges to read, "
-    "narrower intervals. Adds a section to the report, and candidates.csv.",
+    help="Measure every candidate as well, not only the first and the best: narrower intervals, but the judges read "
+    "more texts. Adds a section to the report, and candidates.csv.",
 )
 @comparison_options
 @steering_options

@@ -21,7 +21,7 @@ from pplm.errors import InputError
     multiple=True,
     required=True,
     metavar="SETTING=VALUE,VALUE...",
-    help="A steering setting and the values to try, such as step_size=.01,.02,.04. Repeatable: all combinations are "
+    help="A steering setting and the values to try, such as step_size=.01,.02,.04. Repeatable; all combinations are "
     "tried.",
 )
 @click.option(
@@ -29,26 +29,26 @@ from pplm.errors import InputError
     type=int,
     default=1,
     show_default=True,
-    help="Texts for each prompt, attribute and combination; more make the choice surer.",
+    help="Texts per prompt, attribute and combination; more make the choice more reliable.",
 )
 @click.option(
     "--budget",
     type=float,
     default=Budget.perplexity,
     show_default=True,
-    help="The judge's perplexity may be this many times that of unsteered texts.",
+    help="Limit of the judge's perplexity, relative to unsteered texts.",
 )
 @click.option(
     "--repeat-budget",
     type=float,
     default=Budget.repeats,
     show_default=True,
-    help="The share of words that repeat the one before may rise by this much; the only budget without a --judge.",
+    help="Limit of the rise in the share of words that repeat the one before; the only limit without a --judge.",
 )
 @comparison_options
 @steering_options
 def sweep_command(vary: Sequence[str], samples: int, budget: float, repeat_budget: float, **options: Any) -> None:
-    """Try combinations of steering settings, and name the best for each attribute within a budget.
+    """Try combinations of steering settings, and report the best for each attribute within a budget.
 
     Steers the first candidate alone (method BC) and measures as `pplm evaluate` does. Writes into --output:
     samples.jsonl (every text, as it is generated), texts.csv, metrics.csv, report.md and the frontier's picture.
@@ -93,7 +93,7 @@ def parse_vary(texts: Sequence[str]) -> dict[str, list[Any]]:
 
 def _value(text: str, kind: Any, whole: str) -> Any:
     if get_args(kind):
-        return text  # SteeringConfig knows the choices
+        return text  # SteeringConfig checks the choices
     if kind is bool:
         if text not in ("true", "false"):
             raise InputError(f"--vary {whole!r}: values must be true or false; got {text!r}")

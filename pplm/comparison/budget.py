@@ -23,9 +23,9 @@ class Budget:
     Attributes
     ----------
     perplexity
-        Times the unsteered perplexity (>= 1); without a judge it does not count.
+        Limit of the judge's perplexity, relative to unsteered texts (>= 1); ignored without a judge.
     repeats
-        Rise of the share of words that repeat the one before (0 to 1).
+        Limit of the rise in the share of words that repeat the one before (0 to 1).
 
     """
 
@@ -35,7 +35,7 @@ class Budget:
     def __post_init__(self) -> None:
         """Check both against their ranges."""
         if not 1 <= self.perplexity < math.inf:
-            raise InputError(f"budget must be at least 1, times the unsteered perplexity; got {self.perplexity}")
+            raise InputError(f"budget must be at least 1, relative to the unsteered perplexity; got {self.perplexity}")
         if not 0 <= self.repeats <= 1:
             raise InputError(f"repeat_budget must be between 0 and 1; got {self.repeats}")
 
@@ -45,14 +45,14 @@ class Budget:
         return self.perplexity * value if cost == "perplexity" else value + self.repeats
 
     def holds(self, row: MethodRow, base: MethodRow) -> bool:
-        """Say whether a setting's row stays within the budget of the unsteered row."""
+        """Return whether a setting's row is within the budget, given the unsteered row."""
         limits = {cost: self.limit(cost, base) for cost in ("perplexity", "repeats")}
         return all(math.isnan(limit) or row.values[cost] <= limit for cost, limit in limits.items())
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best setting for one attribute, or for all (""); None where none is within the budget and shows it more."""
+    """The best setting for one attribute, or for all (""); `row` is None where no setting qualifies."""
 
     attribute: str
     row: MethodRow | None
@@ -62,7 +62,7 @@ class Best:
 def best_settings(rows: Sequence[MethodRow], main: str, budget: Budget) -> list[Best]:
     """Return the setting with the highest `main` measure within the budget, for all attributes and for each.
 
-    A setting that does not show more of the attribute than unsteered texts is none.
+    Settings that do not beat unsteered text are excluded.
     """
     found = []
     for attribute in dict.fromkeys(row.attribute for row in rows):
@@ -74,7 +74,7 @@ def best_settings(rows: Sequence[MethodRow], main: str, budget: Budget) -> list[
 
 
 def frontier(rows: Sequence[MethodRow], main: str, cost: str) -> list[MethodRow]:
-    """Return the rows that no other beats in both the measure (higher is better) and the cost, the cheapest first."""
+    """Return the rows that no other row beats in both measure (higher is better) and cost, cheapest first."""
     kept: list[MethodRow] = []
     for row in sorted(rows, key=lambda row: (row.values[cost], -row.values[main])):
         if not kept or row.values[main] > kept[-1].values[main]:

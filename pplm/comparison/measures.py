@@ -1,4 +1,4 @@
-"""Numbers of each method's texts: measured by none of the attribute models, with intervals over prompts.
+"""Numbers about each method's texts, with intervals over prompts; no attribute model that steers measures them.
 
 Every number but Dist-n is a sum over texts divided by another (words on a list by words, losses by tokens, texts by
 texts), which is what lets prompts be redrawn.
@@ -21,7 +21,7 @@ from pplm.evaluation import Judge, JudgedText, PerplexityJudge, SentimentJudge, 
 from pplm.evaluation.scoring import TextScores, judge_all, score
 
 Fraction = tuple[float, float]
-"""A numerator and a denominator; (0, 0) where nothing can be said."""
+"""A numerator and a denominator; (0, 0) where there is nothing to measure."""
 
 NOTHING: Fraction = (0.0, 0.0)
 
@@ -52,12 +52,12 @@ MEASURES: Mapping[str, Measure] = {
 }
 _DIST = {"dist_1": 1, "dist_2": 2, "dist_3": 3}
 MAIN = ("held_out_share", "right", "head", "similarity", "bag_share")
-"""What says best whether the attribute shows, the best first; the last is what a bag steers by, and no judge."""
+"""How well the attribute shows. Best first. bag_share is last: steering optimises it directly."""
 
 
 @dataclass(frozen=True)
 class MeasuredText:
-    """A chosen text and its fractions by measure."""
+    """A chosen text, and its fraction for each measure."""
 
     chosen: Chosen
     fractions: Mapping[str, Fraction]
@@ -65,7 +65,7 @@ class MeasuredText:
 
 @dataclass(frozen=True)
 class MethodRow:
-    """What a method's texts measure for one attribute, or for all ("").
+    """The numbers of a method's texts for one attribute, or for all ("").
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ def measure_texts(
 
 
 def measure_methods(texts: Sequence[MeasuredText], *, replicates: int = 2000) -> list[MethodRow]:
-    """Return a row for each method and attribute, and one a method for all attributes together, which come first."""
+    """Return a row per method for all attributes together, then a row per method and attribute."""
     methods = list(dict.fromkeys(text.chosen.method for text in texts))
     attributes = list(dict.fromkeys(text.chosen.attribute for text in texts))
     prompts = 1 + max(text.chosen.sample.prompt_index for text in texts)
@@ -122,7 +122,7 @@ def measure_methods(texts: Sequence[MeasuredText], *, replicates: int = 2000) ->
 
 
 def expected_measure(wanted: Mapping[str, Attribute], judges: Sequence[Judge]) -> str | None:
-    """Return what `main_measure` will be before there are texts, or None if nothing measures all the attributes."""
+    """Return what `main_measure` will be, before there are texts; None if nothing measures all attributes."""
     columns = {column for judge in judges for column in judge.columns}
     known = [
         {
@@ -138,14 +138,14 @@ def expected_measure(wanted: Mapping[str, Attribute], judges: Sequence[Judge]) -
 
 
 def main_measure(rows: Sequence[MethodRow]) -> str | None:
-    """Return the measure that says best whether the attributes show, among those that every row has."""
+    """Return the first of `MAIN` that every row has; None if there is none."""
     known = [name for name in MAIN if all(not math.isnan(row.values[name]) for row in rows)]
     return known[0] if known else None
 
 
 def _judge_once(judge: Judge, texts: Sequence[JudgedText]) -> dict[str, list[float]]:
-    """Return column -> one number a text, without letting the judge read a text twice."""
-    if isinstance(judge, PerplexityJudge | SentimentJudge):  # they do not ask what was wanted
+    """Return column -> one number per text; the judge reads no text twice."""
+    if isinstance(judge, PerplexityJudge | SentimentJudge):  # for them the attribute makes no difference
         texts = [JudgedText(text.text, prompt=text.prompt) for text in texts]
     different = list(dict.fromkeys(texts))
     judged = judge_all([judge], different)

@@ -1,7 +1,7 @@
-"""The paper's four methods (section 4.1), all out of the same pools, so that no text is generated twice.
+"""The paper's four methods (section 4.1). All choose from the same pools, so that no text is generated twice.
 
 B is the first unsteered candidate and BR the best of them, BC the first steered candidate and BCR the best of those.
-The unsteered pool knows nothing of the attribute, so one serves all attributes.
+The unsteered pool does not depend on the attribute, so one serves all attributes.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ UNSTEERED = "unsteered"
 
 @dataclass(frozen=True)
 class Chosen:
-    """A text that a method gives for one attribute and one pool of a prompt.
+    """The text of one method for one attribute and one pool of a prompt.
 
     Attributes
     ----------
     method, attribute
-        Whose text it is, and what was wanted.
+        Which method chose it, and for which attribute.
     sample
         The text.
     seconds
-        What it took, the candidates that were not kept included.
+        Generation time, that of the candidates that were not chosen included.
     all_repetitive
-        Whether it was kept although all candidates repeat themselves.
+        Whether it was chosen although all candidates repeat themselves.
 
     """
 
@@ -68,17 +68,17 @@ def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
 
 
 def reranks(method: str) -> bool:
-    """Say whether a method needs more than one candidate."""
+    """Return whether a method needs more than one candidate."""
     return method.endswith("R")
 
 
 def steers(method: str) -> bool:
-    """Say whether a method steers."""
+    """Return whether a method steers."""
     return "C" in method
 
 
 def arms_of(methods: Sequence[str], steered: Sequence[Arm]) -> list[Arm]:
-    """Return the arms that these methods choose from, given the steered one of every attribute."""
+    """Return the arms that these methods choose from, given the steered arm of every attribute."""
     plain = [Arm(UNSTEERED)] if any(not steers(method) for method in methods) else []
     return plain + (list(steered) if any(steers(method) for method in methods) else [])
 
@@ -90,7 +90,7 @@ def choose(pools: Pools, methods: Sequence[str], attributes: Sequence[str], rera
 
 
 def every_candidate(pools: Pools, methods: Sequence[str], attributes: Sequence[str]) -> list[Chosen]:
-    """Return all the texts that the methods choose from, as further texts of B and BC, which take any one of them."""
+    """Every candidate, labelled B (unsteered) or BC (steered)."""
     drawn = [method for method in ("B", "BC") if any(steers(method) == steers(other) for other in methods)]
     found = _candidates(pools, drawn, attributes)
     return [

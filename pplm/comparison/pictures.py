@@ -11,11 +11,11 @@ from pplm.errors import InputError
 from pplm.files.figures import new_figure, save_figure
 
 COLOURS = {"B": "0.55", "BR": "#56b4e9", "BC": "#d55e00", "BCR": "#0072b2"}
-"""Grey is unsteered; told apart by colour-blind readers too."""
+"""Grey is unsteered; colour-blind readers can tell the colours apart."""
 
 
 def can_draw() -> bool:
-    """Say whether matplotlib is installed."""
+    """Return whether matplotlib is installed."""
     try:
         new_figure()
     except InputError:
@@ -24,9 +24,9 @@ def can_draw() -> bool:
 
 
 def plot_methods(rows: Sequence[MethodRow], main: str, path: Path) -> str:
-    """Draw the attribute against perplexity, one point a method; return the picture's title.
+    """Draw the attribute against perplexity, one point per method; return the picture's title.
 
-    Without a judge, immediate repeats stand in for perplexity. `rows` are one a method.
+    Without a judge, immediate repeats stand in for perplexity. `rows` are one per method.
     """
     across = "perplexity" if any(not math.isnan(row.values["perplexity"]) for row in rows) else "repeats"
     figure = new_figure(figsize=(6, 4.5), layout="constrained")
@@ -48,7 +48,7 @@ def plot_methods(rows: Sequence[MethodRow], main: str, path: Path) -> str:
 def plot_attributes(rows: Sequence[MethodRow], main: str, path: Path) -> str:
     """Draw the attribute's measure as bars, attribute by attribute; return the picture's title.
 
-    `rows` are one for each method and attribute.
+    `rows` are one per method and attribute.
     """
     attributes = list(dict.fromkeys(row.attribute for row in rows))
     methods = list(dict.fromkeys(row.method for row in rows))

@@ -3,7 +3,7 @@
 A pool is the texts of one prompt that methods choose from; pool k of every prompt is what a run with seed + k draws.
 
 Texts are generated in groups that depend on neither the number of processes nor on where an earlier run stopped, so
-that these change nothing, not even by rounding.
+that neither changes a text, not even by rounding.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Arm:
     attribute
         The name of the attribute that steers; None for unsteered texts.
     steering
-        Its settings; without meaning for unsteered texts.
+        Its settings; unsteered texts ignore them.
 
     """
 
@@ -63,24 +63,24 @@ class PoolPlan:
     Attributes
     ----------
     prompts
-        P texts to be continued.
+        P texts to continue.
     samples
-        Texts of a pool (>= 1).
+        Texts per pool (>= 1): the candidates that a method chooses from.
     pools
-        Pools a prompt (>= 1).
+        Pools per prompt (>= 1): each method has one text from each.
     new_tokens
         Length of the completion, in tokens (>= 1).
     seed
-        Of the first pools (>= 0), the next ones have the next seed. Texts are drawn from random streams (seed, prompt,
-        sample), which arms share.
+        Of the first pool of each prompt (>= 0); the next pool has the next seed. Texts are drawn from random streams
+        (seed, prompt, sample), which arms share.
     sampling
         What transformers' `generate` takes, such as `top_k`.
     batch_size
-        Texts generated at once (>= 1).
+        Texts generated at once (>= 1). In half precision another size gives other texts: rounding differs.
     bos
         As in `generate`.
     rank
-        Let every attribute model read its texts, for BR and BCR.
+        Score every text by the attribute models, for BR and BCR.
 
     """
 
@@ -105,7 +105,7 @@ class PoolPlan:
             raise InputError(f"seed must be at least 0; got {self.seed}")
 
     def groups(self) -> list[Group]:
-        """Return what is generated at once, whole pools together."""
+        """Return what is generated at once; a pool is never split."""
         each = max(1, self.batch_size // self.samples)
         count = len(self.prompts)
         parts = [range(start, min(start + each, count)) for start in range(0, count, each)]
@@ -139,7 +139,7 @@ def draw_pools(
     processes: Processes,
     on_progress: OnProgress | None = None,
 ) -> Pools:
-    """Generate what is missing in the files, and return everything.
+    """Generate the texts that the files lack, and return all texts.
 
     Unsteered texts are ranked by every attribute, steered ones by their own.
 
@@ -239,11 +239,11 @@ def _draw(
 
 
 def _compare(made: Sequence[Sample], found: Mapping[SampleKey, Sample]) -> None:
-    """Say so when a text that is there already came out otherwise: then the machine or its libraries have changed."""
+    """Warn when a text that is there already came out differently: the machine or its libraries have changed."""
     other = sum(sample.key in found and found[sample.key].completion != sample.completion for sample in made)
     if other:
         _log.warning(
-            "%d texts of an interrupted group come out otherwise now; the earlier ones are kept (was the run begun "
+            "%d texts of an interrupted group come out differently now; the earlier ones are kept (was the run begun "
             "with another machine, number of threads or version of torch?)",
             other,
         )

@@ -107,9 +107,9 @@ def _head(comparison: Comparison) -> Iterator[str]:
         f"{', '.join(attributes)}. " + " ".join(f"{row.method}: {METHODS[row.method]}." for row in comparison.together)
     )
     yield (
-        "Words, repeats and dist-n are counted in completions alone. Dist-n takes together the texts of each "
-        f"{kept_apart}, and is then averaged; it falls with the number of texts. Brackets hold 95% of the values when "
-        f"prompts are redrawn (bootstrap). {judged_by(comparison)}"
+        "Words, repeats and dist-n are counted in completions alone. Dist-n pools the texts of each "
+        f"{kept_apart} and is then averaged; more texts lower it. Brackets are 95% intervals "
+        f"over prompts (bootstrap). {judged_by(comparison)}"
     )
     yield from notes(comparison)
 
@@ -126,11 +126,11 @@ def notes(found: Findings) -> Iterator[str]:
 
 
 def _pools(settings: Mapping[str, Any]) -> str:
-    """Return how many texts the methods choose from."""
+    """Return how many texts the methods choose from, in words."""
     samples, pools = settings["samples"], settings["pools"]
     if samples == 1:
-        return f"{pools} text{'' if pools == 1 else 's'} a prompt"
-    return f"{samples} candidates a prompt" + ("" if pools == 1 else f" in each of {pools} pools")
+        return f"{pools} text{'' if pools == 1 else 's'} per prompt"
+    return f"{samples} candidates per prompt" + ("" if pools == 1 else f" in each of {pools} pools")
 
 
 def main_table(comparison: Comparison) -> str:
@@ -186,15 +186,15 @@ def _by_attribute(comparison: Comparison) -> Iterator[str]:
 
 
 def _candidates(comparison: Comparison) -> Iterator[str]:
-    """Yield the section of all candidates, of which the first are few; Dist-n falls with their number: differences."""
+    """Yield the section of all candidates; without Dist-n, which more texts lower."""
     rows = _of_all(comparison.candidates)
     if not rows:
         return
     names = [name for name in known_measures(rows) if name not in _NOT_IN_MAIN_TABLE]
     yield "## All candidates"
     yield (
-        "B: every unsteered candidate; BC: every steered one. The first is like any other, so these say the same as B "
-        "and BC above, more surely."
+        "Every candidate, labelled B (unsteered) or BC (steered). These estimate the same numbers as B and BC above, "
+        "from more texts."
     )
     yield table_paragraph(
         ["method", "texts", *(MEASURES[name].title for name in names)],

@@ -1,4 +1,4 @@
-"""The texts of an evaluation on disk: one JSON object a line, written as they are generated, so that nothing is lost.
+"""The texts of an evaluation on disk: one JSON object per line, written as they are generated, so that none is lost.
 
 A run that was killed leaves at most half a line behind, which is cut off when the run goes on. Several processes
 write a file each; when all is done they are merged in order into `samples.jsonl`.
@@ -38,9 +38,9 @@ class Sample:
     prompt_index, pool, sample
         Which prompt, which of its pools, and which text of that; with the seed they name the random stream.
     prompt, completion
-        What was given and what was added.
+        The text to continue, and what was added.
     tokens
-        New tokens, one that ended the text included.
+        New tokens, the one that ended the text included.
     seconds
         This text's share of the time that its batch took.
     scores
@@ -60,7 +60,7 @@ class Sample:
 
     @property
     def key(self) -> SampleKey:
-        """What names the text within a run."""
+        """The text's name within a run."""
         return self.arm, self.prompt_index, self.pool, self.sample
 
     @property
@@ -78,7 +78,7 @@ class SampleFiles:
         self._own = folder / (SAMPLES_FILE if count == 1 else f"samples.part{index}.jsonl")
 
     def repair(self) -> None:
-        """Cut off half a last line, wherever a killed run left one; for the main process alone, before all read.
+        """Cut off the incomplete last line that a killed run left; for the main process alone, before any reads.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class SampleFiles:
 
         """
         for path in self._files():
-            with _told(path), path.open("r+b") as file:
+            with _readable_errors(path), path.open("r+b") as file:
                 content = file.read()
                 end = content.rfind(b"\n") + 1
                 if end < len(content):
@@ -95,17 +95,17 @@ class SampleFiles:
                     file.truncate(end)
 
     def read(self) -> dict[SampleKey, Sample]:
-        """Return all texts that are there.
+        """Return all texts on disk.
 
         Raises
         ------
         InputError
-            With the line that is damaged.
+            If a line is damaged; names it.
 
         """
         found: dict[SampleKey, Sample] = {}
         for path in self._files():
-            with _told(path):
+            with _readable_errors(path):
                 lines = path.read_text(encoding="utf-8").split("\n")
             for number, line in enumerate(lines[:-1], start=1):
                 sample = _sample(line, f"{path}, line {number}")
@@ -114,13 +114,13 @@ class SampleFiles:
 
     def append(self, samples: Iterable[Sample]) -> None:
         """Write texts to this process's file, at once."""
-        with _told(self._own), self._own.open("a", encoding="utf-8", newline="\n") as file:
+        with _readable_errors(self._own), self._own.open("a", encoding="utf-8", newline="\n") as file:
             _write(file, samples)
 
     def merge(self, samples: Sequence[Sample]) -> None:
-        """Make `samples.jsonl` hold these texts in this order, and take the processes' own files away."""
+        """Write these texts to `samples.jsonl` in this order, and remove the files of single processes."""
         whole = self.folder / SAMPLES_FILE
-        with _told(whole):
+        with _readable_errors(whole):
             with atomic_file(whole) as new, new.open("w", encoding="utf-8", newline="\n") as file:
                 _write(file, samples)
             for part in self.folder.glob(_PARTS):
@@ -148,13 +148,13 @@ def _sample(line: str, place: str) -> Sample:
         sample = Sample(**{item.name: values[item.name] for item in fields(Sample)})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{place} is damaged ({error!r}); delete that line, its text is then generated again"
+            f"{place} is damaged ({error!r}); delete that line, and its text is generated again"
         ) from error
     return sample
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _readable_errors(path: Path) -> Iterator[None]:
     """Turn a file that cannot be read or written into an error the user can act on."""
     try:
         yield

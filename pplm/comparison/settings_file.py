@@ -1,4 +1,4 @@
-"""What an output folder's texts were made with, so that a run that goes on goes on as it began."""
+"""The settings that a folder's texts were made with: a run is continued only with the same."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from pplm.files.atomic import atomic_file
 
 SETTINGS_FILE = "settings.json"
 _SHOWN = 3
-"""Differences that an error names."""
+"""Number of differences that an error names."""
 _NOTHING = "not set"
 _log = logging.getLogger(__name__)
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any], surroundings: Mapping[str, Any]) -> None:
-    """Refuse to add texts to those that other settings have made; writes nothing.
+    """Refuse to add texts to those made with other settings; writes nothing.
 
     Parameters
     ----------
     folder
-        The output folder; a new or empty one is fine.
+        The output folder; it may be new or empty.
     settings
         Everything that the texts depend on, as JSON would hold it.
     surroundings
-        Versions and devices: others are only warned of.
+        Versions and devices; differences cause a warning only.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any], surroundings: Mapp
 
 
 def write_settings(folder: Path, settings: Mapping[str, Any], surroundings: Mapping[str, Any]) -> None:
-    """Make the folder and note what its texts are made with, unless that is noted already.
+    """Make the folder and record what its texts are made with, unless that is recorded already.
 
     Raises
     ------

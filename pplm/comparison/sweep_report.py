@@ -40,7 +40,7 @@ class Sweep(Findings):
 
     @property
     def costs(self) -> list[str]:
-        """The measures of cost that are known."""
+        """The costs that were measured."""
         return [name for name in _COSTS if not any(math.isnan(row.values[name]) for row in self.together)]
 
 
@@ -64,9 +64,9 @@ def sweep_markdown(sweep: Sweep) -> str:
 
 
 def plot_frontier(sweep: Sweep, path: Path) -> None:
-    """Draw the attribute against each cost, one point a setting and a line through the frontier.
+    """Draw the attribute against each cost, one point per setting and a line through the frontier.
 
-    A setting within one budget may be beyond the other, and is then drawn as beyond in both.
+    A setting that exceeds either limit is drawn as beyond the budget in both panels.
     """
     base, rows = sweep.together[0], sweep.together[1:]
     figure = new_figure(figsize=(5.5 * len(sweep.costs), 4.5), layout="constrained")
@@ -101,10 +101,10 @@ def _head(sweep: Sweep) -> Iterator[str]:
         budget = f"perplexity at most {sweep.budget.perplexity:g} times that of unsteered texts, and {budget}"
     yield f"# {sweep.model}: {len(sweep.together) - 1} settings"
     yield (
-        f"{len(sweep.settings['prompts'])} prompts, {sweep.settings['samples']} texts a prompt, attribute and setting, "
-        f"{sweep.settings['new_tokens']} new tokens. The best setting is the one with the most "
-        f"{MEASURES[sweep.main].title} within the budget: {budget}. Brackets hold 95% of the values when prompts are "
-        f"redrawn (bootstrap): where they overlap, another setting may be as good. {judged_by(sweep)}"
+        f"{len(sweep.settings['prompts'])} prompts, {sweep.settings['new_tokens']} new tokens, "
+        f"{sweep.settings['samples']} texts per prompt, attribute and setting. The best setting is the one with "
+        f"the most {MEASURES[sweep.main].title} within the budget: {budget}. Brackets are 95% intervals over prompts "
+        f"(bootstrap): where they overlap, another setting may be as good. {judged_by(sweep)}"
     )
     yield from notes(sweep)
     yield from ("## Best settings", best_table(sweep))

@@ -15,7 +15,7 @@ from pplm.files.tables import markdown_table, write_csv
 
 
 def shown(name: str, value: float, bounds: Interval | None = None) -> str:
-    """Return a measure as text, "" where there is none, with its interval in brackets."""
+    """Return a measure as text with its interval in brackets; "" for NaN."""
     if math.isnan(value):
         return ""
     if MEASURES[name].share:
@@ -44,12 +44,12 @@ def settings_paragraphs(settings: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def known_measures(rows: Sequence[MethodRow]) -> list[str]:
-    """Return the measures that say anything here, in their order; perplexity always, so that its lack is seen."""
+    """Return the measures that any row has, in their order; perplexity always, so that its absence is visible."""
     return [name for name in MEASURES if name == "perplexity" or any(not math.isnan(row.values[name]) for row in rows)]
 
 
 def write_metrics(path: Path, rows: Sequence[MethodRow]) -> None:
-    """Write one line for each method and attribute ("all" for all together), with intervals."""
+    """Write one line per method and attribute ("all" for all together), with intervals."""
     lines = []
     for row in rows:
         line: dict[str, Any] = {"method": row.method, "attribute": row.attribute or "all", "texts": row.texts}
@@ -62,7 +62,7 @@ def write_metrics(path: Path, rows: Sequence[MethodRow]) -> None:
 
 
 def write_texts(path: Path, texts: Sequence[MeasuredText]) -> None:
-    """Write one line a text that a method chose, with its own numbers."""
+    """Write one line per chosen text, with its own numbers."""
     lines = []
     for text in texts:
         sample = text.chosen.sample

@@ -45,15 +45,15 @@ def word_share(texts: Iterable[str], words: Collection[str]) -> float:
 
 
 def repeat_rate(texts: Iterable[str]) -> float:
-    """Return which share of words (after a text's first) equals the word just before; NaN where there are none."""
+    """Return the share of words (after a text's first) that equal the word just before; NaN where there are none."""
     repeats = [a == b for text in texts for a, b in _ngrams(words_of(text), 2)]
     return sum(repeats) / len(repeats) if repeats else float("nan")
 
 
 def repeated_ngram_rate(texts: Iterable[str], n: int = 4) -> float:
-    """Return which share of all runs of n words occurred before in the same text; NaN where there are none.
+    """Return the share of all runs of n words that occurred before in the same text; NaN where there are none.
 
-    It sees what `repeat_rate` does not: a phrase or a sentence that comes again.
+    Unlike `repeat_rate` it counts phrases and sentences that come again.
     """
     _check_n(n)
     repeated = total = 0
@@ -106,7 +106,7 @@ def perplexity(nlls: Sequence[float], tokens: Sequence[float]) -> float:
 
     """
     if len(nlls) != len(tokens):
-        raise InputError(f"nlls and tokens must be one a text; got {len(nlls)} and {len(tokens)}")
+        raise InputError(f"nlls and tokens must be one number per text; got {len(nlls)} and {len(tokens)}")
     total = math.fsum(tokens)
     if not total:
         return float("nan")

@@ -1,7 +1,7 @@
-"""What a judge is: it reads texts and gives numbers, and it is never the attribute model that steered them.
+"""What a judge is: it reads texts and returns numbers, and it is never the attribute model that steered them.
 
-An attribute model always likes what it has steered; the paper asked people instead (section 4). The judges here are a
-language model, a sentiment lexicon, a sentence encoder and a held-out head.
+An attribute model always rates what it has steered highly; the paper asked people instead (section 4). The judges
+here are a language model, a sentiment lexicon, a sentence encoder and a held-out head.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class JudgedText:
     text
         Prompt and completion together.
     prompt
-        How `text` begins; "" where unknown, and then all of `text` counts as completion.
+        The beginning of `text`; "" where unknown: all of `text` then counts as completion.
     attribute
         The topic or class that was wanted; "" for none.
 
@@ -51,14 +51,14 @@ class JudgedText:
 
 
 class Judge(Protocol):
-    """Anything that gives texts numbers.
+    """Anything that returns numbers for texts.
 
     Attributes
     ----------
     name
         For reports, such as "vaderSentiment".
     columns
-        Names of the numbers it gives.
+        Names of its numbers.
 
     """
 
@@ -66,18 +66,18 @@ class Judge(Protocol):
     columns: tuple[str, ...]
 
     def judge(self, texts: Sequence[JudgedText]) -> list[tuple[float, ...]]:
-        """Return one tuple a text, in the order of `columns`; NaN where the judge cannot say."""
+        """Return one tuple per text, in the order of `columns`; NaN where the judge has no number."""
         ...
 
 
 @runtime_checkable
 class ModelJudge(Protocol):
-    """A judge that is a language model and can tell whether it is another one."""
+    """A judge that is a language model and recognises itself."""
 
     name: str
 
     def is_same_model(self, model: Any) -> bool:
-        """Say whether `model` has the judge's weights."""
+        """Return whether `model` has the judge's weights."""
         ...
 
 
@@ -99,14 +99,14 @@ class HeadJudge:
         Raises
         ------
         InputError
-            If the function does not return one number from 0 to 1 a text.
+            If the function does not return one number from 0 to 1 per text.
 
         """
         rows = [number for number, text in enumerate(texts) if words_of(text.text)]
         given = [float(value) for value in self._classify([texts[row].text for row in rows])] if rows else []
         if len(given) != len(rows):
             raise InputError(
-                f"{self.name}: classify must return one probability a text; got {len(given)} for {len(rows)}"
+                f"{self.name}: classify must return one probability per text; got {len(given)} for {len(rows)}"
             )
         strange = next((value for value in given if not 0 <= value <= 1), None)
         if strange is not None:
@@ -140,7 +140,7 @@ def check_independent(judge: Judge, model: Any, *, insist: bool) -> str | None:
 
 
 def in_order(count: int, rows: Sequence[int], values: Sequence[float]) -> list[tuple[float, ...]]:
-    """Return one single-number tuple a text: `values` at `rows`, NaN elsewhere."""
+    """Return one single-number tuple per text: `values` at `rows`, NaN elsewhere."""
     result: list[tuple[float, ...]] = [(float("nan"),)] * count
     for row, value in zip(rows, values, strict=True):
         result[row] = (value,)

@@ -57,7 +57,7 @@ class PerplexityJudge:
         return cls(model, tokenizer, str(source) if path is None else path.resolve().name, batch_size=batch_size)
 
     def is_same_model(self, model: Any) -> bool:
-        """Say whether `model` has the judge's weights, in whatever number format each was loaded."""
+        """Return whether `model` has the judge's weights, in whatever number format each was loaded."""
         return model is self.model or same_weights(weight_hashes(self.model), weight_hashes(model))
 
     def judge(self, texts: Sequence[JudgedText]) -> list[tuple[float, ...]]:

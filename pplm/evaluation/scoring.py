@@ -1,4 +1,4 @@
-"""All numbers of a group of texts at once: counts and what the judges said; a single text is a group of one."""
+"""All numbers about a group of texts: counts and judgements; a single text is a group of one."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pplm.evaluation.counts import dist_n, perplexity, repeat_rate, repeated_ngr
 from pplm.evaluation.judges import Judge, JudgedText
 
 Judgements = Mapping[str, Sequence[float]]
-"""A judge's column -> its number for each of N texts; NaN where the judge could not say."""
+"""A judge's column -> its number for each of N texts; NaN where the judge has none."""
 
 
 @dataclass(frozen=True)
 class TextScores:
-    """What can be said of a group of texts; everything is counted in completions. NaN where nothing can be said.
+    """The numbers about a group of texts, all counted in completions; NaN where there is nothing to count.
 
     Attributes
     ----------
     texts, words
-        How many there are.
+        Their numbers.
     dist_1, dist_2, dist_3
         Distinct n-grams over all n-grams, pooled (0 to 1); groups of different size do not compare.
     repeats
@@ -49,7 +49,7 @@ class TextScores:
 
 
 def judge_all(judges: Sequence[Judge], texts: Sequence[JudgedText]) -> dict[str, list[float]]:
-    """Let every judge read every text: column -> one number a text."""
+    """Let every judge read every text: column -> one number per text."""
     columns: dict[str, list[float]] = {}
     for judge in judges:
         rows = judge.judge(texts)

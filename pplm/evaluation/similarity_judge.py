@@ -102,7 +102,7 @@ def _packaged() -> Path:
 
 
 def _embed(model: Any, texts: list[str], name: str) -> Any:
-    """Return embeddings (N, D); say how many texts are longer than the encoder reads."""
+    """Return embeddings (N, D); warn of texts that are longer than the encoder reads."""
     limit = model.max_seq_length
     if limit is not None:
         lengths = [len(ids) for ids in model.tokenizer(texts, truncation=False, verbose=False).input_ids]
