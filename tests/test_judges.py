@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
 
 from pplm import InputError
 from pplm.evaluation import HeadJudge, JudgedText, SentimentJudge, SimilarityJudge
@@ -151,3 +152,29 @@ def test_a_text_that_is_longer_than_the_encoder_reads_is_told(caplog):
 def test_an_encoder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot load the sentence encoder"):
         SimilarityJudge.load(str(tmp_path))
+
+
+def test_judges_that_run_out_of_memory_read_fewer_texts_at_once(caplog):
+    texts = [JudgedText(f"{'good ' * number}end", attribute="praise") for number in range(5)]
+
+    def limited(read):
+        def reading(some):
+            if len(some) > 2:
+                raise torch.OutOfMemoryError("no more")
+            return read(some)
+
+        return reading
+
+    def classify(some):
+        return [len(text) / 100 for text in some]
+
+    def encode(some):
+        return np.array([[1.0, len(text)] for text in some])
+
+    def judges(wrap):
+        return HeadJudge(wrap(classify), "head", "head"), SimilarityJudge(wrap(encode), "near", {"praise": "good"})
+
+    for free, short in zip(judges(lambda read: read), judges(limited), strict=True):
+        assert short.judge(texts) == free.judge(texts)
+        assert "continuing with 2" in caplog.text
+        caplog.clear()

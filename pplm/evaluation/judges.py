@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from pplm.batching import in_batches
 from pplm.errors import InputError
 from pplm.evaluation.counts import words_of
 
@@ -103,15 +104,19 @@ class HeadJudge:
 
         """
         rows = [number for number, text in enumerate(texts) if words_of(text.text)]
-        given = [float(value) for value in self._classify([texts[row].text for row in rows])] if rows else []
-        if len(given) != len(rows):
+        given = in_batches([texts[row].text for row in rows], None, self._checked)
+        return in_order(len(texts), rows, given)
+
+    def _checked(self, texts: Sequence[str]) -> list[float]:
+        given = [float(value) for value in self._classify(texts)]
+        if len(given) != len(texts):
             raise InputError(
-                f"{self.name}: classify must return one probability per text; got {len(given)} for {len(rows)}"
+                f"{self.name}: classify must return one probability per text; got {len(given)} for {len(texts)}"
             )
         strange = next((value for value in given if not 0 <= value <= 1), None)
         if strange is not None:
             raise InputError(f"{self.name}: classify must return probabilities from 0 to 1; got {strange}")
-        return in_order(len(texts), rows, given)
+        return given
 
 
 def check_independent(judge: Judge, model: Any, *, insist: bool) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
+from pplm.batching import in_batches
 from pplm.errors import InputError
 from pplm.evaluation.counts import words_of
 from pplm.evaluation.judges import JudgedText, in_order
@@ -81,7 +82,8 @@ class SimilarityJudge:
             return in_order(len(texts), [], [])
         wanted = sorted({texts[row].attribute for row in rows})
         descriptions = _unit(self._encode([self._descriptions.get(name, name) for name in wanted]))
-        found = _unit(self._encode([texts[row].completion.strip() for row in rows]))
+        completions = [texts[row].completion.strip() for row in rows]
+        found = _unit(in_batches(completions, None, lambda some: list(self._encode(list(some)))))
         by_name = dict(zip(wanted, descriptions, strict=True))
         values = [float(found[i] @ by_name[texts[row].attribute]) for i, row in enumerate(rows)]
         return in_order(len(texts), rows, values)
