@@ -217,22 +217,19 @@ class BagOfWords:
 
         """
         self._check_rows(model.get_input_embeddings().weight.shape[0])
-        bound = self._completed(model, on_progress)
+        bound = self
+        if any(len(entry.token_ids) > 1 for entry in self.entries):
+            # Merging an adapter changes weights where autograd does not count it, so their values are compared.
+            weights = weight_hashes(model)["float32"]
+            if self._bound.get(model, ("",))[0] != weights:
+                sequences = [entry.token_ids for entry in self.entries]
+                bound = replace(self, completions=completion_probabilities(model, sequences, on_progress))
+                vars(bound)["_bound"] = self._bound  # found again through either bag
+                self._bound[model] = weights, bound
+            bound = self._bound[model][1]
         if not avoided:
             bound.report().check_begun()
         return bound
-
-    def _completed(self, model: Any, on_progress: OnProgress | None) -> BagOfWords:
-        if all(len(entry.token_ids) == 1 for entry in self.entries):
-            return self
-        # Merging an adapter changes weights where autograd does not count it, so their values are compared.
-        weights = weight_hashes(model)["float32"]
-        if self._bound.get(model, ("",))[0] != weights:
-            sequences = [entry.token_ids for entry in self.entries]
-            bound = replace(self, completions=completion_probabilities(model, sequences, on_progress))
-            vars(bound)["_bound"] = self._bound  # found again through either bag
-            self._bound[model] = weights, bound
-        return self._bound[model][1]
 
     def log_mass(self, step: SteeringStep) -> Tensor:
         """Return the log-probability that the next token is a credited one, credits included: (B,)."""

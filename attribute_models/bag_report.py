@@ -55,11 +55,10 @@ class BagReport:
         if 2 * len(lost) <= listed:
             return
         begun = f"{listed - len(lost)} of its {listed}" if len(lost) < listed else "none of its"
-        some = ", ".join(lost[:3]) + (", ..." if lost[3:] else "")
         problem = (
-            f"bag {self.name}: steering can begin {begun} words (not {some}): the tokenizer cannot spell the others, "
-            "or their first token is too common to reward; list words in the model's language, one per line, that it "
-            "spells with one or two tokens"
+            f"bag {self.name}: steering can begin {begun} words (not {', '.join(lost[:3])}{', ...' * bool(lost[3:])}); "
+            "the tokenizer cannot spell the rest, or its first token is too common to reward; list words in the "
+            "model's language, one per line, that it spells with one or two tokens"
         )
         if len(lost) == listed:
             raise InputError(problem)

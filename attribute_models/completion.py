@@ -13,6 +13,12 @@ _ROWS = 32
 """Sequences per forward pass: keeps the logits of a large vocabulary small."""
 
 
+def start_of_text(model: Any) -> list[int]:
+    """Return the model's beginning-of-text token as a list; an empty one if its vocabulary has none."""
+    start = model.config.get_text_config().bos_token_id
+    return [start] if start is not None and start < model.get_input_embeddings().weight.shape[0] else []
+
+
 @torch.no_grad()
 def completion_probabilities(
     model: Any, sequences: Sequence[Sequence[int]], on_progress: OnProgress | None = None
@@ -23,8 +29,7 @@ def completion_probabilities(
     text may be about, which is what weighing a beginning needs. Thousands of sequences take a while, so `on_progress`
     is called with how many have been read and how many there are.
     """
-    start = model.config.get_text_config().bos_token_id
-    prefix = [] if start is None else [start]
+    prefix = start_of_text(model)
     results: list[tuple[float, ...]] = [() for _ in sequences]
     long = sorted((n for n, sequence in enumerate(sequences) if len(sequence) > 1), key=lambda n: len(sequences[n]))
     for first in range(0, len(long), _ROWS):

@@ -26,6 +26,8 @@ class Avoid:
 
     attribute: AttributeModel
 
+    may_be_idle = True
+
     @property
     def name(self) -> str:
         """The avoided attribute's name, marked."""

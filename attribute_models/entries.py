@@ -65,10 +65,9 @@ def weigh_words(words: Iterable[str] | Mapping[str, float], name: str) -> dict[s
         raise InputError(f"words must be a list of words; got the text {words!r}")
     weights = {}
     for word, weight in (words if isinstance(words, Mapping) else dict.fromkeys(words, 1.0)).items():
-        if not isinstance(word, str):
-            raise InputError(f"bag of words {name!r}: words must be texts; got {word!r}")
-        if not word.strip():
-            raise InputError(f"bag of words {name!r} holds an empty word; remove it")
+        if not (isinstance(word, str) and word.strip()):
+            kind = "an empty word" if isinstance(word, str) else f"{word!r}, which is not a text"
+            raise InputError(f"bag of words {name!r} holds {kind}; remove it")
         if not (isinstance(weight, Real) and math.isfinite(weight) and float(weight) > 0):
             raise InputError(f"bag of words {name!r}: the weight of {word!r} must be a number above 0; got {weight!r}")
         weights[" ".join(word.split())] = float(weight)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attribute_models.completion import start_of_text
+
 _SAMPLES, _LENGTH, _SEED = 16, 32, 0
 
 
@@ -20,7 +22,7 @@ def own_texts(model: Any) -> tuple[Tensor, Tensor]:
         (B, N) ids, the first being the beginning of text, and (B, N, V): row n after the first n + 1 tokens.
 
     """
-    start = model.config.get_text_config().bos_token_id or 0
+    start = (start_of_text(model) or [0])[0]
     prompt = torch.full((_SAMPLES, 1), start, device=model.device)
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(_SEED)  # restored afterwards: measuring must not depend on, or disturb, the caller's seed

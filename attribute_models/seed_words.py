@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from attribute_models.completion import start_of_text
 from pplm.errors import InputError
 
 _SHORTEST = 3
@@ -39,9 +40,11 @@ def neighbours(seeds: Sequence[str], model: Any, tokenizer: Any, *, size: int) -
         raise InputError(f"seeds must be words; got {seeds}")
     if size < len(seeds):
         raise InputError(f"size must be at least the number of seeds ({len(seeds)}); got {size}")
-    decoded = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    embeddings = model.get_input_embeddings().weight.float().cpu()
+    # Some tokenizers have more tokens than their model.
+    decoded = tokenizer.batch_decode([[token] for token in range(min(len(tokenizer), len(embeddings)))])
     candidates = [token for token, text in enumerate(decoded) if _is_word(text)]
-    embeddings = _directions(model.get_input_embeddings().weight.float().cpu(), candidates)
+    embeddings = _directions(embeddings, candidates)
     centres = torch.stack([_centre(seed, embeddings, tokenizer) for seed in seeds])
     similarity, order = (embeddings[candidates] @ centres.T).max(1).values.sort(descending=True)
     bag = dict.fromkeys(seeds, 1.0)
@@ -82,8 +85,7 @@ def _is_word(text: str) -> bool:
 
 def _whole_words(tokens: Sequence[int], model: Any, decoded: Sequence[str]) -> list[bool]:
     """Say of each token whether the model expects it to be a word of its own rather than to be continued."""
-    start = model.config.get_text_config().bos_token_id
-    rows = [[token] if start is None else [start, token] for token in tokens]
+    rows = [[*start_of_text(model), token] for token in tokens]
     probs = model(input_ids=torch.tensor(rows, device=model.device)).logits[:, -1].float().softmax(-1).cpu()
     continues = torch.zeros(probs.shape[1])
     continues[: len(decoded)] = torch.tensor([float(text[:1].isalpha()) for text in decoded])

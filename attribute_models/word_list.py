@@ -27,7 +27,7 @@ _WEIGHED = re.compile(
     r'"?(?P<weight>[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?)"?'
 )
 _HEADER = re.compile(r'("?)[\w ]+\1\s*[,;\t]\s*("?)(?:weight|score|value|count|frequency)s?\2', re.IGNORECASE)
-_QUOTED = re.compile(r'"((?:[^"]|"")*)"|\'([^\']*)\'|\u201c([^\u201d]*)\u201d')
+_QUOTED = re.compile(r'^(?:"((?:[^"]|"")*)"|\'([^\']*)\'|\u201c([^\u201d]*)\u201d)$')
 _TO_QUOTE = re.compile(r'[,;:="\u201c]|^[\[{\']|\d$')
 """What could be read as something else than a word."""
 _FORM = (
@@ -67,11 +67,14 @@ def read_word_list(name_or_path: str | Path) -> dict[str, float]:
     words: dict[str, float] = {}
     for place, word, weight_text in _json_entries(text, path) if brackets in ("[]", "{}") else _lines(text, path):
         where = f"word list {path}, {place}"
-        weight = _weight(weight_text, where)
-        if not word:
-            raise InputError(f"{where}: an empty word; remove it")
-        if words.setdefault(word, weight) != weight:
-            raise InputError(f"{where}: {word!r} already has another weight; keep one")
+        weight = number(weight_text.strip() or "1")
+        if not (math.isfinite(weight) and weight > 0):
+            raise InputError(
+                f"{where}: the weight {weight_text.strip()!r} is not a number above 0; write word<TAB>weight"
+            )
+        if not word or words.setdefault(word, weight) != weight:
+            problem = f"{word!r} already has another weight; keep one" if word else "an empty word; remove it"
+            raise InputError(f"{where}: {problem}")
     if not words:
         raise InputError(f"word list {path} is empty; write one word a line")
     return words
@@ -101,26 +104,26 @@ def write_word_list(path: str | Path, words: Mapping[str, float]) -> None:
 def _lines(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
     """Return (place, word, weight) of the lines of a text; refuse what looks like a list of another form."""
     stripped = [_ESCAPED.sub(r"\1", _COMMENT.sub("", line)).strip() for line in text.splitlines()]
-    lines = {number: line for number, line in enumerate(stripped, start=1) if line}
-    plain = {number for number, line in lines.items() if "\t" not in line and not _QUOTED.fullmatch(line)}
-    found = {number: _WEIGHED.fullmatch(line) if number in plain else None for number, line in lines.items()}
+    lines = {at: line for at, line in enumerate(stripped, start=1) if line}
+    plain = {at for at, line in lines.items() if "\t" not in line and not _QUOTED.match(line)}
+    found = {at: _WEIGHED.fullmatch(line) if at in plain else None for at, line in lines.items()}
     first, *others = lines or [0]
-    if others and _HEADER.fullmatch(lines[first]) and all(found[n] or "\t" in lines[n] for n in others):
+    if others and _HEADER.fullmatch(lines[first]) and all(found[at] or "\t" in lines[at] for at in others):
         del lines[first], found[first]
-    marks = {number: match["mark"].strip() if match else "" for number, match in found.items()}
+    marks = {at: match["mark"].strip() if match else "" for at, match in found.items()}
     every = all(found.values()) and (len(found) > 1 or any(marks.values()))
-    listed = all(number in plain and re.search("[,;]", line) for number, line in lines.items())
-    for number, line in lines.items():
+    listed = all(at in plain and re.search("[,;]", line) for at, line in lines.items())
+    for at, line in lines.items():
         word, _, weight = line.partition("\t")
-        match, mark = found[number], marks[number]
+        match, mark = found[at], marks[at]
         if match and (every or "." in match["weight"]):
             word, weight = match["word"], match["weight"]
-            unclear = bool(mark) and mark in word and not _QUOTED.fullmatch(word)
+            unclear = bool(mark) and mark in word and not _QUOTED.match(word)
         else:
             unclear = (listed and (match is None or len(lines) == 1)) or mark not in ("", ",")
         if unclear:
-            raise InputError(f"word list {path}, line {number}: {line[:60]!r} may be several words or columns; {_FORM}")
-        yield f"line {number}", _unquoted(word.strip()), weight
+            raise InputError(f"word list {path}, line {at}: {line[:60]!r} may be several words or columns; {_FORM}")
+        yield f"line {at}", _QUOTED.sub(_unquoted, word.strip()).strip(), weight
 
 
 def _json_entries(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
@@ -140,21 +143,16 @@ def _json_entries(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
                 )
 
 
-def _unquoted(word: str) -> str:
-    match = _QUOTED.fullmatch(word)
-    return word if match is None else match[match.lastindex or 0].replace('""', '"').strip()
+def _unquoted(match: re.Match[str]) -> str:
+    return match[match.lastindex or 0].replace('""', '"')
 
 
-def _weight(text: str, where: str) -> float:
-    if not text.strip():
-        return 1.0
+def number(text: str) -> float:
+    """Return the number that a text is, NaN if it is none."""
     try:
-        weight = float(text)
+        return float(text)
     except ValueError:
-        weight = math.nan
-    if not (math.isfinite(weight) and weight > 0):
-        raise InputError(f"{where}: the weight {text.strip()!r} is not a number above 0; write word<TAB>weight")
-    return weight
+        return math.nan
 
 
 def _find(name_or_path: str | Path) -> Path:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 from weakref import ref
 
@@ -102,20 +103,21 @@ class WholeText:
 
 @runtime_checkable
 class AttributeModel(Protocol):
-    """Something that can say, differentiably, how much a text lacks an attribute.
+    """Something that measures, differentiably, how much a text lacks an attribute.
 
     Optional members: `name` (str, for reports); `steering_preset` ("bag_of_words" or "discriminator", the settings
     that `SteeringConfig.for_attributes` starts from); `for_model(model)`, called once before decoding, which returns
     the attribute model to use with this language model, or refuses it; `tokenizer_fingerprint`, that of the tokenizer
-    whose token ids it works with (`pplm.models.fingerprint`), so that it is refused with any other; `text_loss(text)`,
+    whose token ids it works with (`pplm.models.fingerprint`), so that it is refused with any other; `may_be_idle`, True
+    where a text that it never acts on is as wanted, as when avoiding what does not occur; `text_loss(text)`,
     which returns -log p(attribute | whole text) of each `WholeText`, (B,), and is what candidates are ranked by
     (`Rerank`).
     """
 
     def loss(self, step: SteeringStep) -> Tensor:
-        """Return -log p(attribute | text) or anything else to be lowered, one number a sample: (B,).
+        """Return -log p(attribute | text), or anything else to be lowered, per sample: (B,).
 
-        Infinity says that the model has no way to act on a sample at this token; the sample is left to the others.
+        Infinity means that the model cannot act on a sample at this token; the sample is left to the others.
         """
         ...
 
@@ -138,7 +140,7 @@ class WeightedAttribute:
         expected = (step.logits.shape[0],)
         if loss.shape != expected:
             raise InputError(
-                f"attribute model {self.name!r}: loss(step) must return one number a sample, shape {expected}; got "
+                f"attribute model {self.name!r}: loss(step) must return one value per sample, shape {expected}; got "
                 f"{tuple(loss.shape)}"
             )
         # The KL term has a gradient of its own, so a model that is cut off would go unnoticed.
@@ -173,7 +175,7 @@ class WeightedAttribute:
         expected = (text.input_ids.shape[0],)
         if loss.shape != expected or loss.isnan().any():
             raise InputError(
-                f"attribute model {self.name!r}: text_loss(text) must return one number a text, shape {expected}; got "
+                f"attribute model {self.name!r}: text_loss(text) must return one value per text, shape {expected}; got "
                 f"{tuple(loss.shape)}{' with some that are not numbers' if loss.shape == expected else ''}"
             )
         return loss
@@ -190,7 +192,7 @@ def weigh_attributes(
         If something has no `loss` method, or a weight is negative or not finite.
 
     """
-    if isinstance(attributes, AttributeModel):
+    if isinstance(attributes, AttributeModel):  # one alone
         attributes = [attributes]
     weighted = []
     seen: Counter[str] = Counter()
@@ -198,12 +200,13 @@ def weigh_attributes(
         if isinstance(item, WeightedAttribute):
             weighted.append(item)
             continue
-        model, weight = item if isinstance(item, tuple) else (item, 1.0)
-        if not isinstance(model, AttributeModel):
-            raise InputError(f"attributes must have a method loss(step); got {type(model).__name__} {model!r}")
+        model, weight = item if isinstance(item, tuple) and len(item) == 2 else (item, 1.0)
+        if isinstance(model, type) or not isinstance(model, AttributeModel):
+            kind = "the class" if isinstance(model, type) else type(model).__name__
+            raise InputError(f"attributes must be objects that have a method loss(step); got {kind} {model!r}")
         name = getattr(model, "name", type(model).__name__)
-        if not math.isfinite(weight) or weight < 0:
-            raise InputError(f"the weight of attribute {name!r} must be finite and at least 0; got {weight}")
+        if not (isinstance(weight, Real) and math.isfinite(weight) and float(weight) >= 0):
+            raise InputError(f"the weight of attribute {name!r} must be a finite number of at least 0; got {weight!r}")
         seen[name] += 1
         weighted.append(WeightedAttribute(name if seen[name] == 1 else f"{name}#{seen[name]}", model, float(weight)))
     return tuple(weighted)

@@ -178,9 +178,8 @@ def test_a_text_where_nothing_is_ever_credited_is_the_unsteered_one(gpt2, tokeni
     bag = BagOfWords.from_words(["quixotic zebra jumps"], tokenizer)
     steering = pplm.SteeringConfig(kl_scale=kl_scale)
     settings = {"steering": steering, "max_new_tokens": 3, "do_sample": False}
-    with pytest.warns(pplm.SteeringWarning, match="could not act at any token"):
-        steered = pplm.generate(gpt2, tokenizer, "the", attributes=[Avoid(bag)], **settings)[0]
-    assert steered.token_ids == pplm.generate(gpt2, tokenizer, "the", **settings)[0].token_ids
+    steered, plain = (pplm.generate(gpt2, tokenizer, "the", attributes=a, **settings)[0] for a in ([Avoid(bag)], []))
+    assert steered.token_ids == plain.token_ids
 
 
 def test_a_text_where_nothing_is_credited_does_not_disturb_its_neighbour_in_the_batch(tokenizer):
@@ -472,6 +471,61 @@ def test_the_reported_mass_is_the_mean_over_the_models_own_texts(gpt2):
     assert str(report) == f"bag bag: 3 words; unsteered mass {wanted:.2%}"
 
 
+# --- what steering can begin -----------------------------------------------------------------------------------
+
+NEVER = ["quixotic zebra jumps", "zebra", "moon;2"]
+"""What the tiny model never expects to be completed."""
+
+
+@pytest.mark.parametrize("words", [NEVER, NEVER[:1]])
+def test_a_bag_of_which_nothing_can_be_begun_is_refused(gpt2, tokenizer, words):
+    bag = BagOfWords.from_words(words, tokenizer, name="mine")
+    needle = (
+        "bag mine: steering can begin none of its words .not quixotic zebra jumps.*list words in the model's language"
+    )
+    with pytest.raises(InputError, match=needle):
+        pplm.generate(gpt2, tokenizer, "the", attributes=[bag], max_new_tokens=1)
+    for _ in range(2):  # also when the completions are there already
+        with pytest.raises(InputError, match=needle):
+            gpt2.generate(torch.tensor([[5]]), max_new_tokens=1, custom_generate=pplm.steered_decoding([bag]))
+
+
+def test_a_bag_that_mostly_cannot_be_begun_is_warned_of(gpt2, tokenizer):
+    bag = BagOfWords.from_words([*NEVER, "moon", "sun"], tokenizer, name="mine")
+    with pytest.warns(
+        pplm.SteeringWarning, match=r"bag mine: steering can begin 2 of its 5 words \(not quixotic"
+    ) as found:
+        pplm.generate(gpt2, tokenizer, "the", attributes=[bag], max_new_tokens=1, max_batch_size=1)
+    assert len(found) == 1
+
+
+def test_words_that_cannot_be_spelt_count_among_those_that_cannot_be_begun(gpt2):
+    entries = (Entry("a", (1,)), Entry("b", (2,)))
+    BagOfWords(entries, 272, unmatched=("c", "d")).for_model(gpt2)
+    with pytest.warns(pplm.SteeringWarning, match=r"can begin 2 of its 5 words \(not c, d, e\)"):
+        BagOfWords(entries, 272, unmatched=("c", "d", "e")).for_model(gpt2)
+
+
+def test_half_of_the_words_is_enough_and_avoided_words_need_not_be_begun(gpt2, tokenizer):
+    BagOfWords.from_words(["moon", "sun", "sea", *NEVER], tokenizer).for_model(gpt2)
+    Avoid(BagOfWords.from_words(NEVER, tokenizer)).for_model(gpt2)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_no_shipped_list_is_warned_of(embedded, name):
+    bag = BagOfWords.load(name, embedded[1]).for_model(embedded[0])
+    assert 2 * len(bag.report().never_begun) < len(bag.words)
+
+
+def test_the_report_counts_words_whose_later_tokens_alone_are_credited(gpt2, tokenizer):
+    report = BagOfWords.from_words(["moon", "zebra"], tokenizer, name="two").for_model(gpt2).report()
+    assert report.never_begun == ("zebra",)
+    assert str(report) == (
+        "bag two: 2 words, 1 of them of several tokens, matched piece by piece; 1 of these start with a token too "
+        "common to reward; only their later tokens are credited"
+    )
+
+
 # --- what is refused -------------------------------------------------------------------------------------------
 
 
@@ -498,10 +552,21 @@ def test_an_empty_word_is_refused(tokenizer, word):
         BagOfWords.from_words(["moon", word], tokenizer, name="sky")
 
 
-@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_weight_that_is_not_above_0_is_refused(tokenizer, weight):
-    with pytest.raises(InputError, match=f"'sky': the weight of 'moon' must be a number above 0; got {weight}"):
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf"), "2", None])
+def test_a_weight_that_is_no_number_above_0_is_refused(tokenizer, weight):
+    with pytest.raises(InputError, match=f"'sky': the weight of 'moon' must be a number above 0; got {weight!r}"):
         BagOfWords.from_words({"moon": weight, "sun": 1.0}, tokenizer, name="sky")
+
+
+def test_a_word_that_is_no_text_is_refused(tokenizer):
+    with pytest.raises(InputError, match="'sky' holds 3, which is not a text; remove it"):
+        BagOfWords.from_words(["moon", 3], tokenizer, name="sky")
+
+
+@pytest.mark.parametrize("words", [["battery"], "battery", {"battery": 1.0}])
+def test_words_in_place_of_spelt_entries_are_refused_with_what_to_use(tokenizer, words):
+    with pytest.raises(InputError, match=r"got .*battery.*Use BagOfWords\.from_words\(words, tokenizer\)"):
+        BagOfWords(words, tokenizer)
 
 
 def test_a_list_that_is_not_utf_8_is_refused(tmp_path, tokenizer):
@@ -538,5 +603,6 @@ def test_a_bag_without_tokens_is_refused():
 
 
 def test_a_bag_for_a_larger_vocabulary_is_refused_when_it_is_used():
-    with pytest.raises(InputError, match="vocabulary of 30 tokens, the model has 20"):
+    with pytest.raises(InputError, match="vocabulary of 30 tokens, the model has 20 and lacks token 25"):
         BagOfWords.from_token_ids([4, 25], 30).loss(step(torch.zeros(1, 20)))
+    assert BagOfWords.from_token_ids([4, 19], 30).loss(step(torch.zeros(1, 20))).isfinite()

@@ -148,8 +148,10 @@ def test_words_of_a_single_token_are_not_reported(run, sky):
         (["--bag", "space:inf"], "the weight in 'space:inf'"),
         (["--avoid-bag", "space:-0.5"], "the weight in 'space:-0.5'"),
         (["--bag", "space:nan"], "the weight in 'space:nan'"),
-        (["--bag", "space:heavy"], "'space:heavy' is neither a file nor a shipped list"),
-        (["--bag", "space:"], "'space:' is neither"),
+        (["--bag", "space:heavy"], "the weight in 'space:heavy' must be a number of at least 0; got 'heavy'"),
+        (["--bag", "space:"], "the weight in 'space:' must be a number of at least 0; got ''"),
+        (["--bag", "spcae:0.5"], "'spcae' is neither a file nor a shipped list"),
+        (["--bag", "spcae:heavy"], "'spcae:heavy' is neither a file nor a shipped list"),
         (["--avoid-bag", "spcae"], "'spcae' is neither"),
         (["--bag", "space", "--bag-weights", "modle"], "text file modle cannot be read: No such file"),
         (["--bag", "space", "--bag-weights", "."], "text file . cannot be read: Is a directory"),
@@ -178,6 +180,30 @@ def test_unreadable_lists_are_one_line_and_exit_code_2(run, tmp_path):
         (tmp_path / name).write_bytes(content)
         for option in ("--bag", "--avoid-bag"):
             assert_one_line(run(option, tmp_path / name), needle)
+
+
+def test_a_bag_that_cannot_act_is_one_line_and_exit_code_2(run, tmp_path):
+    (tmp_path / "long.txt").write_text("zebra\nquark\n")
+    assert_one_line(
+        run("--bag", tmp_path / "long.txt"), "bag long: steering can begin none of its words .not zebra, quark"
+    )
+    assert run("--avoid-bag", tmp_path / "long.txt")[0] == 0
+
+
+def test_lists_in_other_forms_are_one_line_or_steer(run, bags, tmp_path):
+    (tmp_path / "commas.txt").write_text("moon, star")
+    assert_one_line(run("--bag", tmp_path / "commas.txt"), "line 1: 'moon, star' may be several words or columns")
+    (tmp_path / "list.csv").write_text("word,weight\nmoon,1\nstar,0.5\n")
+    assert run("--bag", tmp_path / "list.csv")[0] == 0
+    assert bags[-1][0][0].weights == {"moon": 1.0, "star": 0.5}
+
+
+def test_a_bag_whose_path_holds_a_colon_is_read(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("my:2", "C:sky"):
+        (tmp_path / name).write_text("moon\n")
+    assert attributes(run("--bag", "my:2", "--bag", "my:2:0.5", "--bag", "C:sky:3")[3]) == [
+        ("my:2", 1.0), ("my:2#2", 0.5), ("C:sky", 3.0)]  # fmt: skip
 
 
 def test_a_bag_that_cannot_be_saved_is_told(run, tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import pplm
 from attribute_models import Avoid, BagOfWords, Discriminator
+from pplm import InputError
 from pplm.interface import SteeringStep, WeightedAttribute, weigh_attributes
 
 PROMPTS = [[5, 17, 33, 8], [61, 4, 44]]
@@ -146,6 +147,29 @@ def test_losses_are_reported_by_distinct_names_and_unweighted(gpt2, tokenizer):
 
 def test_equal_names_are_numbered(bag):
     assert [a.name for a in weigh_attributes([bag, bag, (bag, 2.0)])] == ["bag", "bag#2", "bag#3"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "needle"),
+    [
+        ([BagOfWords], r"objects that have a method loss\(step\); got the class <class .*BagOfWords'>"),
+        (BagOfWords, r"got the class <class .*BagOfWords'>"),
+        ([(BagOfWords, 2.0)], r"got the class <class .*BagOfWords'>"),
+        (["space"], "got str 'space'"),
+        ([()], r"got tuple \(\)"),
+    ],
+)
+def test_what_is_no_attribute_model_is_refused(gpt2, tokenizer, attributes, needle):
+    with pytest.raises(InputError, match=needle):
+        pplm.generate(gpt2, tokenizer, "the", attributes=attributes, max_new_tokens=1)
+
+
+@pytest.mark.parametrize("weight", ["2", None, -1, float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_of_at_least_0_is_refused(bag, weight):
+    with pytest.raises(
+        InputError, match=f"weight of attribute 'bag' must be a finite number of at least 0; got {weight!r}"
+    ):
+        weigh_attributes([(bag, weight)])
 
 
 def test_a_request_adapts_each_attribute_model_once(gpt2, tokenizer, bag):

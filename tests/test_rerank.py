@@ -261,7 +261,7 @@ def test_a_wrong_text_loss_is_refused(gpt2, tokenizer, words, result):
         def text_loss(self, _):
             return result
 
-    with pytest.raises(InputError, match=r"'Wrong': text_loss\(text\) must return one number a text, shape \(1,\)"):
+    with pytest.raises(InputError, match=r"'Wrong': text_loss\(text\) must return one value per text, shape \(1,\)"):
         run(gpt2, tokenizer, words, "The sea", attributes=[Wrong()], steering=PLAIN, rerank=Rerank(1))
 
 

@@ -18,12 +18,16 @@ from attribute_models import (
     weights_by_probability,
     weights_by_rarity,
 )
+from attribute_models.word_list import number
 from pplm.cli.options import Command
 from pplm.errors import InputError
 from pplm.files.progress import progress_bar
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
+from pplm.models.resources import local_path, shipped_names
 
 Weighted = tuple[AttributeModel, float]
+_BAGS, _HEADS = "bags_of_words", "discriminators"
+"""Where shipped ones lie."""
 
 
 @dataclass(frozen=True)
@@ -144,32 +148,36 @@ def _weigh(words: Mapping[str, float], how: str, model: Any, tokenizer: Any) -> 
 
 
 def _split_weight(text: str) -> tuple[str, float]:
-    """Split NAME:WEIGHT; a name that ends in no colon and number weighs 1."""
-    name, colon, number = text.rpartition(":")
-    if not colon or not _is_number(number):
+    """Split NAME_OR_PATH:WEIGHT; a list without a weight weighs 1, and a path may hold colons."""
+    name, colon, weight = text.rpartition(":")
+    meant = _is_there(name, _BAGS, ".txt") or not math.isnan(number(weight))
+    if not colon or not meant or local_path(text) is not None:
         return text, 1.0
-    weight = float(number)
-    if not (math.isfinite(weight) and weight >= 0):
-        raise InputError(f"the weight in {text!r} must be a number of at least 0")
-    return name, weight
+    return name, _weight(weight, text)
 
 
 def _discriminator(text: str, labels: str | None, any_model: bool) -> Weighted:
-    """Load NAME:LABEL or NAME:LABEL:WEIGHT."""
-    parts = text.rsplit(":", 2)
-    if len(parts) == 3 and _is_number(parts[2]):
-        (name, label), weight = parts[:2], float(parts[2])
-    else:
-        (name, _, label), weight = text.rpartition(":"), 1.0
-    if not name or not label:
-        known = f" (labels: {', '.join(load_head(text, None, labels=labels).labels)})" if ":" not in text else ""
-        raise InputError(f"--discriminator {text!r} names no label; write PATH:LABEL{known}")
-    return load_head(name, label, labels=labels, any_model=any_model), weight
+    """Load PATH:LABEL or PATH:LABEL:WEIGHT; both may hold colons, and the longest path that exists comes first."""
+    parts = text.split(":")
+    splits = [(":".join(parts[:size]), ":".join(parts[size:])) for size in range(len(parts), 0, -1) if parts[0]]
+    known = [split for split in splits if _is_there(split[0], _HEADS)] or splits[1:2]
+    heads = [(load_head(name, None, labels=labels, any_model=any_model), rest) for name, rest in known]
+    for head, rest in heads:
+        label, _, weight = rest.rpartition(":")
+        if rest in head.labels:
+            return head.towards(rest), 1.0
+        if label in head.labels:
+            return head.towards(label), _weight(weight, text)
+    choice = f" (labels: {', '.join(heads[0][0].labels)})" if heads else ""
+    raise InputError(f"--discriminator {text!r} names no label of a head; write PATH:LABEL{choice}")
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _is_there(name: str, folder: str, suffix: str = "") -> bool:
+    return bool(name) and (local_path(name) is not None or name in shipped_names(folder, suffix))
+
+
+def _weight(text: str, whole: str) -> float:
+    weight = number(text)
+    if not (math.isfinite(weight) and weight >= 0):
+        raise InputError(f"the weight in {whole!r} must be a number of at least 0; got {text!r}")
+    return weight

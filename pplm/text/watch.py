@@ -61,7 +61,7 @@ class SteeringWatch:
         """Warn of each attribute model that could not act at any token of a text."""
         idle = (~self._acted & self._asked).sum(1).tolist()
         for attribute, texts in zip(self._attributes, idle, strict=True):
-            if texts and attribute.weight:
+            if texts and attribute.weight and not getattr(attribute.model, "may_be_idle", False):
                 warnings.warn(
                     f"attribute {attribute.name!r} could not act at any token of {texts} of {len(self._asked)} texts, "
                     "so it did not steer them; likely its words are of another language than the text, or too rare "
