@@ -12,13 +12,13 @@ A     attribute models                             C     classes of a discrimina
 ====  ===========================================  ====  ==========================================
 """
 
+from pplm.attached import steering_presets
 from pplm.config import PAPER_PRESETS, SteeringConfig
 from pplm.errors import InputError, SteeringWarning
 from pplm.generated_text import Generation
 from pplm.generation import generate
 from pplm.interface import AttributeModel, SteeringStep, WholeText
 from pplm.models.loading import freeze, load_model
-from pplm.presets import steering_presets
 from pplm.rerank import Rerank
 from pplm.steering import Steered, steer
 from pplm.text.decoding import SteeredOutput, steered_decoding

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pplm.config import PAPER_PRESETS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _NAME = "_pplm_attached"
 
@@ -34,3 +39,8 @@ def attach(model: Any, what: Attached) -> None:
 def attached(model: Any) -> Attached:
     """Return what was left with a model, or the empty record."""
     return getattr(model, _NAME, Attached())
+
+
+def steering_presets(model: PreTrainedModel) -> Mapping[str, Mapping[str, Any]]:
+    """Return the settings that `load_model` found beside a model's weights (`steering.json`), or the paper's."""
+    return attached(model).presets or PAPER_PRESETS

@@ -11,13 +11,13 @@ from torch import Tensor
 from transformers import StoppingCriteriaList, StopStringCriteria
 from transformers.generation import BaseStreamer
 
+from pplm.attached import steering_presets
 from pplm.batching import in_batches
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.generated_text import Generation, cut_texts
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 from pplm.models.fingerprint import tokenizer_fingerprint
-from pplm.presets import steering_presets
 from pplm.rerank import Rerank, check_rankable, keep_best
 from pplm.text.decoding import steered_decoding
 from pplm.text.encoding import encode_prompt

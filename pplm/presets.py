@@ -16,8 +16,8 @@ PRESETS_FILE = "steering.json"
 "mixture": ...}`, each over the paper's."""
 
 
-def steering_presets(model: Any) -> Mapping[str, Mapping[str, Any]]:
-    """Return the settings that lie beside a model's weights (`steering.json`), or the paper's.
+def read_presets(folder: Path) -> Mapping[str, Mapping[str, Any]] | None:
+    """Return the settings that lie beside a model's weights (`steering.json`), or None if there are none.
 
     Raises
     ------
@@ -25,10 +25,9 @@ def steering_presets(model: Any) -> Mapping[str, Mapping[str, Any]]:
         If the file is there but is not JSON, or names settings that there are not.
 
     """
-    folder = model.config.name_or_path  # empty for a model that was not loaded
-    path = Path(folder) / PRESETS_FILE
-    if not folder or not path.is_file():
-        return PAPER_PRESETS
+    path = folder / PRESETS_FILE
+    if not path.is_file():
+        return None
     try:
         presets = json.loads(path.read_text(encoding="utf-8"))
         for name, settings in presets.items():

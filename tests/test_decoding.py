@@ -26,6 +26,7 @@ from transformers.generation import BaseStreamer
 import pplm
 from attribute_models import BagOfWords, Discriminator
 from pplm import InputError, SteeringConfig
+from pplm.attached import Attached, attach
 
 PROMPT = [5, 9, 33, 71, 12]
 PROMPTS = [[5, 9, 33, 71, 12], [8, 64, 2], [17]]
@@ -247,9 +248,15 @@ def test_one_attribute_needs_no_list_and_two_of_a_name_are_told_apart(gpt2, bag)
     assert trace.names == ("bag", "bag#2")
 
 
-def test_without_settings_the_paper_s_preset_is_taken(bag, head):
-    assert pplm.steered_decoding([bag]).steering == SteeringConfig.for_attributes([bag])
-    assert pplm.steered_decoding([bag, head]).steering == SteeringConfig.for_attributes([head])
+@pytest.mark.parametrize("presets", [None, {"bag_of_words": {"num_iterations": 2}, "discriminator": {"gamma": 0.5}}])
+def test_without_settings_the_model_s_preset_is_taken_or_the_paper_s(gpt2, bag, head, presets):
+    model = copy.copy(gpt2)
+    attach(model, Attached(presets=presets))
+    for attributes in ([bag], [bag, head]):
+        wanted = SteeringConfig.for_attributes(attributes, presets=presets or pplm.PAPER_PRESETS)
+        found, same = (decode(model, [PROMPT], attributes, settings, new=2) for settings in (None, wanted))
+        assert torch.equal(found.steering.kl, same.steering.kl)
+        assert len(found.steering.kl[0]) == wanted.num_iterations
 
 
 def test_an_overlarge_step_is_reported_with_its_size(gpt2, bag):

@@ -1,4 +1,5 @@
 import copy
+import json
 import logging
 
 import pytest
@@ -244,11 +245,25 @@ def test_a_loss_of_the_wrong_shape_is_refused(gpt2, tokenizer):
         run(gpt2, tokenizer, attributes=[Wrong()])
 
 
-def test_without_settings_the_model_s_preset_is_taken(gpt2, tokenizer, words, monkeypatch, tmp_path):
-    (tmp_path / "steering.json").write_text('{"bag_of_words": {"num_iterations": 2}}')
-    monkeypatch.setattr(gpt2.config, "name_or_path", str(tmp_path))
-    out = run(gpt2, tokenizer, "The sea", attributes=[words], steering=None)[0]
+def test_every_entry_point_takes_the_preset_that_came_with_the_model(gpt2, tokenizer, words, tmp_path, command):
+    for part in (gpt2, tokenizer):
+        part.save_pretrained(tmp_path)
+    (tmp_path / "words.txt").write_text("moon\nstar\nsun\n")
+    (tmp_path / "steering.json").write_text('{"bag_of_words": {"num_iterations": 2, "step_size": 0.3}}')
+    model, tokenizer = pplm.load_model(tmp_path, device="cpu")
+    out = pplm.generate(model, tokenizer, "The sea", attributes=[words], max_new_tokens=6)[0]
     assert {len(token) for token in out.kl} == {2}
+
+    ids = torch.tensor([encode_prompt(model, tokenizer, "The sea")])
+    arguments = {"max_new_tokens": 6, "do_sample": False, "return_dict_in_generate": True, "pad_token_id": 0}
+    decoded = model.generate(ids, custom_generate=pplm.steered_decoding([words]), **arguments)
+    assert torch.equal(decoded.steering.kl[: len(out.kl)], out.trace.kl)
+
+    arguments = ["--bag", tmp_path / "words.txt", "--model", tmp_path, "--device", "cpu", "--greedy", "--no-unsteered"]
+    lines = tmp_path / "texts.jsonl"
+    code, _, _ = command("generate", "The sea", "--max-new-tokens", 6, "--output", lines, *arguments)
+    assert code == 0
+    assert json.loads(lines.read_text())["kl"] == out.kl
 
 
 # --- what is refused -------------------------------------------------------------------------------------------

@@ -160,10 +160,17 @@ def test_a_preset_file_beside_the_weights_is_read(folder, tmp_path):
     assert pplm.SteeringConfig.for_attributes([], presets=presets).step_size == 0.5
 
 
+def test_a_preset_file_is_read_in_the_subfolder_of_the_weights(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "tiny")
+    (tmp_path / "steering.json").write_text('{"bag_of_words": {"step_size": 0.4}}')
+    (tmp_path / "tiny" / "steering.json").write_text('{"bag_of_words": {"step_size": 0.5}}')
+    model, _ = pplm.load_model(tmp_path, subfolder="tiny", device="cpu")
+    assert pplm.steering_presets(model) == {"bag_of_words": {"step_size": 0.5}}
+
+
 def test_a_model_that_was_not_loaded_takes_no_preset_file_of_the_current_folder(gpt2, tmp_path, monkeypatch):
     (tmp_path / "steering.json").write_text('{"bag_of_words": {"step_size": 0.5}}')
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gpt2.config, "name_or_path", "")
     assert pplm.steering_presets(gpt2) == pplm.PAPER_PRESETS
 
 
@@ -180,12 +187,12 @@ def test_a_model_that_was_not_loaded_takes_no_preset_file_of_the_current_folder(
         {"bag": {"step_size": 0.5}},
     ],
 )
-def test_a_preset_file_that_is_no_table_of_settings_is_refused_by_path(gpt2, tmp_path, monkeypatch, content):
-    monkeypatch.setattr(gpt2.config, "name_or_path", str(tmp_path))
+def test_a_preset_file_that_is_no_table_of_settings_is_refused_by_path(folder, tmp_path, content):
+    shutil.copytree(folder, tmp_path / "tiny")
     text = content if isinstance(content, str) else json.dumps(content)
-    (tmp_path / "steering.json").write_bytes(text.encode("latin-1"))
+    (tmp_path / "tiny" / "steering.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=r"steering\.json"):
-        pplm.steering_presets(gpt2)
+        pplm.load_model(tmp_path / "tiny", device="cpu")
 
 
 def test_freezing_gives_back_the_model_itself():

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from pplm.attached import steering_presets
 from pplm.benchmark.run import in_dtype
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
@@ -25,7 +26,6 @@ from pplm.generated_text import Generation
 from pplm.generation import generate
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 from pplm.models.loading import Dtype
-from pplm.presets import steering_presets
 
 Span = Literal["first token", "same text", "all tokens"]
 """What is compared: each text's first token; its tokens as long as both formats write the same; all of its tokens, the

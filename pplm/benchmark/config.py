@@ -61,7 +61,7 @@ class BenchmarkConfig:
     top_k
         Tokens are drawn among so many of the likeliest, steered and unsteered alike (>= 0; 0 is all, 1 is greedy).
     steering
-        Fields of `SteeringConfig` over the paper's preset for each attribute model.
+        Fields of `SteeringConfig` over the model's preset for each attribute model.
 
     Raises
     ------

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pplm.attached import steering_presets
 from pplm.batching import out_of_memory
 from pplm.benchmark.config import BenchmarkConfig, Case
 from pplm.benchmark.memory import peak_memory_mb
@@ -93,10 +94,10 @@ def run_benchmark(
 def steering_settings(
     model: Any, attributes: Mapping[str, AttributeFactory], config: BenchmarkConfig, *, tokenizer: Any = None
 ) -> dict[str, SteeringConfig]:
-    """Return the settings of each attribute: the paper's preset for its kind, under those of the benchmark."""
+    """Return the settings of each attribute: the model's preset for its kind, under those of the benchmark."""
+    given = {"presets": steering_presets(model), **config.steering}
     return {
-        name: SteeringConfig.for_attributes([attributes[name](model, tokenizer)], **config.steering)
-        for name in config.attributes
+        name: SteeringConfig.for_attributes([attributes[name](model, tokenizer)], **given) for name in config.attributes
     }
 
 

@@ -92,9 +92,9 @@ def benchmark_command(model_name: str, device: str, json_path: Path | None, plot
     """Measure steered beside unsteered generation of the same batch.
 
     Every option that takes a list takes several values with commas between, and every combination is measured.
-    Unsteered is transformers' own generate. Settings are the paper's for the kind of attribute: 3 iterations and a
-    window of 5 for a bag, 10 iterations and no window for a discriminator. Seconds are those of the wall, divided by
-    new tokens and samples: the median of the rounds, with the lowest and the highest.
+    Unsteered is transformers' own generate. Settings are the model's preset, or the paper's: 3 iterations and a window
+    of 5 for a bag, 10 iterations and no window for a discriminator. Seconds are those of the wall, divided by new
+    tokens and samples: the median of the rounds, with the lowest and the highest.
     """
     given = given_steering(options)
     config = BenchmarkConfig(steering=given, **options)

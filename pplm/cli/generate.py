@@ -15,6 +15,7 @@ from rich.text import Text
 from torch import Tensor
 from transformers import StoppingCriteria
 
+from pplm.attached import steering_presets
 from pplm.cli.attributes import attribute_options, bag_words, load_attributes, take_choice
 from pplm.cli.options import (
     given_rerank,
@@ -35,7 +36,6 @@ from pplm.generation import generate
 from pplm.interface import weigh_attributes
 from pplm.models.loading import load_model
 from pplm.models.processes import Processes
-from pplm.presets import steering_presets
 from pplm.rerank import Rerank, check_rankable
 from pplm.text.encoding import encode_prompt
 from pplm.text.limits import check_length

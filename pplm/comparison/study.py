@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from pplm.attached import steering_presets
 from pplm.comparison.attributes import Attribute
 from pplm.comparison.pool import Arm, PoolPlan, Pools, draw_pools
 from pplm.comparison.samples import SampleFiles
@@ -20,7 +21,6 @@ from pplm.errors import InputError
 from pplm.evaluation import Judge, check_independent
 from pplm.models.fingerprint import public_name, weight_hashes
 from pplm.models.processes import Processes
-from pplm.presets import steering_presets
 from pplm.text.encoding import encode_prompt
 from pplm.text.limits import check_length
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -14,10 +15,11 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.activations import NewGELUActivation
 
-from pplm.attached import Attached, attach
+from pplm.attached import Attached, attach, attached
 from pplm.errors import InputError
 from pplm.models.fingerprint import tokenizer_fingerprint
 from pplm.models.resources import data_path, local_path
+from pplm.presets import read_presets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -93,7 +95,8 @@ def load_model(
         raise InputError(_cannot_load("model", str(name_or_path), arguments, error)) from error
     if "gguf_file" in arguments:  # the weights are plain numbers now, and can be saved as such
         model.hf_quantizer.remove_quantization_config(model)
-    attach(model, Attached(tokenizer=tokenizer_fingerprint(tokenizer)))
+    presets, tokens = read_presets(Path(source, subfolder)), tokenizer_fingerprint(tokenizer)
+    attach(model, Attached(presets=presets, tokenizer=tokens))
     return freeze(fuse_gelu(model.to(place))), tokenizer
 
 
@@ -105,6 +108,7 @@ def _with_adapter(folder: Path, **arguments: Any) -> tuple[PreTrainedModel, PreT
         base = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"]
         model, tokenizer = load_model(base, **arguments)
         model.load_adapter(str(folder))
+        attach(model, replace(attached(model), presets=read_presets(folder) or attached(model).presets))
     except InputError as error:
         raise InputError(f"adapter {folder}: {error}") from error
     except (*_LOADING_ERRORS, TypeError) as error:

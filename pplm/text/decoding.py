@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList, StopStringCriteria
 from transformers.generation import BaseStreamer, GenerateDecoderOnlyOutput
 
+from pplm.attached import steering_presets
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
@@ -57,7 +58,8 @@ def steered_decoding(
     attributes
         Attribute models, or (model, weight) pairs; none at all gives plain decoding.
     steering
-        Settings; None takes the paper's preset for these attributes.
+        Settings; None takes the preset for these attributes of the model that decodes, as `pplm.generate` does: the
+        one that `load_model` found beside its weights (`steering.json`), or the paper's.
     seed
         Gives every sample its own random stream. None draws from torch's global generator as transformers does.
     sample_ids
@@ -72,8 +74,6 @@ def steered_decoding(
 
     """
     weighted = weigh_attributes(attributes)
-    if steering is None:
-        steering = SteeringConfig.for_attributes([a.model for a in weighted])
     stop = None if stop_strings is None else _stop_criterion(stop_strings, tokenizer)
     return SteeredDecoding(weighted, steering, seed, sample_ids, streamer, stop)
 
@@ -83,7 +83,7 @@ class SteeredDecoding:
     """A configured decoding loop; made by `steered_decoding`, called by transformers' `generate`."""
 
     attributes: tuple[WeightedAttribute, ...]
-    steering: SteeringConfig
+    steering: SteeringConfig | None = None
     seed: int | None = None
     sample_ids: Sequence[SampleId] | None = None
     streamer: BaseStreamer | None = None
@@ -119,14 +119,18 @@ class SteeredDecoding:
         check_prefix(cache, input_ids.shape[0])
         length = _text_length(input_ids, generation_config, model_kwargs)
         new_tokens = generation_config.max_length - input_ids.shape[1]
-        check_length(model, length, length + new_tokens, self.steering.horizon_length)
+        steering = self.steering
+        if steering is None:
+            models = [attribute.model for attribute in self.attributes]
+            steering = SteeringConfig.for_attributes(models, presets=steering_presets(model))
+        check_length(model, length, length + new_tokens, steering.horizon_length)
         streams = self._streams(input_ids.shape[0], generation_config)
         if self.stop is not None:
             stopping_criteria = StoppingCriteriaList([*stopping_criteria, self.stop])
         # Tensors made in inference mode have no gradients, so a caller's inference mode is left here.
         with torch.inference_mode(False), torch.no_grad():
             attributes = bind_attributes(self.attributes, model)
-            text = SteeredText(attributes, self.steering, model, input_ids, generation_config, model_kwargs)
+            text = SteeredText(attributes, steering, model, input_ids, generation_config, model_kwargs)
             try:
                 return self._decode(text, streams, logits_processor, stopping_criteria, generation_config)
             finally:
