@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pplm.files.progress import OnProgress
+from pplm.text.encoding import bos_token_id
 
 _ROWS = 32
 """Sequences per forward pass: keeps the logits of a large vocabulary small."""
@@ -15,8 +16,8 @@ _ROWS = 32
 
 def start_of_text(model: Any) -> list[int]:
     """Return the model's beginning-of-text token as a list; an empty one if its vocabulary has none."""
-    start = model.config.get_text_config().bos_token_id
-    return [start] if start is not None and start < model.get_input_embeddings().weight.shape[0] else []
+    start = bos_token_id(model)
+    return [] if start is None else [start]
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from pplm.models.fingerprint import weight_hashes
 
 logger = logging.getLogger(__name__)
 CACHE_VARIABLE = "PPLM_CACHE"
-_VERSION = 1
+_VERSION = 2
 """Raised whenever the same texts would be pooled differently."""
 _NOT_THE_MODEL = ("_name_or_path", "name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
 

@@ -121,24 +121,6 @@ def test_steered_and_unsteered_samples_of_a_seed_share_their_random_stream(gpt2,
 # --- the beginning of a text -----------------------------------------------------------------------------------
 
 
-def test_the_beginning_token_is_put_before_the_prompt_unless_switched_off(gpt2, tokenizer):
-    ids = tokenizer("The sea").input_ids
-    assert encode_prompt(gpt2, tokenizer, "The sea") == [tokenizer.bos_token_id, *ids]
-    assert encode_prompt(gpt2, tokenizer, "The sea", bos=False) == ids
-
-
-def test_a_beginning_token_that_is_there_already_is_not_doubled(gpt2, tokenizer):
-    def adds_it(text):
-        found = tokenizer(text)
-        found["input_ids"] = [tokenizer.bos_token_id, *found["input_ids"]]
-        return found
-
-    ids = tokenizer("The sea").input_ids
-    adds_it.bos_token_id = tokenizer.bos_token_id
-    assert encode_prompt(gpt2, adds_it, "The sea") == [tokenizer.bos_token_id, *ids]
-    assert encode_prompt(gpt2, adds_it, "The sea", bos=False) == ids
-
-
 def test_the_embedded_model_gets_its_beginning_token(embedded):
     model, tokenizer = embedded
     ids = encode_prompt(model, tokenizer, "The lake")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pplm.errors import InputError
+from pplm.errors import InputError, SteeringWarning
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class TextTokens:
     Attributes
     ----------
     ids
-        With the model's beginning-of-text token in front, where it has one.
+        With the model's beginning-of-text token in front, where it has one, and without an end that the tokenizer adds.
     starts
         The character at which each token begins; -1 for tokens that stand for no character of the text.
 
@@ -32,15 +33,20 @@ class TextTokens:
 def encode_prompt(model: Any, tokenizer: Any, prompt: str, *, bos: bool = True) -> list[int]:
     """Return a prompt's token ids, beginning with the model's beginning-of-text token if `bos`.
 
+    The prompt ends with its own last token: what the tokenizer's template would put behind it ends a text. A
+    beginning-of-text token that stands in the prompt itself stays, and gets no second one.
+
     Raises
     ------
     InputError
-        If the prompt is empty or nothing but white space.
+        If the prompt is no string that can be encoded, or nothing but white space.
 
     """
-    if not prompt.strip():
-        raise InputError(f"the prompt {prompt!r} is empty; give at least one word")
-    return _begin(list(tokenizer(prompt).input_ids), bos_token_id(model, tokenizer), bos=bos)
+    check_text("the prompt", prompt)
+    tokens = _encode(model, tokenizer, [prompt], bos=bos)[0]
+    if max(tokens.starts, default=-1) < 0:
+        raise InputError(f"the tokenizer has no token for anything in the prompt {prompt!r}; use other words")
+    return tokens.ids
 
 
 def encode_texts(model: Any, tokenizer: Any, texts: Sequence[str], *, bos: bool = True) -> list[list[int]]:
@@ -49,17 +55,12 @@ def encode_texts(model: Any, tokenizer: Any, texts: Sequence[str], *, bos: bool 
     Raises
     ------
     InputError
-        If a text is empty or nothing but white space.
+        If a text is no string that can be encoded, or nothing but white space.
 
     """
     for number, text in enumerate(texts):
-        if not text.strip():
-            raise InputError(f"text {number} of {len(texts)} is empty; leave it out")
-    if not texts:
-        return []
-    bos_id = bos_token_id(model, tokenizer)
-    # verbose=False: what is longer than the context is the caller's to count, not the tokenizer's to warn of.
-    return [_begin(list(ids), bos_id, bos=bos) for ids in tokenizer(list(texts), verbose=False).input_ids]
+        check_text(f"text {number} of {len(texts)}", text)
+    return [text.ids for text in _encode(model, tokenizer, texts, bos=bos)]
 
 
 def encode_with_starts(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[TextTokens]:
@@ -68,23 +69,36 @@ def encode_with_starts(model: Any, tokenizer: Any, texts: Sequence[str]) -> list
     Raises
     ------
     InputError
-        If the tokenizer cannot say where its tokens begin.
+        If the tokenizer cannot say where its tokens begin, or a text is no string that can be encoded.
 
     """
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(
             f"the tokenizer {type(tokenizer).__name__} cannot say where its tokens begin; take a model with a fast one"
         )
-    if not texts:
-        return []
-    found = tokenizer(list(texts), return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
-    bos_id = bos_token_id(model, tokenizer)
-    result = []
-    for ids, offsets, added in zip(found.input_ids, found.offset_mapping, found.special_tokens_mask, strict=True):
-        starts = [-1 if special else begin for (begin, _), special in zip(offsets, added, strict=True)]
-        begun = _begin(list(ids), bos_id, bos=True)
-        result.append(TextTokens(begun, [-1] * (len(begun) - len(ids)) + starts))
-    return result
+    for number, text in enumerate(texts):
+        check_text(f"text {number} of {len(texts)}", text, may_be_empty=True)
+    return _encode(model, tokenizer, texts, bos=True, return_offsets_mapping=True)
+
+
+def check_text(name: str, text: Any, *, may_be_empty: bool = False) -> None:
+    """Refuse what is no text, by type, and what no tokenizer reads.
+
+    Raises
+    ------
+    InputError
+        With the remedy.
+
+    """
+    if not isinstance(text, str):
+        raise InputError(
+            f"{name} must be a string; got {type(text).__name__}; decode token ids with tokenizer.decode(ids), turn "
+            "messages into text with tokenizer.apply_chat_template(messages, tokenize=False)"
+        )
+    if not may_be_empty and not text.strip():
+        raise InputError(f"{name} {text!r} is empty; give at least one word, or leave it out")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise InputError(f"{name} {text[:60]!r} holds bytes that are no text; write it in UTF-8")
 
 
 def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -103,15 +117,45 @@ def mask_arguments(mask: Tensor) -> dict[str, Tensor]:
     return {} if bool(mask.all()) else {"attention_mask": mask.long()}
 
 
-def bos_token_id(model: Any, tokenizer: Any) -> int | None:
-    """Return the id of the model's beginning-of-text token; None if neither model nor tokenizer has one."""
-    bos_id = model.config.get_text_config().bos_token_id
-    return tokenizer.bos_token_id if bos_id is None else bos_id
+def bos_token_id(model: Any, tokenizer: Any = None) -> int | None:
+    """Return the id of the model's beginning-of-text token; None if neither model nor tokenizer has one.
+
+    Warns
+    -----
+    SteeringWarning
+        If an id is beyond the model's vocabulary; it is ignored.
+
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    for place, name in ((model.config.get_text_config(), "model's configuration"), (tokenizer, "tokenizer")):
+        bos_id = getattr(place, "bos_token_id", None)
+        if bos_id is not None and bos_id < rows:
+            return bos_id
+        if bos_id is not None:
+            warnings.warn(
+                f"the {name} has bos_token_id {bos_id}, beyond the model's {rows} tokens; it is ignored",
+                SteeringWarning,
+                stacklevel=2,
+            )
+    return None
 
 
-def _begin(ids: list[int], bos_id: int | None, *, bos: bool) -> list[int]:
-    if bos_id is None:
-        return ids
-    if bos:
-        return ids if ids[:1] == [bos_id] else [bos_id, *ids]
-    return ids[1:] if ids[:1] == [bos_id] and len(ids) > 1 else ids
+def _encode(model: Any, tokenizer: Any, texts: Sequence[str], *, bos: bool, **options: Any) -> list[TextTokens]:
+    """Return each text's tokens between what a tokenizer's template adds before and, left out, behind it."""
+    if not texts:
+        return []
+    bos_id = bos_token_id(model, tokenizer)
+    # verbose=False: what is longer than the context is the caller's to count, not the tokenizer's to warn of.
+    found = tokenizer(list(texts), return_special_tokens_mask=True, verbose=False, **options)
+    offsets = found.get("offset_mapping") or [[(0, 0)] * len(ids) for ids in found.input_ids]
+    result = []
+    for ids, added, spans in zip(found.input_ids, found.special_tokens_mask, offsets, strict=True):
+        # Only what the template adds is marked; a special token that stands in the text is the text's own.
+        first = next((number for number, special in enumerate(added) if not special), len(ids))
+        last = len(ids) - next((number for number, special in enumerate(reversed(added)) if not special), 0)
+        own = list(ids[first:last])
+        begin = [token for token in ids[:first] if token != bos_id]
+        if bos and bos_id is not None and own[:1] != [bos_id]:
+            begin = [bos_id, *begin]
+        result.append(TextTokens([*begin, *own], [-1] * len(begin) + [start for start, _ in spans[first:last]]))
+    return result
