@@ -135,7 +135,7 @@ def test_hidden_states_that_are_not_numbers_are_told_and_not_cached(tokenizer, t
 def test_texts_are_encoded_as_prompts_are(model, tokenizer, texts):
     assert encode_texts(model, tokenizer, texts) == [encode_prompt(model, tokenizer, text) for text in texts]
     assert encode_texts(model, tokenizer, ["a view"], bos=False) == [encode_prompt(model, tokenizer, "a view")[1:]]
-    with pytest.raises(pplm.InputError, match="text 1 of 2 .*is empty"):
+    with pytest.raises(pplm.InputError, match=r"text 1 of 2 .*is empty"):
         encode_texts(model, tokenizer, ["a", " "])
 
 
