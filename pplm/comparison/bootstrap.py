@@ -7,8 +7,8 @@ The middle 95% of the redrawn values would hold the true value too rarely: the p
 words is skewed. So the interval is Efron's BCa (1987), which corrects for bias and skewness, and it reaches as far as
 Student's t does for this number of prompts (Hesterberg 2015). In simulated shares of rare words it holds the true value
 in 93% to 95% of cases with 15 to 40 prompts, the middle 95% in 90% to 93%; where single texts hold most of the words,
-in 90% to 93%, and those in 86% to 91% (`pytest -m slow tests/test_intervals.py`). Where no prompt has such a word, no redrawing has one: (0, 0) then tells
-little.
+in 90% to 93%, and those in 86% to 91% (`pytest -m slow tests/test_intervals.py`). Where no prompt has such a word, no
+redrawing has one, and (0, 0) means little.
 """
 
 from __future__ import annotations
