@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -124,7 +125,7 @@ class SteeringConfig:
     def __post_init__(self) -> None:
         """Check every field against its type and range."""
         for name, kind in get_type_hints(type(self)).items():
-            check_type(name, getattr(self, name), kind)
+            object.__setattr__(self, name, check_type(name, getattr(self, name), kind))
         for name in ("step_size", "kl_scale", "num_iterations", "window_length", "grad_length", "skip_below"):
             check_range(name, getattr(self, name), 0)
         check_range("gamma", self.gamma, 0, 2)
@@ -171,9 +172,22 @@ class SteeringConfig:
         mixture = presets.get("mixture", {}) if len(wanted) > 1 else {}
         return cls(**{**PAPER_PRESETS[name], **presets.get(name, {}), **mixture, **overrides})
 
+    @classmethod
+    def resolve(
+        cls, steering: SteeringConfig | None, attributes: Sequence[Any], presets: Mapping[str, Mapping[str, Any]]
+    ) -> SteeringConfig:
+        """Return the settings that are given, or the preset for these attribute models where none are (`None`)."""
+        if steering is None:
+            return cls.for_attributes(attributes, presets=presets)
+        if not isinstance(steering, cls):
+            raise InputError(f"steering must be a SteeringConfig, as SteeringConfig(step_size=0.1); got {steering!r}")
+        return steering
 
-def check_type(name: str, value: Any, kind: Any) -> None:
-    """Refuse a setting whose value is not of its type: a plain one, or one of a `Literal`'s choices.
+
+def check_type(name: str, value: Any, kind: Any) -> Any:
+    """Return a setting's value if it is of its type, a plain one or one of a `Literal`'s choices.
+
+    Numbers of other libraries, such as NumPy's, become plain ones.
 
     Raises
     ------
@@ -185,10 +199,25 @@ def check_type(name: str, value: Any, kind: Any) -> None:
     if choices:
         if value not in choices:
             raise InputError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
-        return
-    accepted = (int, float) if kind is float else kind
+        return value
+    accepted = {float: Real, int: Integral}.get(kind, kind)
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise InputError(f"{name} must be of type {kind.__name__}; got {value!r}")
+    return value if isinstance(value, int | float) else kind(value)
+
+
+def check_whole(name: str, value: Any, low: int = 0) -> int:
+    """Return a whole number as a plain `int`, NumPy's included.
+
+    Raises
+    ------
+    InputError
+        If it is none, or below `low`.
+
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
+        raise InputError(f"{name} must be a whole number of at least {low}; got {value!r}")
+    return int(value)
 
 
 def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:

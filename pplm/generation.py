@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from transformers.generation import BaseStreamer
 
 from pplm.attached import steering_presets
 from pplm.batching import in_batches
-from pplm.config import SteeringConfig
+from pplm.config import SteeringConfig, check_whole
 from pplm.errors import InputError
 from pplm.generated_text import Generation, cut_texts
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
@@ -53,16 +55,17 @@ def generate(
     steering
         Settings; None takes the model's own preset for these attributes, or the paper's.
     num_samples
-        Samples a prompt; more than one needs `do_sample=True`.
+        Samples per prompt. More than one, or several candidates of `rerank`, turn `do_sample` on.
     seed
-        Makes every sample reproducible by (seed, prompt index, sample index), whatever the batch. None draws from
-        torch's global generator.
+        Makes every sample reproducible by (seed, prompt index, sample index): in float32 whatever the batch, in half
+        precision only in batches of the same size, because rounding differs between sizes. None draws from torch's
+        global generator.
     bos
         Begin every text with the model's beginning-of-text token where the tokenizer does not do so itself. It
         counts as a position.
     max_batch_size
-        Texts that are generated at once; None takes all. With `seed` it does not change any text. Where memory runs
-        out, it is halved with a warning (without `seed` the texts are then others).
+        Texts that are generated at once; None takes all. With `seed` and in float32 it does not change any text. Where
+        memory runs out, it is halved with a warning (without `seed` the texts are then others).
     rerank
         Draw several candidates for every sample and keep the best by the attribute models' likelihood of the whole
         text. Candidate 0 is the text that plain generation gives.
@@ -82,35 +85,40 @@ def generate(
     Raises
     ------
     InputError
-        If a prompt is empty, too long, or a setting cannot be used; with `rerank`, if an attribute model cannot read
-        whole texts.
+        If a prompt is no text, empty or too long, or a setting cannot be used; with `rerank`, if an attribute model
+        cannot read whole texts.
 
     """
-    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    prompts = _texts(prompts)
     numbers = list(range(len(prompts)) if prompt_indices is None else prompt_indices)
+    if not isinstance(rerank, Rerank | None):
+        raise InputError(f"rerank must be a Rerank; got {rerank!r}; write rerank=Rerank(candidates=10)")
     candidates = 1 if rerank is None else rerank.candidates
+    seed = None if seed is None else check_whole("seed", seed)
     _check_request(model, prompts, num_samples, max_batch_size, generate_arguments)
     _check_numbers(numbers, prompts)
-    bound = bind_attributes(weigh_attributes(attributes), model, tokenizer=tokenizer_fingerprint(tokenizer))
+    weighted = weigh_attributes(attributes)
+    steering = SteeringConfig.resolve(steering, [a.model for a in weighted], steering_presets(model))
+    arguments = _with_sampling(generate_arguments, num_samples, candidates)
+    if candidates > 1 and streamer is not None:
+        raise InputError("a streamer would show candidates that are not kept; leave out streamer or rerank")
+    encoded = [encode_prompt(model, tokenizer, prompt, bos=bos) for prompt in prompts]
+    bound = bind_attributes(weighted, model, tokenizer=tokenizer_fingerprint(tokenizer))
     if rerank is not None:
         check_rankable(bound)
-        _check_candidates(model, candidates, streamer, generate_arguments)
-    if steering is None:
-        steering = SteeringConfig.for_attributes([a.model for a in bound], presets=steering_presets(model))
-    encoded = [encode_prompt(model, tokenizer, prompt, bos=bos) for prompt in prompts]
     rows = [(p, s, c) for p in range(len(prompts)) for s in range(num_samples) for c in range(candidates)]
 
     def run(batch: Sequence[tuple[int, int, int]]) -> list[Generation]:
         streams = [(numbers[p], s, c) for p, s, c in batch]
         input_ids, attention_mask = _left_pad([encoded[row[0]] for row in batch], _pad_id(model, tokenizer))
-        stopping = StoppingCriteriaList(generate_arguments.get("stopping_criteria") or [])
+        stopping = StoppingCriteriaList(arguments.get("stopping_criteria") or [])
         if stop_strings is not None:
             stopping.append(StopStringCriteria(tokenizer, stop_strings))
         output = model.generate(
             input_ids.to(model.device),
             attention_mask=attention_mask.to(model.device),
             custom_generate=steered_decoding(bound, steering, seed=seed, sample_ids=streams, streamer=streamer),
-            **_for_transformers(generate_arguments, _pad_id(model, tokenizer)),
+            **_for_transformers(arguments, _pad_id(model, tokenizer)),
             stopping_criteria=stopping,
         )
         own = [(prompts[row[0]], encoded[row[0]]) for row in batch]
@@ -122,6 +130,28 @@ def generate(
     return keep_best(model, tokenizer, bound, results, [encoded[row[0]] for row in rows], rerank)
 
 
+def _texts(prompts: Any) -> list[str]:
+    """Return prompts as a list of texts; refuse what is none by its type."""
+    if isinstance(prompts, str):
+        return [prompts]
+    if isinstance(prompts, Iterable) and not isinstance(prompts, Mapping | Tensor | bytes):
+        prompts = list(prompts)
+        wrong = [prompt for prompt in prompts if not isinstance(prompt, str)]
+        if not wrong:
+            return prompts
+        if isinstance(wrong[0], Mapping) and "content" in wrong[0]:
+            raise InputError(
+                "prompts must be texts; got a list of messages; make a text of them first: "
+                "tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)"
+            )
+        shown = f"{type(wrong[0]).__name__} {reprlib.repr(wrong[0])}"
+        raise InputError(f"each of prompts must be a text (str); got {shown}; leave it out or write it as text")
+    raise InputError(
+        f"prompts must be a text or a list of texts; got {type(prompts).__name__}; pass the text itself instead of its "
+        "token ids"
+    )
+
+
 def _check_numbers(numbers: Sequence[int], prompts: Sequence[str]) -> None:
     if len(numbers) != len(prompts) or len(set(numbers)) != len(numbers) or min(numbers) < 0:
         raise InputError(
@@ -129,13 +159,24 @@ def _check_numbers(numbers: Sequence[int], prompts: Sequence[str]) -> None:
         )
 
 
-def _check_candidates(model: Any, candidates: int, streamer: BaseStreamer | None, arguments: dict[str, Any]) -> None:
-    if candidates > 1 and streamer is not None:
-        raise InputError("a streamer would show candidates that are not kept; leave out streamer or rerank")
-    if candidates > 1 and not _in_effect("do_sample", model, arguments):
-        raise InputError(
-            f"{candidates} greedy candidates would all be the same; use do_sample=True or leave out rerank"
+def _with_sampling(arguments: dict[str, Any], num_samples: int, candidates: int) -> dict[str, Any]:
+    """Return the arguments with sampling turned on where one prompt gets several texts, unless it was turned off."""
+    config = arguments.get("generation_config")
+    given = _first(arguments.get("do_sample"), getattr(config, "do_sample", None))
+    if given or num_samples * candidates == 1:
+        return arguments
+    if given is not None:
+        what, remedy = (
+            (f"{candidates} greedy candidates", "leave out rerank")
+            if candidates > 1
+            else (f"num_samples={num_samples} greedy texts", "1 sample")
         )
+        raise InputError(f"{what} would all be the same; use do_sample=True or {remedy}")
+    if config is None:
+        return {**arguments, "do_sample": True}
+    config = copy.deepcopy(config)
+    config.do_sample = True
+    return {**arguments, "generation_config": config}
 
 
 def _check_request(
@@ -144,22 +185,23 @@ def _check_request(
     if not prompts:
         raise InputError("prompts is empty; give at least one")
     for name, value in (("num_samples", num_samples), ("max_batch_size", max_batch_size)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be at least 1; got {value}")
-    if num_samples > 1 and not _in_effect("do_sample", model, arguments):
-        raise InputError(
-            f"num_samples={num_samples} greedy texts would all be the same; use do_sample=True or 1 sample"
-        )
-    if _in_effect("num_return_sequences", model, arguments) not in (None, 1):
+        if value is not None:
+            check_whole(name, value, 1)
+    misplaced = {field.name for field in fields(SteeringConfig)} & set(arguments)
+    if misplaced:
+        name = min(misplaced)
+        raise InputError(f"{name} is a setting of steering; write steering=SteeringConfig({name}={arguments[name]!r})")
+    config = arguments.get("generation_config")
+    several = [getattr(place, "num_return_sequences", None) for place in (config, model.generation_config)]
+    if _first(arguments.get("num_return_sequences"), *several) not in (None, 1):
         raise InputError("num_return_sequences is called num_samples here")
     if arguments.get("assistant_model") is not None:
         raise InputError("assisted generation (assistant_model) cannot be steered; leave it out")
 
 
-def _in_effect(name: str, model: Any, arguments: dict[str, Any]) -> Any:
-    """Return a setting of transformers' `generate` from where it looks: arguments, given config, model's config."""
-    places = (getattr(arguments.get("generation_config"), name, None), getattr(model.generation_config, name, None))
-    return next((value for value in (arguments.get(name), *places) if value is not None), None)
+def _first(*values: Any) -> Any:
+    """Return the first value that is given, as transformers looks for a setting: arguments, config, model's config."""
+    return next((value for value in values if value is not None), None)
 
 
 def _for_transformers(arguments: dict[str, Any], pad_id: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from pplm.batching import in_batches
+from pplm.config import check_whole
 from pplm.errors import InputError
 from pplm.evaluation.counts import mean_dist
 from pplm.generated_text import Generation, without_end
@@ -49,8 +50,7 @@ class Rerank:
 
     def __post_init__(self) -> None:
         """Check both fields against their ranges."""
-        if not isinstance(self.candidates, int) or isinstance(self.candidates, bool) or self.candidates < 1:
-            raise InputError(f"candidates must be a whole number of at least 1; got {self.candidates!r}")
+        object.__setattr__(self, "candidates", check_whole("candidates", self.candidates, 1))
         if not 0 <= self.min_distinct <= 1:
             raise InputError(f"min_distinct must be between 0 and 1; got {self.min_distinct}")
 

@@ -145,7 +145,7 @@ def test_the_groups_hold_all_prompts_in_order_and_no_more_texts_than_asked_for()
         ({"pools": 0}, "pools must be at least 1; got 0"),
         ({"new_tokens": 0}, "new_tokens must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"seed": -1}, "seed must be at least 0"),
+        ({"seed": -1}, "seed must be a whole number of at least 0"),
     ],
 )
 def test_a_plan_that_means_nothing_is_refused(values, message):

@@ -2,6 +2,7 @@ import copy
 import json
 import logging
 
+import numpy as np
 import pytest
 import torch
 from helpers import STRONG
@@ -10,7 +11,7 @@ from transformers import GenerationConfig, TextStreamer
 import pplm
 from attribute_models import BagOfWords, Discriminator
 from pplm import InputError, SteeringConfig
-from pplm.generation import encode_prompt
+from pplm.text.encoding import encode_prompt
 
 TWO_EACH = GenerationConfig(num_return_sequences=2, do_sample=True)
 PROMPTS = ["The sea is", " moon", "Cats and a star over the sea"]
@@ -251,6 +252,42 @@ def test_every_entry_point_takes_the_preset_that_came_with_the_model(gpt2, token
 # --- what is refused -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        (lambda t: t("The sea", return_tensors="pt"), "got BatchEncoding; pass the text itself"),
+        (lambda t: t("The sea", return_tensors="pt").input_ids, "got Tensor; pass the text itself"),
+        (lambda _: {"prompt": "The sea"}, "got dict; pass the text itself"),
+        (lambda _: [5, 6], "each of prompts must be a text .*; got int 5; leave it out or write it as text"),
+        (lambda _: ["The sea", float("nan")], "got float nan; leave it out or write it as text"),
+        (lambda _: 7, "got int; pass the text itself"),
+        (lambda _: b"The sea", "got bytes; pass the text itself"),
+        (lambda _: [{"role": "user", "content": "Hi"}], "a list of messages; .*apply_chat_template"),
+        (lambda _: ["The \udcff sea"], r"not valid Unicode .*; got 'The \\udcff sea'"),
+    ],
+)
+def test_what_is_no_text_is_refused_as_a_prompt_by_its_type(gpt2, tokenizer, prompts, message):
+    with pytest.raises(InputError, match=message) as error:
+        run(gpt2, tokenizer, prompts(tokenizer))
+    assert "\n" not in str(error.value)
+
+
+def test_any_collection_of_texts_will_do(gpt2, tokenizer):
+    wanted = [out.text for out in run(gpt2, tokenizer, ["a", "b"])]
+    for prompts in (("a", "b"), iter(["a", "b"]), np.array(["a", "b"])):
+        assert [out.text for out in run(gpt2, tokenizer, prompts)] == wanted
+
+
+def test_several_samples_turn_sampling_on(gpt2, tokenizer):
+    wanted = [out.text for out in run(gpt2, tokenizer, num_samples=3, seed=2, do_sample=True)]
+    assert [out.text for out in run(gpt2, tokenizer, num_samples=3, seed=2)] == wanted
+    config = GenerationConfig(max_new_tokens=6)
+    found = pplm.generate(gpt2, tokenizer, PROMPTS, num_samples=3, seed=2, generation_config=config)
+    assert [out.text for out in found] == wanted
+    assert config.do_sample is None
+    assert run(gpt2, tokenizer, seed=2)[0].text == run(gpt2, tokenizer, seed=3)[0].text  # one sample stays greedy
+
+
 @pytest.mark.parametrize("prompt", ["", " ", "\n\t "])
 def test_an_empty_prompt_is_refused_before_anything_is_generated(gpt2, tokenizer, prompt):
     with pytest.raises(InputError, match=r"the prompt .* is empty"):
@@ -268,7 +305,7 @@ def test_a_prompt_that_does_not_fit_is_refused_with_both_lengths(gpt2, tokenizer
 
 
 def test_several_greedy_samples_are_refused(gpt2, tokenizer):
-    for arguments in ({}, {"do_sample": False}):
+    for arguments in ({"do_sample": False}, {"generation_config": GenerationConfig(max_new_tokens=6, do_sample=False)}):
         with pytest.raises(InputError, match="num_samples=2 greedy texts would all be the same"):
             run(gpt2, tokenizer, num_samples=2, **arguments)
 
@@ -276,8 +313,8 @@ def test_several_greedy_samples_are_refused(gpt2, tokenizer):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_samples": 0}, "num_samples must be at least 1; got 0"),
-        ({"max_batch_size": 0}, "max_batch_size must be at least 1; got 0"),
+        ({"num_samples": 0}, "num_samples must be a whole number of at least 1; got 0"),
+        ({"max_batch_size": 0}, "max_batch_size must be a whole number of at least 1; got 0"),
         ({"num_return_sequences": 2, "do_sample": True}, "num_return_sequences is called num_samples"),
         (
             {"generation_config": GenerationConfig(num_return_sequences=2, do_sample=True)},
@@ -285,6 +322,12 @@ def test_several_greedy_samples_are_refused(gpt2, tokenizer):
         ),
         ({"seed": -1, "do_sample": True}, "seed must be a whole number"),
         ({"num_beams": 2}, "beam search"),
+        ({"num_samples": "4"}, "num_samples must be a whole number of at least 1; got '4'"),
+        ({"num_samples": True}, "num_samples must be a whole number of at least 1; got True"),
+        ({"seed": "1"}, "seed must be a whole number of at least 0; got '1'"),
+        ({"steering": {"step_size": 0.1}}, r"steering must be a SteeringConfig, .*; got \{'step_size': 0.1\}"),
+        ({"step_size": 0.1}, r"step_size is a setting of steering; write steering=SteeringConfig\(step_size=0.1\)"),
+        ({"rerank": 10}, r"rerank must be a Rerank; got 10; write rerank=Rerank\(candidates=10\)"),
         ({"attributes": ["space"]}, r"must have a method loss\(step\)"),
     ],
 )

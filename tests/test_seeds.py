@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from pplm import InputError
-from pplm.seeds import check_seed, torch_seed
+from pplm.config import check_whole
+from pplm.seeds import torch_seed
 from pplm.sine import train
 from pplm.text.sampling import RandomStreams
 
@@ -33,11 +34,11 @@ def test_the_streams_of_texts_draw_the_numbers_they_always_drew(seed, sample, nu
 
 @pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), 3])
 def test_whole_numbers_of_numpy_are_seeds(seed):
-    assert check_seed(seed) == 3
-    assert type(check_seed(seed)) is int
+    assert check_whole("seed", seed) == 3
+    assert type(check_whole("seed", seed)) is int
 
 
 @pytest.mark.parametrize("seed", [-1, 1.0, True, "3", None, np.float32(1)])
 def test_what_is_no_whole_number_is_refused_as_a_seed(seed):
     with pytest.raises(InputError, match="seed must be a whole number of at least 0"):
-        check_seed(seed)
+        check_whole("seed", seed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from itertools import product
 from typing import Any, get_args
 
-from pplm.config import SteeringConfig
+from pplm.config import SteeringConfig, check_whole
 from pplm.errors import InputError
 from pplm.models.loading import Dtype
 
@@ -88,9 +88,9 @@ class BenchmarkConfig:
                 raise InputError(f"{name} must be a list of different values, at least one; got {values!r}")
         for name in ("samples", "prompt_tokens", "new_tokens"):
             for value in getattr(self, name):
-                _check_count(name, value, 1)
+                check_whole(name, value, 1)
         for name, low in (("repeats", 1), ("seed", 0), ("top_k", 0)):
-            _check_count(name, getattr(self, name), low)
+            check_whole(name, getattr(self, name), low)
         known = get_args(Dtype)
         for dtype in self.dtypes:
             if dtype not in known:
@@ -104,8 +104,3 @@ class BenchmarkConfig:
         """Return all combinations; number formats change fastest, so that they are measured beside each other."""
         lists = (self.attributes, self.samples, self.prompt_tokens, self.new_tokens, self.dtypes)
         return [Case(*combination) for combination in product(*lists)]
-
-
-def _check_count(name: str, value: Any, low: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise InputError(f"{name} must be a whole number of at least {low}; got {value!r}")

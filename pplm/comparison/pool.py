@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pplm.comparison.samples import Sample, SampleFiles, SampleKey
-from pplm.config import SteeringConfig
+from pplm.config import SteeringConfig, check_whole
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress
 from pplm.generated_text import without_end
@@ -101,8 +101,7 @@ class PoolPlan:
         for name in ("samples", "pools", "new_tokens", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1; got {getattr(self, name)}")
-        if self.seed < 0:
-            raise InputError(f"seed must be at least 0; got {self.seed}")
+        object.__setattr__(self, "seed", check_whole("seed", self.seed))
 
     def groups(self) -> list[Group]:
         """Return what is generated at once; a pool is never split."""

@@ -31,7 +31,7 @@ class _Checked:
                 if value is None:
                     continue
                 kind = get_args(kind)[0]
-            check_type(item.name, value, kind)
+            object.__setattr__(self, item.name, value := check_type(item.name, value, kind))
             if not isinstance(value, str):
                 check_range(item.name, value, item.metadata["low"], item.metadata["high"])
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
-from pplm.config import SteeringConfig
+from pplm.config import SteeringConfig, check_whole
 from pplm.errors import InputError
 from pplm.sine.network import GIVEN, NUM_SAMPLES, SAMPLE_RATE, WaveNetworks, check_wave, one_thread, sine_wave
 from pplm.steering import State, steer
@@ -124,7 +124,7 @@ class SineConfig:
         """Check every field that `SteeringConfig` does not."""
         if self.protocol not in get_args(SteeringProtocol):
             raise InputError(f"protocol must be one of {', '.join(get_args(SteeringProtocol))}; got {self.protocol!r}")
-        if not isinstance(self.rounds, int) or not 1 <= self.rounds <= MAX_ROUNDS:
+        if check_whole("rounds", self.rounds, 1) > MAX_ROUNDS:
             raise InputError(f"rounds must be a whole number between 1 and {MAX_ROUNDS}; got {self.rounds}")
 
     def round_settings(self) -> list[SteeringConfig]:

@@ -119,10 +119,7 @@ class SteeredDecoding:
         check_prefix(cache, input_ids.shape[0])
         length = _text_length(input_ids, generation_config, model_kwargs)
         new_tokens = generation_config.max_length - input_ids.shape[1]
-        steering = self.steering
-        if steering is None:
-            models = [attribute.model for attribute in self.attributes]
-            steering = SteeringConfig.for_attributes(models, presets=steering_presets(model))
+        steering = SteeringConfig.resolve(self.steering, [a.model for a in self.attributes], steering_presets(model))
         check_length(model, length, length + new_tokens, steering.horizon_length)
         streams = self._streams(input_ids.shape[0], generation_config)
         if self.stop is not None:

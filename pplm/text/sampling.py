@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pplm.seeds import check_seed
+from pplm.config import check_whole
 
 _AHEAD = 64
 """Uniform numbers of a stream that are drawn at once, so that an accelerator rarely waits for them."""
@@ -26,7 +26,7 @@ class RandomStreams:
     """One random stream a sample, drawing one uniform number a token."""
 
     def __init__(self, seed: int, samples: Sequence[SampleId]) -> None:
-        seed = check_seed(seed)
+        seed = check_whole("seed", seed)
         self._generators = [torch.Generator().manual_seed(_stream_seed(seed, sample)) for sample in samples]
         self._drawn: list[Tensor] = []  # (B, 1) each
 
