@@ -76,14 +76,14 @@ class BagOfWords:
             )
         if not self.entries:
             missing = f"; the tokenizer can spell none of its {len(self.unmatched)} words" if self.unmatched else ""
-            raise InputError(f"bag of words {self.name!r} is empty{missing}; add words that the tokenizer knows")
+            raise InputError(f"bag of words {self.name!r} is empty{missing}; add words that the tokenizer can spell")
         outside = [i for entry in self.entries for i in entry.token_ids if not 0 <= i < self.vocab_size]
         if outside:
             raise InputError(f"bag of words {self.name!r} has token id {outside[0]}, outside 0..{self.vocab_size - 1}")
 
     @classmethod
     def load(cls, name_or_path: str | Path, tokenizer: Any, *, casing: bool = True) -> BagOfWords:
-        """Load a shipped bag by name, or a UTF-8 file with one word or phrase a line (`word<TAB>weight`, `#`).
+        """Load a shipped bag by name, or a file of words and phrases (see `read_word_list` for its form).
 
         Raises
         ------

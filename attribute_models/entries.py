@@ -86,14 +86,19 @@ def spell(words: Mapping[str, float], tokenizer: Any, *, casing: bool) -> tuple[
     if casing:
         variants += [(word, variant) for word in words for variant in _cases(word)[1:]]
     for word, variant in variants:
-        unspaced = unicodedata.name(word[0], "").startswith(_UNSPACED)
-        for before in (f"{_ANCHOR} ", f"{_ANCHOR} (", *(_ANCHOR, f"{_ANCHOR}\n") * unspaced):
+        anywhere = unspaced(word)
+        for before in (f"{_ANCHOR} ", f"{_ANCHOR} (", *(_ANCHOR, f"{_ANCHOR}\n") * anywhere):
             ids = _encode(variant, tokenizer, before)
-            after_opener = before.endswith("(") and not unspaced
+            after_opener = before.endswith("(") and not anywhere
             if ids:
                 found.add(word)
                 entries.setdefault((ids, after_opener), Entry(word, ids, words[word] / largest, after_opener))
     return tuple(entries.values()), tuple(word for word in words if word not in found)
+
+
+def unspaced(word: str) -> bool:
+    """Return whether a word begins in a script that puts no space between words."""
+    return unicodedata.name(word[0], "").startswith(_UNSPACED)
 
 
 def opener_ids(tokenizer: Any) -> tuple[int, ...]:

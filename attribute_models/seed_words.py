@@ -84,7 +84,7 @@ def _is_word(text: str) -> bool:
 
 
 def _whole_words(tokens: Sequence[int], model: Any, decoded: Sequence[str]) -> list[bool]:
-    """Say of each token whether the model expects it to be a word of its own rather than to be continued."""
+    """Return for each token whether the model expects it to be a word of its own rather than to be continued."""
     rows = [[*start_of_text(model), token] for token in tokens]
     probs = model(input_ids=torch.tensor(rows, device=model.device)).logits[:, -1].float().softmax(-1).cpu()
     continues = torch.zeros(probs.shape[1])

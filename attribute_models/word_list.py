@@ -76,7 +76,7 @@ def read_word_list(name_or_path: str | Path) -> dict[str, float]:
             problem = f"{word!r} already has another weight; keep one" if word else "an empty word; remove it"
             raise InputError(f"{where}: {problem}")
     if not words:
-        raise InputError(f"word list {path} is empty; write one word a line")
+        raise InputError(f"word list {path} is empty; write one word per line")
     return words
 
 
@@ -164,5 +164,5 @@ def _find(name_or_path: str | Path) -> Path:
     if path is None:
         raise InputError(f"bag of words {name!r} is neither a file nor a shipped list ({', '.join(names)})")
     if path.is_dir():
-        raise InputError(f"word list {name} is a folder; name a text file with one word a line")
+        raise InputError(f"word list {name} is a folder; name a text file with one word per line")
     return path

@@ -10,15 +10,18 @@ from statistics import median
 from typing import Any
 
 from attribute_models.completion import completion_probabilities
-from attribute_models.entries import spell
+from attribute_models.entries import spell, unspaced
 from attribute_models.own_texts import own_texts
 from pplm.errors import InputError
+from pplm.files.progress import OnProgress
 
 _SMALLEST = 1e-30
 """Words less probable than this, or that cannot be spelt, count as rare as this."""
 
 
-def weights_by_probability(words: Mapping[str, float], model: Any, tokenizer: Any) -> dict[str, float]:
+def weights_by_probability(
+    words: Mapping[str, float], model: Any, tokenizer: Any, *, on_progress: OnProgress | None = None
+) -> dict[str, float]:
     """Weigh words by the inverse of the language model's own probability of them.
 
     A word's probability is averaged over the next-token distributions of texts that the model itself writes. Words
@@ -31,11 +34,13 @@ def weights_by_probability(words: Mapping[str, float], model: Any, tokenizer: An
         With weights of their own, which are multiplied in.
     model, tokenizer
         The language model that is to be steered.
+    on_progress
+        Called with how many spellings have been read and how many there are.
 
     """
     average = own_texts(model)[1].exp().mean((0, 1)).cpu()
     entries, _ = spell(words, tokenizer, casing=True)
-    completions = completion_probabilities(model, [entry.token_ids for entry in entries])
+    completions = completion_probabilities(model, [entry.token_ids for entry in entries], on_progress)
     probability = dict.fromkeys(words, 0.0)
     for entry, rest in zip(entries, completions, strict=True):
         probability[entry.word] += float(average[entry.token_ids[0]]) * (rest[0] if rest else 1.0)
@@ -62,10 +67,10 @@ def weights_by_rarity(words: Mapping[str, float], path: str | Path) -> dict[str,
         raise InputError(f"text file {path} cannot be read: {error.strerror}") from error
     weights = {}
     for word, weight in words.items():
-        pattern = re.compile(rf"(?<!\w){re.escape(word.lower())}(?!\w)")
+        pattern = re.compile(re.escape(word.lower()) if unspaced(word) else rf"(?<!\w){re.escape(word.lower())}(?!\w)")
         hits = sum(pattern.search(line) is not None for line in lines)
         weights[word] = weight * math.log((1 + len(lines)) / (1 + hits))
     if not any(weights.values()):
-        raise InputError(f"text file {path} tells no word of the bag from another; use a longer text")
+        raise InputError(f"text file {path}: each of its {len(lines)} lines holds every word; use a longer text")
     smallest = min(weight for weight in weights.values() if weight > 0)
     return {word: weight or smallest for word, weight in weights.items()}

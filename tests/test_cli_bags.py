@@ -175,7 +175,7 @@ def test_unreadable_lists_are_one_line_and_exit_code_2(run, tmp_path):
         ("weight.txt", b"moon\tmuch\n", "line 1: the weight 'much' is not a number above 0"),
         ("zero.txt", b"moon\t0\n", "line 1: the weight '0' is not a number above 0"),
         ("twice.txt", b"moon\t1\nmoon\t2\n", "line 2: 'moon' already has another weight"),
-        ("empty.txt", b"# nothing\n", "is empty; write one word a line"),
+        ("empty.txt", b"# nothing\n", "is empty; write one word per line"),
     ):
         (tmp_path / name).write_bytes(content)
         for option in ("--bag", "--avoid-bag"):

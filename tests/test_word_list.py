@@ -37,7 +37,7 @@ def test_a_weight_that_is_no_positive_number_is_refused_with_its_line(tmp_path, 
 
 @pytest.mark.parametrize("text", ["", "\n \n", "# nothing\n"])
 def test_a_list_without_a_word_is_refused(tmp_path, text):
-    with pytest.raises(InputError, match="is empty; write one word a line"):
+    with pytest.raises(InputError, match="is empty; write one word per line"):
         read_word_list(write(tmp_path / "list.txt", text))
 
 

@@ -65,8 +65,8 @@ def test_a_text_that_cannot_weigh_is_refused(tmp_path):
     (tmp_path / "empty.txt").write_text("\n\n")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     for name, words, needle in (
-        ("lines.txt", ["sun"], "tells no word of the bag from another"),
-        ("empty.txt", ["sun", "moon"], "tells no word of the bag from another"),
+        ("lines.txt", ["sun"], "each of its [0-9] lines holds every word; use a longer text"),
+        ("empty.txt", ["sun", "moon"], "each of its 0 lines holds every word; use a longer text"),
         ("latin.txt", ["sun"], "is not UTF-8"),
         ("missing.txt", ["sun"], "cannot be read: No such file"),
         (".", ["sun"], "cannot be read: Is a directory"),
@@ -87,3 +87,9 @@ def test_the_models_own_texts_are_the_same_every_time_and_leave_the_random_state
     assert len({tuple(row) for row in texts.tolist()}) == 16
     torch.testing.assert_close(log_probs[0, 4], gpt2(texts[:1, :5]).logits[0, -1].log_softmax(-1))
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(16, 33))
+
+
+def test_rarity_counts_words_of_a_script_without_spaces_inside_a_line(tmp_path):
+    (tmp_path / "lines.txt").write_text("我看见月亮\n月亮很亮\n太阳\n", encoding="utf-8")
+    weights = weights_by_rarity({"月亮": 1.0, "太阳": 1.0}, tmp_path / "lines.txt")
+    assert weights == pytest.approx({"月亮": math.log(4 / 3), "太阳": math.log(4 / 2)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from attribute_models import (
 from attribute_models.word_list import number
 from pplm.cli.options import Command
 from pplm.errors import InputError
-from pplm.files.progress import progress_bar
+from pplm.files.progress import OnProgress, progress_bar
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 from pplm.models.resources import local_path, shipped_names
 
@@ -65,7 +66,7 @@ def attribute_options(command: Command) -> Command:
                      help="Steer away from a bag of words. Repeatable."),
         click.option("--bag", "bags", multiple=True, metavar="NAME_OR_PATH[:WEIGHT]",
                      help="Steer towards a bag of words: a shipped list (space, legal, ...) or a text file with one "
-                     "word or phrase a line. With several attributes a weight says how much each counts. Repeatable."),
+                     "word or phrase per line. With several attributes a weight says how much each counts. Repeatable."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -98,28 +99,26 @@ def load_head(name: str, label: str | None, *, labels: str | None = None, any_mo
 def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any, *, speak: bool = True) -> list[Weighted]:
     """Load what the user named; if `speak`, report on stderr what became of each bag's words, and obey --save-bag."""
     attributes: list[Weighted] = []
-    for texts, avoid in ((choice.bags, False), (choice.avoid_bags, True)):
-        for text in texts:
-            name, weight = _split_weight(text)
-            words = _weigh(read_word_list(name), choice.bag_weights, model, tokenizer)
-            bag = BagOfWords.from_words(words, tokenizer, name=Path(name).stem)
-            attributes.append((Avoid(bag) if avoid else bag, weight))
     if choice.save_bag is not None and len(choice.bag_from) != 1:
         raise InputError(f"--save-bag {choice.save_bag} needs one --bag-from; got {len(choice.bag_from)}")
-    for seeds in choice.bag_from:
-        bag = BagOfWords.from_seeds(seeds.split(","), model, tokenizer, size=choice.bag_size)
-        if choice.bag_weights != "listed":
-            words = _weigh(bag.weights, choice.bag_weights, model, tokenizer)
-            bag = BagOfWords.from_words(words, tokenizer, name=bag.name)
-        if speak:
-            click.echo(f"bag from {seeds}: {' '.join(bag.words)}", err=True)
-        if speak and choice.save_bag is not None:
-            bag.save(choice.save_bag)
-        attributes.append((bag, 1.0))
-    attributes += [_discriminator(text, choice.labels, choice.any_model) for text in choice.discriminators]
     with progress_bar("reading bags", "spellings", shown=speak) as on_progress:
-        for bag in _bags(attributes):  # read here, behind a bar; binding finds them read
+        weigh = partial(_weigh, how=choice.bag_weights, model=model, tokenizer=tokenizer, on_progress=on_progress)
+        for text, avoid in [*((text, False) for text in choice.bags), *((text, True) for text in choice.avoid_bags)]:
+            name, weight = _split_weight(text)
+            bag = BagOfWords.from_words(weigh(read_word_list(name)), tokenizer, name=Path(name).stem)
+            attributes.append((Avoid(bag) if avoid else bag, weight))
+        for seeds in choice.bag_from:
+            bag = BagOfWords.from_seeds(seeds.split(","), model, tokenizer, size=choice.bag_size)
+            if choice.bag_weights != "listed":
+                bag = BagOfWords.from_words(weigh(bag.weights), tokenizer, name=bag.name)
+            if speak:
+                click.echo(f"bag from {seeds}: {' '.join(bag.words)}", err=True)
+            if speak and choice.save_bag is not None:
+                bag.save(choice.save_bag)
+            attributes.append((bag, 1.0))
+        for bag in _bags(attributes):  # behind the bar; binding finds them read
             bag.for_model(model, avoided=True, on_progress=on_progress)
+    attributes += [_discriminator(text, choice.labels, choice.any_model) for text in choice.discriminators]
     bound = [(attribute.model, attribute.weight) for attribute in bind_attributes(weigh_attributes(attributes), model)]
     for report in [bag.report() for bag in _bags(bound)] if speak else []:  # once nothing can be wrong any more
         if report.long_words or report.unmatched:
@@ -139,11 +138,13 @@ def bag_words(attributes: Sequence[Weighted]) -> set[str]:
     return {word for bag in bags for entry in bag.words for word in entry.lower().split()}
 
 
-def _weigh(words: Mapping[str, float], how: str, model: Any, tokenizer: Any) -> Mapping[str, float]:
+def _weigh(
+    words: Mapping[str, float], *, how: str, model: Any, tokenizer: Any, on_progress: OnProgress
+) -> Mapping[str, float]:
     if how == "listed":
         return words
     if how == "model":
-        return weights_by_probability(words, model, tokenizer)
+        return weights_by_probability(words, model, tokenizer, on_progress=on_progress)
     return weights_by_rarity(words, how)
 
 
