@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from attribute_models.discriminator import Discriminator
-from attribute_models.features import FeatureOptions, extract_features
+from attribute_models.features import extract_features
+from attribute_models.settings import FeatureOptions
 
 
 def classify_texts(model: Any, tokenizer: Any, discriminator: Discriminator, texts: Sequence[str]) -> Tensor:

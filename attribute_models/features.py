@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from attribute_models.feature_cache import feature_fingerprint, load_cached, store_cached
+from attribute_models.settings import FeatureOptions
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress
 from pplm.models.processes import Processes
@@ -25,33 +26,6 @@ from pplm.text.encoding import bos_token_id, encode_texts, mask_arguments, pad_r
 
 _SHORTEST_PREFIX = 2
 """Tokens: at its first step, steering shows a head a prompt of at least a word or two."""
-
-
-@dataclass(frozen=True)
-class FeatureOptions:
-    """Which beginnings of a text are pooled, in addition to the whole text.
-
-    Attributes
-    ----------
-    prefix_lengths
-        In tokens, not counting the beginning-of-text token. A shorter text is taken whole.
-    random_prefixes
-        Beginnings of random length per text, from 2 tokens to the whole text (>= 0; 0 turns them off).
-    prefix_seed
-        Seed of the random lengths.
-
-    """
-
-    prefix_lengths: tuple[int, ...] = (5, 10, 20)
-    random_prefixes: int = 2
-    prefix_seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse lengths below 1 and negative counts."""
-        if any(length < 1 for length in self.prefix_lengths):
-            raise InputError(f"prefix_lengths must be at least 1; got {list(self.prefix_lengths)}")
-        if self.random_prefixes < 0:
-            raise InputError(f"random_prefixes must be at least 0; got {self.random_prefixes}")
 
 
 @dataclass(frozen=True, eq=False)

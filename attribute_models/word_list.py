@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pplm.errors import InputError
+from pplm.files.atomic import atomic_file
 from pplm.models.resources import data_path, local_path, shipped_names
 
 _FOLDER = "bags_of_words"
@@ -96,7 +97,8 @@ def write_word_list(path: str | Path, words: Mapping[str, float]) -> None:
         quoted = '"' + word.replace('"', '""') + '"' if _TO_QUOTE.search(word) else word
         lines.append(_TO_ESCAPE.sub(r"\\#", quoted) + ("" if weight == 1 else f"\t{float(weight)!r}"))
     try:
-        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with atomic_file(Path(path)) as new:
+            new.write_text("\n".join(lines) + "\n", encoding="utf-8")
     except (OSError, UnicodeEncodeError) as error:
         raise InputError(f"word list {path} cannot be written: {getattr(error, 'strerror', error)}") from error
 

@@ -12,17 +12,24 @@ A     attribute models                             C     classes of a discrimina
 ====  ===========================================  ====  ==========================================
 """
 
-from pplm.attached import steering_presets
-from pplm.config import PAPER_PRESETS, SteeringConfig
-from pplm.errors import InputError, SteeringWarning
-from pplm.generated_text import Generation
-from pplm.generation import generate
-from pplm.interface import AttributeModel, SteeringStep, WholeText
-from pplm.models.loading import freeze, load_model
-from pplm.rerank import Rerank
-from pplm.steering import Steered, steer
-from pplm.text.decoding import SteeredOutput, steered_decoding
-from pplm.text.trace import SteeringTrace
+from typing import TYPE_CHECKING
+
+from pplm.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from pplm.attached import steering_presets
+    from pplm.config import PAPER_PRESETS, SteeringConfig
+    from pplm.errors import InputError, SteeringWarning
+    from pplm.generated_text import Generation
+    from pplm.generation import generate
+    from pplm.interface import AttributeModel, SteeringStep, WholeText
+    from pplm.models.loading import freeze, load_model
+    from pplm.rerank import Rerank
+    from pplm.steering import Steered, steer
+    from pplm.text.decoding import SteeredOutput, steered_decoding
+    from pplm.text.trace import SteeringTrace
+else:
+    __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
     "PAPER_PRESETS",

@@ -7,8 +7,6 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import torch
-
 from pplm.errors import InputError
 
 Row = TypeVar("Row")
@@ -72,11 +70,15 @@ def in_batches(
 
 def out_of_memory(error: Exception) -> bool:
     """Return whether an error means that memory ran out, on any device."""
+    import torch  # here, because the command line imports this module to show its help
+
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(message in str(error) for message in _CPU_MESSAGES)
 
 
 def _release() -> None:
+    import torch
+
     gc.collect()
     if torch.accelerator.is_available():
         torch.accelerator.memory.empty_cache()

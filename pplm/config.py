@@ -18,6 +18,8 @@ from pplm.errors import InputError
 
 NormRule = Literal["running_max", "current"]
 """What a gradient is divided by: the largest norm seen so far for this sample and layer, or its own norm."""
+MIN_DISTINCT = 0.8
+"""Candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower repeat themselves; see `pplm.Rerank`."""
 
 PAPER_PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -67,17 +69,17 @@ class SteeringConfig:
 
     step_size: float = _setting(
         0.03,
-        "How far one step moves the history (>= 0; 0 leaves the text unsteered). Raise it when the topic does not "
+        "Length of a step that moves the history (>= 0; 0 leaves the text unsteered). Raise it when the topic does not "
         "show, lower it when the text repeats itself.",
     )
     num_iterations: int = _setting(
         3,
-        "Gradient steps before each token (>= 0; 0 leaves the text unsteered). More is stronger and slower.",
+        "Gradient steps before each token (>= 0; 0 leaves the text unsteered). More steps are stronger and slower.",
     )
     gamma: float = _setting(
         1.5,
-        "Exponent of the gradient norm that a step is divided by (0 to 2). 0 takes the raw gradient, 1 makes every "
-        "layer's step equally long.",
+        "Exponent of the gradient norm that a step is divided by (0 to 2). 0 leaves the gradient as it is, 1 "
+        "makes the steps of all layers equally long.",
     )
     kl_scale: float = _setting(
         0.01,
@@ -86,40 +88,36 @@ class SteeringConfig:
     )
     gm_scale: float = _setting(
         0.99,
-        "Share of the steered distribution in the geometric mean that tokens are drawn from (0 to 1; 0 is the "
-        "unsteered text, 1 is steered alone). Lower it when the text repeats itself.",
+        "Share of the steered distribution in the geometric mean that tokens are drawn from (0 to 1; 0 "
+        "leaves the text unsteered, 1 ignores the unsteered distribution). Lower it when the text repeats itself.",
     )
-    window_length: int = _setting(
-        5, "How many of the most recent positions are moved (>= 0; 0 means all of the history)."
-    )
+    window_length: int = _setting(5, "Move only the N most recent positions of the history (>= 0; 0 moves all).")
     decay: bool = _setting(
         False,
-        "Move older positions of the window less, in equal parts down to 1/window_length for the oldest. Only acts "
-        "once the history is longer than the window; no effect with window_length 0.",
+        "Move older positions of the window less, in equal steps down to 1/window_length for the oldest. Has no effect "
+        "until the history is longer than the window, and none with window_length 0.",
     )
     horizon_length: int = _setting(
-        1, "Future positions a discriminator looks at (>= 1). Bags of words ignore it. Each one costs a pass."
+        1, "Future positions that a discriminator looks at (>= 1). Each costs a pass. Bags of words ignore it."
     )
-    grad_length: int = _setting(
-        10_000, "Only this many new tokens are steered, the rest follow from them (>= 0; 0 steers none)."
-    )
+    grad_length: int = _setting(10_000, "Steer only the first N new tokens (>= 0; 0 steers none).")
     steer_every: int = _setting(
-        1, "Steer every so many new tokens (>= 1); the others follow from the moved history. 2 nearly halves the cost."
+        1, "Steer every Nth new token (>= 1); the tokens between read the moved history. 2 nearly halves the time."
     )
     skip_below: float = _setting(
         0.0,
-        "Leave a sample alone at a token where its attribute loss is below this already, or where no attribute can act "
-        "(nats, >= 0; 0 skips none). Saves the iterations where the attribute is strong.",
+        "Do not steer a sample at tokens where its attribute loss is already below this, or where no attribute can act "
+        "(nats, >= 0; 0 skips none). Saves the iterations where the attribute is already strong.",
     )
     skip_weak: float = _setting(
         0.0,
-        "Leave a sample alone at a token where its gradient is shorter than this share of the longest in its text so "
-        "far (0 to 1; 0 skips none). Saves the iterations where the attribute has little to say.",
+        "Do not steer a sample at tokens where its gradient is shorter than this share of the longest in its text so "
+        "far (0 to 1; 0 skips none). Saves the iterations where steering changes little.",
     )
     norm_rule: NormRule = _setting(
         "running_max",
-        "Divide gradients by the largest norm so far in this text (running_max, the paper's for bags) or by their own "
-        "norm (current, the paper's for discriminators).",
+        "Divide gradients by the largest norm so far in the text (running_max, the paper's choice for bags) or by "
+        "their own norm (current, the paper's choice for discriminators).",
     )
 
     def __post_init__(self) -> None:

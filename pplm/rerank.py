@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from pplm.batching import in_batches
-from pplm.config import check_whole
+from pplm.config import MIN_DISTINCT, check_whole
 from pplm.errors import InputError
 from pplm.evaluation.counts import mean_dist
 from pplm.generated_text import Generation, without_end
@@ -46,7 +46,7 @@ class Rerank:
     """
 
     candidates: int = 10
-    min_distinct: float = 0.8
+    min_distinct: float = MIN_DISTINCT
 
     def __post_init__(self) -> None:
         """Check both fields against their ranges."""

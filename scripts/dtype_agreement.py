@@ -17,11 +17,10 @@ from pplm.benchmark import Agreement, Deviation, describe_machine, dtype_agreeme
 from pplm.cli import run_command
 from pplm.cli.attributes import attribute_options, load_attributes, take_choice
 from pplm.cli.options import comma_list, device_option, given_steering, steering_options
-from pplm.cli.outputs import check_writable, write_json
+from pplm.cli.outputs import FILE, check_outputs, overwrite_option, write_json
 from pplm.errors import InputError
 from pplm.files.tables import markdown_table
-from pplm.models.loading import EMBEDDED_MODEL
-from pplm.models.resources import data_path
+from pplm.models.resources import EMBEDDED_MODEL, data_path
 
 
 @click.command()
@@ -31,21 +30,26 @@ from pplm.models.resources import data_path
 @click.option("--dtype", "dtypes", default="bfloat16,float16", show_default=True, callback=comma_list(str),
               help="Number formats to compare with float32, with commas between.")  # fmt: skip
 @click.option("--prompts", type=click.File(encoding="utf-8"), default=str(data_path("prompts", "topics.txt")),
-              help="A text file, one prompt a line.")  # fmt: skip
-@click.option("--num-prompts", default=5, show_default=True, help="Take the first so many prompts.")
-@click.option("--num-samples", default=2, show_default=True, help="Texts a prompt.")
+              help="A text file, one prompt per line.")  # fmt: skip
+@click.option("--num-prompts", default=5, show_default=True, help="Use only the first N prompts.")
+@click.option("--num-samples", default=2, show_default=True, help="Texts per prompt.")
 @click.option("--max-new-tokens", default=30, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), default=None,
-              help="Write machine, settings and rows here.")  # fmt: skip
+@click.option("--json", "json_path", type=FILE, default=None, help="Write machine, settings and rows to this file.")
+@overwrite_option
 @steering_options
 def agreement_table(
-    model_name: str, device: str, prompts: TextIO, num_prompts: int, json_path: Path | None, **options: Any
+    model_name: str,
+    device: str,
+    prompts: TextIO,
+    num_prompts: int,
+    json_path: Path | None,
+    overwrite: bool,
+    **options: Any,
 ) -> None:
     """Print a Markdown table of the losses' absolute differences from float32, in nats."""
     choice, given = take_choice(options), given_steering(options)
-    SteeringConfig(**given)
-    check_writable("--json", json_path)
+    check_outputs({"--json": json_path}, overwrite=overwrite)
     model, tokenizer = load_model(model_name, device=device)
     attributes = load_attributes(choice, model, tokenizer)
     if not attributes:

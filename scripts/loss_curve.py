@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from pplm.cli import run_command
+from pplm.cli.outputs import FILE, check_outputs, overwrite_option
 from pplm.errors import InputError
 from pplm.files.figures import check_plot, new_figure, save_figure
 from pplm.files.tables import markdown_table
@@ -26,9 +27,11 @@ EMBEDDED = {
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False, path_type=Path))
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Also draw the curves: .png, .pdf, .svg.")
-def loss_curve(folders: Sequence[Path], plot: Path | None) -> None:
+@click.option("--plot", type=FILE, help="Also draw the curves to this file: .png, .pdf, .svg.")
+@overwrite_option
+def loss_curve(folders: Sequence[Path], plot: Path | None, overwrite: bool) -> None:
     """Print the running mean of each run's loss as a Markdown table; FOLDERS are outputs of `pplm train-base`."""
+    check_outputs({"--plot": plot}, overwrite=overwrite)
     if plot is not None:
         check_plot(plot)
     runs = {folder.name: _curve(folder) for folder in folders}

@@ -21,9 +21,9 @@ from pplm.models.resources import data_path
 
 @click.command()
 @click.option("--bag", "bag_name", default="space", show_default=True, help="A shipped list or a text file.")
-@click.option("--prompts", default=str(data_path("prompts", "topics.txt")), help="A text file, one prompt a line.")
-@click.option("--num-prompts", default=10, show_default=True, help="Take the first so many prompts.")
-@click.option("--num-samples", default=5, show_default=True, help="Texts a prompt, steered and unsteered alike.")
+@click.option("--prompts", default=str(data_path("prompts", "topics.txt")), help="A text file, one prompt per line.")
+@click.option("--num-prompts", default=10, show_default=True, help="Use only the first N prompts.")
+@click.option("--num-samples", default=5, show_default=True, help="Texts per prompt, steered and unsteered alike.")
 @click.option("--max-new-tokens", default=50, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @model_options

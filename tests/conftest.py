@@ -1,5 +1,9 @@
 """Tiny models with random weights, shared and read-only; nothing here needs the network."""
 
+import os
+
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # as the command line does before it imports transformers
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers

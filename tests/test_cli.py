@@ -26,15 +26,13 @@ PROMPT = "The issue focused on"
 @pytest.fixture(autouse=True)
 def one_model(monkeypatch, embedded):
     """Read the embedded model once: every test here asks for it, and none may change it."""
-    import pplm.cli.generate as command
-
-    load = command.load_model
+    load = pplm.load_model
 
     def load_once(name, **options):
         usual = name == "gpt2-mini" and options == {"device": "auto", "dtype": "float32"}
         return embedded if usual else load(name, **options)
 
-    monkeypatch.setattr(command, "load_model", load_once)
+    monkeypatch.setattr("pplm.models.loading.load_model", load_once)
 
 
 @pytest.fixture
@@ -48,7 +46,7 @@ def lines(run, tmp_path):
 
     def call(*arguments):
         path = tmp_path / "out.jsonl"
-        code, _, err = run(*arguments, "--max-new-tokens", 5, "--output", path)
+        code, _, err = run(*arguments, "--max-new-tokens", 5, "--output", path, "--overwrite")
         assert code == 0, err
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -343,12 +341,10 @@ def test_an_unknown_command_is_one_line_and_exit_code_2(capsys):
 
 
 def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
-    import pplm.cli.generate as command
-
     def broken(*_, **__):
         raise KeyError("a defect")
 
-    monkeypatch.setattr(command, "generate", broken)
+    monkeypatch.setattr("pplm.generation.generate", broken)
     with pytest.raises(KeyError, match="a defect"):
         main(["generate", PROMPT, "--bag", "space"])
 

@@ -14,7 +14,7 @@ PROMPT = "the"
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch, gpt2, tokenizer):
-    monkeypatch.setattr("pplm.cli.generate.load_model", lambda *_, **__: (gpt2, tokenizer))
+    monkeypatch.setattr("pplm.models.loading.load_model", lambda *_, **__: (gpt2, tokenizer))
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def bags(monkeypatch):
         seen.append(attributes)
         return real(*arguments, attributes=attributes, **options)
 
-    monkeypatch.setattr("pplm.cli.generate.generate", spy)
+    monkeypatch.setattr("pplm.generation.generate", spy)
     return seen
 
 
@@ -133,12 +133,15 @@ def test_words_of_several_tokens_are_reported_on_stderr(run, tmp_path):
     (tmp_path / "mixed.txt").write_text("moon\nzebra\nsun sea\nstar\n")
     _, out, err, _ = run("--bag", tmp_path / "mixed.txt", "--avoid-bag", tmp_path / "mixed.txt")
     line = "bag mixed: 4 words, 2 of them of several tokens, matched piece by piece"
-    assert [text.startswith(line) for text in err.splitlines()] == [True, True]
+    *reports, settings = err.splitlines()
+    assert settings.startswith("steering: ")
+    assert [text.startswith(line) for text in reports] == [True, True]
     assert "piece by piece" not in out
 
 
 def test_words_of_a_single_token_are_not_reported(run, sky):
-    assert run("--bag", sky)[2] == ""
+    (settings,) = run("--bag", sky)[2].splitlines()
+    assert settings.startswith("steering: ")
 
 
 @pytest.mark.parametrize(
@@ -210,4 +213,12 @@ def test_a_bag_that_cannot_be_saved_is_told(run, tmp_path):
     code, out, err, record = run("--bag-from", "moon", "--bag-size", 2, "--save-bag", tmp_path / "no" / "bag.txt")
     assert (code, out, record) == (2, "", None)
     *_, last = err.splitlines()
-    assert re.fullmatch(r"Error: word list .*bag\.txt cannot be written: No such file or directory", last)
+    assert re.fullmatch(r"Error: --save-bag .*bag\.txt: the folder .*no does not exist; make it first", last)
+
+
+def test_the_settings_that_steer_are_shown_once_and_only_where_something_steers(run, sky):
+    err = run("--bag", sky, "--step-size", 0.25, "--steer-every", 2)[2]
+    assert err.startswith("steering: step_size 0.25, num_iterations 1, gamma 1.5, ")
+    assert "steer_every 2" in err
+    assert err.count("steering:") == 1
+    assert "steering:" not in run("--step-size", 0.25)[2]

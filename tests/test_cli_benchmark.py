@@ -7,6 +7,9 @@ import pytest
 
 from pplm.cli import main
 
+pytestmark = pytest.mark.filterwarnings("ignore:bag space.*can begin 2 of its 76 words:pplm.SteeringWarning")
+"""The tiny model spells nearly no word."""
+
 KEYS = {
     "attribute",
     "samples",
@@ -132,3 +135,12 @@ def test_a_text_longer_than_the_model_is_one_line(tiny, capsys):
     assert printed.err.startswith("Error: max_new_tokens=30 after a prompt of 60 tokens needs 90 positions")
     assert len(printed.err.strip().splitlines()) == 1
     assert not printed.out
+
+
+def test_the_settings_that_steered_are_shown_for_each_attribute(tiny, capsys):
+    lengths = "--samples 1 --prompt-tokens 4 --new-tokens 2 --repeats 1"
+    main(["benchmark", "--model", tiny, "--device", "cpu", *lengths.split(), "--num-iterations", "2"])
+    lines = capsys.readouterr().err.splitlines()
+    bag, head = (line for line in lines if "steering: " in line)
+    assert bag.startswith("bag, steering: step_size 0.03, num_iterations 2, ")
+    assert head.startswith("discriminator, steering: step_size 0.04, num_iterations 2, ")

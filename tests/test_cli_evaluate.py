@@ -12,6 +12,7 @@ import pytest
 import torch
 from test_processes import ROOT, TWO
 
+import pplm
 from attribute_models import Discriminator
 from pplm.cli import main
 from pplm.cli.sweep import parse_vary
@@ -31,13 +32,13 @@ def remember(function, model, words):
 def one_model(monkeypatch, embedded):
     """Read the embedded model once, and its view of the bags' long words."""
     import attribute_models.bag_of_words as bags
-    import pplm.cli.comparison_run as command
 
     complete = bags.completion_probabilities
     monkeypatch.setattr(bags, "completion_probabilities", lambda model, words, *_: remember(complete, model, words))
-    load = command.load_model
+    load = pplm.load_model
     monkeypatch.setattr(
-        command, "load_model", lambda name, **options: embedded if name == "gpt2-mini" else load(name, **options)
+        "pplm.models.loading.load_model",
+        lambda name, **options: embedded if name == "gpt2-mini" else load(name, **options),
     )
 
 

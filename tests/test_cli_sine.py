@@ -23,7 +23,7 @@ KEYS = {
 
 def run(arguments, tmp_path):
     output = tmp_path / "rows.json"
-    main([*arguments, "--output", str(output)])
+    main([*arguments, "--output", str(output), "--overwrite"])
     return json.loads(output.read_text(encoding="utf-8"), parse_constant=pytest.fail)
 
 

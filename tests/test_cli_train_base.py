@@ -37,7 +37,7 @@ def asked(monkeypatch, tmp_path):
         calls.append((request, options))
         return BaseModelReport(tmp_path, Validation(1.0, 1.0, 1, 1), [], "float32")
 
-    monkeypatch.setattr(command, "train_base_model", train)
+    monkeypatch.setattr("pplm.pretraining.train_base_model", train)
     return calls
 
 
@@ -46,7 +46,7 @@ def test_texts_become_a_model_and_the_result_stands_on_stdout(run, tmp_path):
     code, out, err = run(source, "--output", output, *TINY)
     assert (code, err) == (0, "")
     assert re.fullmatch(
-        rf"written to {output}: \d\.\d+ nats a token, perplexity \d+\.\d, \d\.\d+ bits per character on [\d,]+ "
+        rf"written to {output}: \d\.\d+ nats per token, perplexity \d+\.\d, \d\.\d+ bits per character on [\d,]+ "
         r"characters of validation text\n",
         out,
     )
@@ -141,7 +141,7 @@ def test_an_interrupt_says_how_to_go_on(run, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "train_base_model", interrupted)
+    monkeypatch.setattr("pplm.pretraining.train_base_model", interrupted)
     code, out, err = run("a.txt", "--output", "x")
     assert (code, out) == (130, "")
     assert "the same command with --resume goes on" in err
@@ -151,7 +151,7 @@ def test_of_several_processes_only_the_first_one_tells_an_error(run, monkeypatch
     def refuse(*_, **__):
         raise InputError("wrong")
 
-    monkeypatch.setattr(command, "train_base_model", refuse)
+    monkeypatch.setattr("pplm.pretraining.train_base_model", refuse)
     monkeypatch.setenv("RANK", "1")
     assert run("a.txt", "--output", "x") == (2, "", "")
     monkeypatch.setenv("RANK", "0")

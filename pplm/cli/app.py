@@ -1,27 +1,21 @@
-"""The `pplm` command: its sub-commands, and how their errors are shown."""
+"""The `pplm` command: its sub-commands, and how their errors and warnings are shown."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 import click
 from rich.console import Console
 from rich.logging import RichHandler
-from transformers.utils import logging as transformers_logging
 
-from pplm.cli.benchmark import benchmark_command
-from pplm.cli.classify import classify_command
-from pplm.cli.evaluate import evaluate_command
-from pplm.cli.generate import generate_command
-from pplm.cli.score import score_command
-from pplm.cli.sine import sine_command
-from pplm.cli.sweep import sweep_command
-from pplm.cli.train_base import train_base_command
-from pplm.cli.train_discriminator import train_command
-from pplm.errors import InputError
+from pplm.cli import benchmark, classify, evaluate, generate, score, sine, sweep, train_base, train_discriminator
+from pplm.errors import InputError, SteeringWarning
+
+_format_others = warnings.formatwarning
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -34,16 +28,17 @@ def pplm() -> None:
 
 
 for _command in (
-    generate_command,
-    train_command,
-    classify_command,
-    score_command,
-    evaluate_command,
-    sweep_command,
-    sine_command,
-    benchmark_command,
-    train_base_command,
+    generate.generate_command,
+    train_discriminator.train_command,
+    classify.classify_command,
+    score.score_command,
+    evaluate.evaluate_command,
+    sweep.sweep_command,
+    sine.sine_command,
+    benchmark.benchmark_command,
+    train_base.train_base_command,
 ):
+    _command.short_help = (_command.help or "").partition("\n\n")[0]  # click's own choice ends in the middle
     pplm.add_command(_command)
 
 
@@ -56,28 +51,46 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None, 
     """Run a command and exit: 0 done, 2 wrong input (one line on stderr), 130 interrupted.
 
     Commands find their arguments, as they were written, in the context's `obj`. Of several processes of
-    `accelerate launch` only the first one says what is wrong.
+    `accelerate launch` only the first one shows errors and warnings.
     """
     _log_to_stderr()
-    transformers_logging.disable_progress_bar()
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers reads it when it is imported
+    warnings.formatwarning = _format_warning
+    warnings.simplefilter("once", SteeringWarning, append=True)  # after the filters that the user has set
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        for argument in arguments:
+            if argument.encode("utf-8", "ignore").decode() != argument:
+                raise InputError(f"argument {argument!r} is not UTF-8 text; type it again, or save its source as UTF-8")
         command.main(args=arguments, prog_name=name, standalone_mode=False, obj=tuple(arguments))
     except (InputError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        _tell(f"Error: {' '.join(message.split())}")
+        _echo(f"Error: {message}")
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        _tell("Interrupted.")
+        _echo("Interrupted.")
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         sys.stderr.close()
         sys.exit(0)
 
 
-def _tell(message: str) -> None:
-    if os.environ.get("RANK", "0") == "0":
-        click.echo(message, err=True)
+def _echo(message: str) -> None:
+    if _is_first():
+        click.echo(" ".join(message.split()), err=True)
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Return a warning of ours as one line, in the first of several processes, and others as Python shows them."""
+    if not issubclass(category, SteeringWarning):
+        return _format_others(message, category, filename, lineno, line)
+    return f"Warning: {' '.join(str(message).split())}\n" if _is_first() else ""
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _log_to_stderr() -> None:

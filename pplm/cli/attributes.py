@@ -7,26 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from attribute_models import (
-    Avoid,
-    BagOfWords,
-    Discriminator,
-    read_word_list,
-    weights_by_probability,
-    weights_by_rarity,
-)
+import attribute_models  # imports its names, and torch, at their first use
 from attribute_models.word_list import number
 from pplm.cli.options import Command
+from pplm.cli.outputs import FILE
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress, progress_bar
-from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 from pplm.models.resources import local_path, shipped_names
 
-Weighted = tuple[AttributeModel, float]
+if TYPE_CHECKING:
+    from pplm.interface import AttributeModel
+
+Weighted: TypeAlias = "tuple[AttributeModel, float]"
 _BAGS, _HEADS = "bags_of_words", "discriminators"
 """Where shipped ones lie."""
 
@@ -53,7 +49,7 @@ def attribute_options(command: Command) -> Command:
         click.option("--discriminator", "discriminators", multiple=True, metavar="PATH:LABEL[:WEIGHT]",
                      help="Steer towards a class of a trained head: its folder or name, a colon and the label. "
                      "Repeatable."),
-        click.option("--save-bag", type=click.Path(path_type=Path), default=None,
+        click.option("--save-bag", type=FILE, default=None,
                      help="Write the bag of --bag-from to this file, to be edited and used with --bag."),
         click.option("--bag-weights", default="listed", show_default=True, metavar="listed|model|FILE",
                      help="How much each word counts: as listed in the file, less where the model finds it frequent, "
@@ -66,8 +62,7 @@ def attribute_options(command: Command) -> Command:
                      help="Steer away from a bag of words. Repeatable."),
         click.option("--bag", "bags", multiple=True, metavar="NAME_OR_PATH[:WEIGHT]",
                      help="Steer towards a bag of words: a shipped list (space, legal, ...) or a text file with one "
-                     "word or phrase per line. With several attributes a weight says how much each counts. "
-                     "Repeatable."),
+                     "word or phrase per line. A weight sets how much each of several attributes counts. Repeatable."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -90,15 +85,21 @@ def head_options(command: Command) -> Command:
     return command
 
 
-def load_head(name: str, label: str | None, *, labels: str | None = None, any_model: bool = False) -> Discriminator:
+def load_head(
+    name: str, label: str | None, *, labels: str | None = None, any_model: bool = False
+) -> attribute_models.Discriminator:
     """Load a head from its folder, by its shipped name, or from a published .pt file, which needs --labels."""
     if name.endswith(".pt"):
-        return Discriminator.from_pt(name, [part.strip() for part in (labels or "").split(",") if part.strip()], label)
-    return Discriminator.load(name, label, any_model=any_model)
+        return attribute_models.Discriminator.from_pt(
+            name, [part.strip() for part in (labels or "").split(",") if part.strip()], label
+        )
+    return attribute_models.Discriminator.load(name, label, any_model=any_model)
 
 
 def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any, *, speak: bool = True) -> list[Weighted]:
     """Load what the user named; if `speak`, report on stderr what became of each bag's words, and obey --save-bag."""
+    from pplm.interface import bind_attributes, weigh_attributes
+
     attributes: list[Weighted] = []
     if choice.save_bag is not None and len(choice.bag_from) != 1:
         raise InputError(f"--save-bag {choice.save_bag} needs one --bag-from; got {len(choice.bag_from)}")
@@ -106,12 +107,14 @@ def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any, *, spea
         weigh = partial(_weigh, how=choice.bag_weights, model=model, tokenizer=tokenizer, on_progress=on_progress)
         for text, avoid in [*((text, False) for text in choice.bags), *((text, True) for text in choice.avoid_bags)]:
             name, weight = _split_weight(text)
-            bag = BagOfWords.from_words(weigh(read_word_list(name)), tokenizer, name=Path(name).stem)
-            attributes.append((Avoid(bag) if avoid else bag, weight))
+            bag = attribute_models.BagOfWords.from_words(
+                weigh(attribute_models.read_word_list(name)), tokenizer, name=Path(name).stem
+            )
+            attributes.append((attribute_models.Avoid(bag) if avoid else bag, weight))
         for seeds in choice.bag_from:
-            bag = BagOfWords.from_seeds(seeds.split(","), model, tokenizer, size=choice.bag_size)
+            bag = attribute_models.BagOfWords.from_seeds(seeds.split(","), model, tokenizer, size=choice.bag_size)
             if choice.bag_weights != "listed":
-                bag = BagOfWords.from_words(weigh(bag.weights), tokenizer, name=bag.name)
+                bag = attribute_models.BagOfWords.from_words(weigh(bag.weights), tokenizer, name=bag.name)
             if speak:
                 click.echo(f"bag from {seeds}: {' '.join(bag.words)}", err=True)
             if speak and choice.save_bag is not None:
@@ -127,15 +130,15 @@ def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any, *, spea
     return bound
 
 
-def _bags(attributes: Sequence[Weighted]) -> list[BagOfWords]:
+def _bags(attributes: Sequence[Weighted]) -> list[attribute_models.BagOfWords]:
     """Return the bags among attribute models, avoided ones too."""
-    models = [model.attribute if isinstance(model, Avoid) else model for model, _ in attributes]
-    return [model for model in models if isinstance(model, BagOfWords)]
+    models = [model.attribute if isinstance(model, attribute_models.Avoid) else model for model, _ in attributes]
+    return [model for model in models if isinstance(model, attribute_models.BagOfWords)]
 
 
 def bag_words(attributes: Sequence[Weighted]) -> set[str]:
     """Return all words of the bags among the attribute models, lower-case, phrases word by word."""
-    bags = [model for model, _ in attributes if isinstance(model, BagOfWords)]
+    bags = [model for model, _ in attributes if isinstance(model, attribute_models.BagOfWords)]
     return {word for bag in bags for entry in bag.words for word in entry.lower().split()}
 
 
@@ -145,8 +148,8 @@ def _weigh(
     if how == "listed":
         return words
     if how == "model":
-        return weights_by_probability(words, model, tokenizer, on_progress=on_progress)
-    return weights_by_rarity(words, how)
+        return attribute_models.weights_by_probability(words, model, tokenizer, on_progress=on_progress)
+    return attribute_models.weights_by_rarity(words, how)
 
 
 def _split_weight(text: str) -> tuple[str, float]:

@@ -5,49 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import torch
 
-from attribute_models import BagOfWords, Discriminator, read_word_list
-from pplm.benchmark import (
-    RANDOM_MODELS,
-    BenchmarkConfig,
-    BenchmarkRow,
-    describe_machine,
-    random_model,
-    run_benchmark,
-    steering_settings,
-)
-from pplm.benchmark.plot import plot_benchmark
-from pplm.cli.options import comma_list, device_option, given_steering, steering_options
-from pplm.cli.outputs import check_writable, write_json
+import attribute_models  # imports its names, and torch, at their first use
+from pplm.cli.options import comma_list, device_option, given_steering, steering_line, steering_options
+from pplm.cli.outputs import FILE, check_outputs, overwrite_option, write_json
 from pplm.errors import InputError
 from pplm.files.figures import check_plot
 from pplm.files.progress import progress_bar
 from pplm.files.tables import markdown_table
-from pplm.models.loading import load_model
+
+if TYPE_CHECKING:
+    from pplm.benchmark import BenchmarkRow
 
 BAG = "space"
 _SEED = 0
-_PATH = click.Path(dir_okay=False, path_type=Path)
 
 
-def _bag(model: Any, tokenizer: Any) -> BagOfWords:
+def _bag(model: Any, tokenizer: Any) -> attribute_models.BagOfWords:
     """Return the shipped bag or, without a tokenizer, as many random tokens as it has words."""
+    import torch
+
     if tokenizer is not None:
-        return BagOfWords.load(BAG, tokenizer)
-    size, vocabulary = len(read_word_list(BAG)), model.config.get_text_config().vocab_size
+        return attribute_models.BagOfWords.load(BAG, tokenizer)
+    size, vocabulary = len(attribute_models.read_word_list(BAG)), model.config.get_text_config().vocab_size
     ids = torch.randperm(vocabulary, generator=torch.Generator().manual_seed(_SEED))[:size]
-    return BagOfWords.from_token_ids(ids.tolist(), vocabulary, name="random bag")
+    return attribute_models.BagOfWords.from_token_ids(ids.tolist(), vocabulary, name="random bag")
 
 
-def _discriminator(model: Any, tokenizer: Any) -> Discriminator:  # noqa: ARG001 - a head needs no tokenizer
+def _discriminator(model: Any, tokenizer: Any) -> attribute_models.Discriminator:  # noqa: ARG001 - a head needs no tokenizer
     """Return a head of two classes with random weights, of the model's width."""
+    import torch
+
     width = model.get_input_embeddings().weight.shape[1]
     weight = torch.randn(2, width, generator=torch.Generator().manual_seed(_SEED)) / width**0.5
-    return Discriminator.from_weights(weight, torch.zeros(2), ["a", "b"], "a", name="random head")
+    return attribute_models.Discriminator.from_weights(weight, torch.zeros(2), ["a", "b"], "a", name="random head")
 
 
 ATTRIBUTES: Mapping[str, Callable[[Any, Any], Any]] = {"bag": _bag, "discriminator": _discriminator}
@@ -59,21 +53,27 @@ ATTRIBUTES: Mapping[str, Callable[[Any, Any], Any]] = {"bag": _bag, "discriminat
     "model_name",
     default="random:gpt2",
     show_default=True,
-    help=f"{' or '.join(RANDOM_MODELS)}, which have the published size and random weights, or a model as in "
-    "pplm generate: gpt2-mini, a hub id, a folder, a .gguf file.",
+    help="random:gpt2 or random:gpt2-medium, which have the published size and random weights, or a model as in "
+    "pplm generate: gpt2-mini, a hub id, a folder or a .gguf file.",
 )
 @device_option
 @click.option("--samples", default="1,4,16", show_default=True, callback=comma_list(int), help="Texts at once.")
 @click.option(
     "--prompt-tokens", default="10", show_default=True, callback=comma_list(int), help="Length of the random prompts."
 )
-@click.option("--new-tokens", default="30", show_default=True, callback=comma_list(int), help="Tokens to be written.")
+@click.option(
+    "--new-tokens",
+    default="30",
+    show_default=True,
+    callback=comma_list(int),
+    help="Length of the new texts, in tokens.",
+)
 @click.option(
     "--attributes",
     default="bag,discriminator",
     show_default=True,
     callback=comma_list(str),
-    help=f"bag is the {BAG} bag (random tokens for a random: model), discriminator a head with random weights.",
+    help=f"bag: the {BAG} bag, or random tokens for a random model; discriminator: a head with random weights.",
 )
 @click.option(
     "--dtype",
@@ -84,36 +84,44 @@ ATTRIBUTES: Mapping[str, Callable[[Any, Any], Any]] = {"bag": _bag, "discriminat
     help="Number formats of the weights: float32, bfloat16, float16. With float32 among them, the others are also "
     "compared with it.",
 )
-@click.option("--repeats", type=int, default=3, show_default=True, help="Timed rounds, after one without a clock.")
-@click.option("--json", "json_path", type=_PATH, default=None, help="Write machine, settings and rows here.")
-@click.option("--plot", type=_PATH, default=None, help='Draw the figure here (.png, .pdf, .svg); needs "pplm[plot]".')
+@click.option("--repeats", type=int, default=3, show_default=True, help="Timed rounds; one untimed round comes first.")
+@click.option("--json", "json_path", type=FILE, default=None, help="Write machine, settings and rows to this file.")
+@click.option(
+    "--plot", type=FILE, default=None, help='Draw the figure to this file (.png, .pdf, .svg); needs "pplm[plot]".'
+)
+@overwrite_option
 @steering_options
-def benchmark_command(model_name: str, device: str, json_path: Path | None, plot: Path | None, **options: Any) -> None:
-    """Measure steered beside unsteered generation of the same batch.
+def benchmark_command(
+    model_name: str, device: str, json_path: Path | None, plot: Path | None, overwrite: bool, **options: Any
+) -> None:
+    """Measure the time of steered and of unsteered generation, with batches of the same size.
 
-    Every option that takes a list takes several values with commas between, and every combination is measured.
-    Unsteered is transformers' own generate. Settings are the model's preset, or the paper's: 3 iterations and a window
-    of 5 for a bag, 10 iterations and no window for a discriminator. Seconds are those of the wall, divided by new
-    tokens and samples: the median of the rounds, with the lowest and the highest.
+    Options that take a list take several values, separated by commas; every combination is measured. Unsteered is
+    transformers' own generate. Settings are the model's preset, or the paper's: 3 iterations and a window of 5 for a
+    bag, 10 iterations and no window for a discriminator. Times are elapsed times, divided by new tokens and samples:
+    the median of the rounds, with the lowest and the highest.
     """
-    given = given_steering(options)
-    config = BenchmarkConfig(steering=given, **options)
+    from pplm.benchmark import BenchmarkConfig, describe_machine, run_benchmark, steering_settings
+    from pplm.benchmark.plot import plot_benchmark
+
+    config = BenchmarkConfig(steering=given_steering(options), **options)
     for name in config.attributes:
         if name not in ATTRIBUTES:
             raise InputError(f"--attributes must be of {', '.join(ATTRIBUTES)}; got {name!r}")
-    for option, path in (("--json", json_path), ("--plot", plot)):
-        check_writable(option, path)
+    check_outputs({"--json": json_path, "--plot": plot}, overwrite=overwrite)
     if plot is not None:
         check_plot(plot)
     model, tokenizer = _load(model_name, device)
+    steering = steering_settings(model, ATTRIBUTES, config, tokenizer=tokenizer)
     with progress_bar("measuring") as progress:
         rows = run_benchmark(model, ATTRIBUTES, config, tokenizer=tokenizer, progress=progress)
+    for name, settings in steering.items():
+        click.echo(f"{name}, {steering_line(settings)}", err=True)
     machine = describe_machine(model.device)
     click.echo(f"{model_name}, {', '.join(f'{name} {value}' for name, value in machine.items())}\n")
     for line in _table(rows):
         click.echo(line)
     if json_path is not None:
-        steering = steering_settings(model, ATTRIBUTES, config, tokenizer=tokenizer)
         write_json(
             "--json",
             json_path,
@@ -135,6 +143,9 @@ def benchmark_command(model_name: str, device: str, json_path: Path | None, plot
 
 def _load(name: str, device: str) -> tuple[Any, Any]:
     """Return a model in float32 and its tokenizer; a random model has none."""
+    from pplm.benchmark import random_model
+    from pplm.models.loading import load_model
+
     if name.startswith("random:"):
         return random_model(name, device=device, seed=_SEED), None
     return load_model(name, device=device)

@@ -6,10 +6,8 @@ from typing import Any
 
 import click
 
-from attribute_models.classification import classify_texts
 from pplm.cli.attributes import head_options, load_head
 from pplm.cli.options import model_options
-from pplm.models.loading import load_model
 
 
 @click.command("classify")
@@ -27,6 +25,9 @@ def classify_command(
     texts: tuple[str, ...], name: str, labels: str | None, any_model: bool, model_name: str, device: str, dtype: Any
 ) -> None:
     """Print the probability of every label for each TEXT, the likeliest first."""
+    from attribute_models import classify_texts
+    from pplm.models.loading import load_model
+
     head = load_head(name, None, labels=labels, any_model=any_model)
     model, tokenizer = load_model(model_name, device=device, dtype=dtype)
     for text, row in zip(texts, classify_texts(model, tokenizer, head, texts).tolist(), strict=True):

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import torch
 
-from pplm.cli.evaluation_sets import build_attributes
 from pplm.cli.options import Command, given_sampling, join_processes, model_options, sampling_options
-from pplm.comparison import PoolPlan, Study, attribute_set
-from pplm.comparison.attributes import AttributeSet
 from pplm.errors import InputError
-from pplm.evaluation import Judge, PerplexityJudge, SentimentJudge, SimilarityJudge
-from pplm.evaluation.similarity_judge import attribute_descriptions
 from pplm.files.progress import OnProgress, progress_bar
-from pplm.models.loading import load_model
+
+if TYPE_CHECKING:
+    from pplm.comparison import PoolPlan, Study
+    from pplm.comparison.attributes import AttributeSet
+    from pplm.evaluation import Judge
 
 NO_JUDGE = "No --judge was given: perplexity is missing."
 
@@ -71,6 +69,8 @@ def read_plan(options: dict[str, Any], **more: Any) -> tuple[AttributeSet, PoolP
         With the option that cannot be used.
 
     """
+    from pplm.comparison import PoolPlan, attribute_set
+
     chosen = attribute_set(options["attributes"])
     plan = PoolPlan(
         prompts=chosen.prompts(options["prompts"]),
@@ -92,6 +92,12 @@ def prepare(options: dict[str, Any], chosen: AttributeSet, plan: PoolPlan, steer
         With the option that cannot be used.
 
     """
+    import torch
+
+    from pplm.cli.evaluation_sets import build_attributes
+    from pplm.comparison import Study
+    from pplm.models.loading import load_model
+
     if options["threads"] is not None:
         if options["threads"] < 1:
             raise InputError(f"--threads must be at least 1; got {options['threads']}")
@@ -117,6 +123,9 @@ def prepare(options: dict[str, Any], chosen: AttributeSet, plan: PoolPlan, steer
 
 def _judges(options: dict[str, Any], chosen: AttributeSet, place: str) -> tuple[list[Judge], list[str]]:
     """Load the judges, and note what is missing."""
+    from pplm.evaluation import PerplexityJudge, SentimentJudge, SimilarityJudge
+    from pplm.evaluation.similarity_judge import attribute_descriptions
+
     judges: list[Judge] = []
     notes: list[str] = []
     if any(spec.sentiment for spec in chosen.specs.values()):

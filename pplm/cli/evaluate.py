@@ -8,10 +8,7 @@ import click
 
 from pplm.cli.comparison_run import comparison_options, prepare, progress, read_plan
 from pplm.cli.options import given_steering, steering_options
-from pplm.comparison import ComparisonSettings, compare
-from pplm.comparison.report import main_table
-from pplm.config import SteeringConfig
-from pplm.rerank import Rerank
+from pplm.config import MIN_DISTINCT
 
 
 @click.command("evaluate")
@@ -41,7 +38,7 @@ from pplm.rerank import Rerank
 @click.option(
     "--min-distinct",
     type=float,
-    default=Rerank.min_distinct,
+    default=MIN_DISTINCT,
     show_default=True,
     help="BR and BCR exclude candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower.",
 )
@@ -65,10 +62,12 @@ def evaluate_command(
     Several devices: accelerate launch -m pplm evaluate ... (on CPUs: accelerate launch --multi_gpu --num_processes 2
     -m pplm evaluate ... --device cpu).
     """
+    from pplm.comparison import ComparisonSettings, compare
+    from pplm.comparison.report import main_table
+
     names = tuple(name.strip() for name in methods.split(",") if name.strip())
     settings = ComparisonSettings(methods=names, min_distinct=min_distinct, all_candidates=all_candidates)
     given = given_steering(options)
-    SteeringConfig(**given)  # wrong values are refused before a model is loaded
     chosen, plan = read_plan(options, samples=samples, pools=pools)
     study = prepare(options, chosen, settings.needs(plan), given)
     with progress(study) as on_progress:

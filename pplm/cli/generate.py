@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import torch
 from rich.console import Console
 from rich.text import Text
-from torch import Tensor
-from transformers import StoppingCriteria
 
 from pplm.attached import steering_presets
 from pplm.cli.attributes import attribute_options, bag_words, load_attributes, take_choice
@@ -25,38 +24,45 @@ from pplm.cli.options import (
     model_options,
     rerank_options,
     sampling_options,
+    steering_line,
     steering_options,
 )
-from pplm.cli.outputs import check_writable
+from pplm.cli.outputs import FILE, check_outputs, overwrite_option, write_text
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
-from pplm.files.progress import OnProgress, progress_bar
-from pplm.generated_text import Generation
-from pplm.generation import generate
-from pplm.interface import weigh_attributes
-from pplm.models.loading import load_model
-from pplm.models.processes import Processes
-from pplm.rerank import Rerank, check_rankable
-from pplm.text.encoding import encode_prompt
-from pplm.text.limits import check_length
+from pplm.files.progress import progress_bar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pplm.generated_text import Generation
+    from pplm.interface import WeightedAttribute
+    from pplm.models.processes import Processes
+    from pplm.rerank import Rerank
 
 
 @click.command("generate")
 @click.argument("prompts", nargs=-1, required=True, metavar="PROMPT...")
 @attribute_options
 @model_options
-@click.option("--num-samples", type=int, default=None, help="Steered samples a prompt.  [default: 3; 1 with --greedy]")
+@click.option("--num-samples", type=int, default=None, help="Steered texts per prompt.  [default: 3; 1 with --greedy]")
 @click.option(
     "--unsteered-samples",
     type=int,
     default=1,
     show_default=True,
-    help="Unsteered samples a prompt, for comparison; sample i uses steered sample i's random numbers.",
+    help="Unsteered texts per prompt, for comparison; text i uses the random numbers of steered text i.",
 )
-@click.option("--no-unsteered", is_flag=True, help="Leave the unsteered samples out.")
+@click.option("--no-unsteered", is_flag=True, help="Leave the unsteered texts out.")
 @click.option("--max-new-tokens", type=int, default=50, show_default=True, help="Length of the new text, in tokens.")
-@click.option("--seed", type=int, default=None, help="Same seed, same texts.  [default: a new one, shown on stderr]")
-@click.option("--greedy", is_flag=True, help="Always take the likeliest token; one sample a prompt.")
+@click.option(
+    "--seed",
+    type=int,
+    default=None,
+    help="Same seed, same texts. In half precision also the same --max-batch-size: there a batch can change a text.  "
+    "[default: a new one, shown on stderr]",
+)
+@click.option("--greedy", is_flag=True, help="Always take the likeliest token; one text per prompt.")
 @sampling_options
 @rerank_options
 @click.option("--no-bos", is_flag=True, help="Do not put the model's beginning-of-text token before the prompt.")
@@ -65,14 +71,13 @@ from pplm.text.limits import check_length
     type=int,
     default=32,
     show_default=True,
-    help="Texts generated at once; lower it when memory runs out, or to share few prompts out over many processes.",
+    help="Texts generated at once; lower it when memory runs out, or to share few prompts out over many processes. "
+    "Texts do not depend on it in float32; in half precision they can.",
 )
 @click.option(
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=None,
-    help="Also write every text, with its losses, as one JSON object a line.",
+    "--output", type=FILE, default=None, help="Also write every text, with its losses, as one JSON object per line."
 )
+@overwrite_option
 @steering_options
 def generate_command(
     prompts: tuple[str, ...],
@@ -80,6 +85,7 @@ def generate_command(
     device: str,
     dtype: Any,
     output: Path | None,
+    overwrite: bool,
     **options: Any,
 ) -> None:
     """Write texts that begin with PROMPT and lean towards an attribute.
@@ -88,30 +94,37 @@ def generate_command(
     --step-size or --gm-scale, or add --repetition-penalty 1.2. When the topic does not show, raise --step-size
     or --num-iterations. Several devices: accelerate launch -m pplm generate PROMPT ...
     """  # fmt: skip
+    from pplm.interface import weigh_attributes
+    from pplm.models.loading import load_model
+    from pplm.rerank import check_rankable
+
     choice = take_choice(options)
     if options["seed"] is not None and options["seed"] < 0:
         raise InputError(f"--seed must be at least 0; got {options['seed']}")
+    if options["max_batch_size"] < 1:
+        raise InputError(f"--max-batch-size must be at least 1; got {options['max_batch_size']}")
     given = given_steering(options)
-    SteeringConfig(**given)  # wrong values are told before a model is loaded
     sampling = _sampling(options)
     rerank = given_rerank(options)
     if rerank is not None and options["greedy"]:
-        raise InputError(f"--greedy gives one text a prompt; leave out --rerank {rerank.candidates}")
+        raise InputError(f"--greedy gives one text per prompt; leave out --rerank {rerank.candidates}")
     counts = _sample_counts(options)
-    check_writable("--output", output)
+    check_outputs({"--output": output, "--save-bag": choice.save_bag}, overwrite=overwrite)
     processes, place = join_processes(device)
     model, tokenizer = load_model(model_name, device=place, dtype=dtype)
     _check_prompts(model, tokenizer, prompts, options, given)
     attributes = load_attributes(choice, model, tokenizer, speak=processes.main)
+    weighed = weigh_attributes(attributes)
     if rerank is not None:
-        check_rankable(weigh_attributes(attributes))
-    if not attributes and processes.main:
-        click.echo("no attribute given (--bag, --discriminator, ...): the texts are unsteered", err=True)
+        check_rankable(weighed)
     steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model), **given)
     seed = options["seed"]
     if seed is None:
-        seed = processes.share(int(torch.randint(2**31, ())))
-        if processes.main:
+        seed = processes.share(secrets.randbelow(2**31))
+    if processes.main:
+        unsteered = "no attribute given (--bag, --discriminator, ...): the texts are unsteered"
+        click.echo(steering_line(steering) if attributes else unsteered, err=True)
+        if options["seed"] is None:
             click.echo(f"seed {seed}", err=True)
     request = {
         "seed": seed,
@@ -126,7 +139,7 @@ def generate_command(
         return
     _show(texts, len(prompts), bag_words(attributes))
     if output is not None:
-        settings = {"steering": asdict(steering), "attributes": _describe(attributes), "model": model_name}
+        settings = {"steering": asdict(steering), "attributes": _describe(weighed), "model": model_name}
         if rerank is not None:
             settings["rerank"] = asdict(rerank)
         _write(output, texts, settings, unsteered=counts[0] * len(prompts) if attributes else len(texts))
@@ -140,13 +153,23 @@ def _generate(
     processes: Processes,
     request: dict[str, Any],
 ) -> list[Generation]:
-    """Return the texts of all runs (attribute models, samples a prompt, rerank) in order, whoever generated them."""
+    """Return the texts of all runs (attribute models, texts per prompt, rerank) in order, of all processes."""
+    import torch
+
+    from pplm.generation import generate
+
     most = max(number * (rerank.candidates if rerank else 1) for _, number, rerank in runs)
     groups = processes.own(_groups(len(prompts), most, request["max_batch_size"]))
     steps = len(groups) * sum(number > 0 for _, number, _ in runs) * request["max_new_tokens"]
     texts: list[Generation] = []
     with progress_bar("steering", "tokens", shown=processes.main) as on_progress:
-        count_token = _CountToken(on_progress, steps)
+        numbers = count(1)
+
+        def count_token(input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # noqa: ARG001
+            """Move the bar: transformers calls a stopping criterion once per token. It never stops anything."""
+            on_progress(next(numbers), steps)
+            return input_ids.new_zeros(len(input_ids), dtype=torch.bool)
+
         for attributes, number, rerank in runs:
             own: list[Generation] = []
             for group in groups if number else []:
@@ -158,13 +181,10 @@ def _generate(
 
 
 def _groups(prompts: int, texts: int, size: int) -> list[range]:
-    """Deal prompts with so many texts each into groups that are generated at once, whatever the processes.
+    """Deal prompts with `texts` texts each into groups that are generated at once.
 
-    A text does not depend on its batch but for rounding; the groups are the same in one process and in many, so
-    that not even that differs.
+    The groups are the same in one process and in many, so that not even the rounding of a text depends on that.
     """
-    if size < 1:
-        raise InputError(f"--max-batch-size must be at least 1; got {size}")
     each = max(1, size // texts)
     return [range(start, min(start + each, prompts)) for start in range(0, prompts, each)]
 
@@ -184,7 +204,7 @@ def _sampling(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sample_counts(options: dict[str, Any]) -> tuple[int, int]:
-    """Return (unsteered, steered) samples a prompt."""
+    """Return (unsteered, steered) texts per prompt."""
     unsteered, steered = options["unsteered_samples"], options["num_samples"]
     if steered is None:
         steered = 1 if options["greedy"] else 3
@@ -193,28 +213,19 @@ def _sample_counts(options: dict[str, Any]) -> tuple[int, int]:
     if unsteered < 0:
         raise InputError(f"--unsteered-samples must be at least 0; got {unsteered}")
     if options["greedy"] and max(steered, unsteered) > 1:
-        raise InputError(f"--greedy gives one text a prompt; leave out --num-samples {max(steered, unsteered)}")
+        raise InputError(f"--greedy gives one text per prompt; leave out --num-samples {max(steered, unsteered)}")
     return (0 if options["no_unsteered"] else unsteered), steered
 
 
 def _check_prompts(
     model: Any, tokenizer: Any, prompts: Sequence[str], options: dict[str, Any], given: dict[str, Any]
 ) -> None:
-    """Refuse what cannot be continued before anything else is said about it."""
+    """Refuse prompts that cannot be continued, before attributes are loaded."""
+    from pplm.text.encoding import encode_prompt
+    from pplm.text.limits import check_length
+
     longest = max(len(encode_prompt(model, tokenizer, prompt, bos=not options["no_bos"])) for prompt in prompts)
     check_length(model, longest, longest + options["max_new_tokens"], given.get("horizon_length", 1))
-
-
-class _CountToken(StoppingCriteria):
-    """Never stops anything; transformers calls it once a token, which moves the progress bar."""
-
-    def __init__(self, on_progress: OnProgress, total: int) -> None:
-        self._on_progress, self._done, self._total = on_progress, 0, total
-
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # noqa: ARG002
-        self._done += 1
-        self._on_progress(self._done, self._total)
-        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
 def _show(texts: Sequence[Generation], num_prompts: int, words: set[str]) -> None:
@@ -234,17 +245,12 @@ def _words_of(text: str) -> list[str]:
     return ["".join(filter(str.isalpha, part)) for part in text.split()]
 
 
-def _describe(attributes: Sequence[Any]) -> list[dict[str, Any]]:
-    return [
-        {"name": a.name, "weight": a.weight, "label": getattr(a.model, "label", None)}
-        for a in weigh_attributes(attributes)
-    ]
+def _describe(attributes: Sequence[WeightedAttribute]) -> list[dict[str, Any]]:
+    return [{"name": a.name, "weight": a.weight, "label": getattr(a.model, "label", None)} for a in attributes]
 
 
 def _write(path: Path, texts: Sequence[Generation], settings: dict[str, Any], *, unsteered: int) -> None:
-    """Write one JSON object a line; the first texts, so many, knew no attribute and were the only ones drawn."""
+    """Write one JSON object per line; the first `unsteered` texts were generated without attributes or reranking."""
     plain = {**settings, "attributes": [], "rerank": None}
-    with path.open("w", encoding="utf-8") as file:
-        for number, text in enumerate(texts):
-            own = plain if number < unsteered else settings
-            file.write(json.dumps({**text.record(), **own}, ensure_ascii=False) + "\n")
+    rows = [{**text.record(), **(plain if number < unsteered else settings)} for number, text in enumerate(texts)]
+    write_text("--output", path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

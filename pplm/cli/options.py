@@ -1,4 +1,7 @@
-"""Options that several commands share, so that they are spelt and explained once."""
+"""Options that several commands share, so that they are spelt and explained once.
+
+Modules of the command line import what needs torch inside functions: `--help` does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -6,53 +9,48 @@ import math
 from collections.abc import Callable
 from dataclasses import Field, fields
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import click
 
-from pplm.config import SteeringConfig
+from pplm.config import MIN_DISTINCT, PAPER_PRESETS, SteeringConfig
 from pplm.errors import InputError
-from pplm.models.loading import EMBEDDED_MODEL
-from pplm.models.processes import Processes
-from pplm.rerank import Rerank
+from pplm.models.resources import EMBEDDED_MODEL
+
+if TYPE_CHECKING:
+    from pplm.models.processes import Processes
+    from pplm.rerank import Rerank
 
 Command = Callable[..., Any]
 
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:1, mps ..."
+    "--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:1, mps, ..."
 )
 
 
-def device_options(command: Command) -> Command:
-    """Add --device and --dtype."""
+def model_options(command: Command) -> Command:
+    """Add --model, --device and --dtype."""
     for option in (
         click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
                      show_default=True, help="Number format of the weights in memory."),
         device_option,
+        click.option("--model", "model_name", default=EMBEDDED_MODEL, show_default=True,
+                     help="The embedded model, a hub id (openai-community/gpt2-medium), a folder or a .gguf file."),
     ):  # fmt: skip
         command = option(command)
     return command
 
 
-def model_options(command: Command) -> Command:
-    """Add --model, --device and --dtype."""
-    return click.option(
-        "--model",
-        "model_name",
-        default=EMBEDDED_MODEL,
-        show_default=True,
-        help="The embedded model, a hub id (openai-community/gpt2-medium), a folder or a .gguf file.",
-    )(device_options(command))
-
-
 def join_processes(device: str) -> tuple[Processes, str]:
     """Return the processes of `accelerate launch` and this one's device, for --device."""
+    from pplm.models.processes import Processes
+
     processes = Processes.of_launch(cpu=device == "cpu")
     return processes, (str(processes.device) if device == "auto" and processes.count > 1 else device)
 
 
 def field_options(settings: type, *, show_defaults: bool) -> Callable[[Command], Command]:
-    """Return a decorator that adds every field of a settings class under its own name; not given is None."""
+    """Return a decorator that adds every field of a settings class under its own name; None if not given."""
 
     def add(command: Command) -> Command:
         kinds = get_type_hints(settings)
@@ -78,13 +76,14 @@ def sampling_options(command: Command) -> Command:
     """Add --top-k, --top-p, --temperature and --repetition-penalty."""
     for option in (
         click.option("--repetition-penalty", type=float, default=None,
-                     help="Above 1 discourages tokens already used; 1.1 to 1.3 when the text repeats itself."),
+                     help="Above 1 makes tokens less likely that the text already has; try 1.1 to 1.3 when it repeats "
+                     "itself."),
         click.option("--temperature", type=float, default=None,
-                     help="Below 1 plays safe, above 1 takes risks.  [default: 1]"),
+                     help="Below 1 favours likely tokens, above 1 unlikely ones.  [default: 1]"),
         click.option("--top-p", type=float, default=None,
-                     help="Draw among the likeliest tokens that reach this mass (0-1]."),
+                     help="Draw from the likeliest tokens whose probabilities add up to this (above 0, at most 1)."),
         click.option("--top-k", type=int, default=None,
-                     help="Draw among the k likeliest tokens; 0 is all.  [default: 10]"),
+                     help="Draw from this many of the likeliest tokens; 0 draws from all.  [default: 10]"),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -109,11 +108,11 @@ def rerank_options(command: Command) -> Command:
     """Add --rerank and --min-distinct."""
     for option in (
         click.option("--min-distinct", type=float, default=None,
-                     help="With --rerank: leave out candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower (0 to "
-                     f"1; 0 leaves none out).  [default: {Rerank.min_distinct}]"),
+                     help="With --rerank: leave out candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower, "
+                     f"because they repeat themselves (0 to 1; 0 leaves none out).  [default: {MIN_DISTINCT}]"),
         click.option("--rerank", "candidates", type=int, default=None, metavar="R",
-                     help="Draw R candidates for each steered sample and keep the one that the attribute models find "
-                     "likeliest. Costs R times as much."),
+                     help="Draw R candidates for each steered sample and keep the one with the best score of the "
+                     "attribute models. Takes R times as long."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -121,6 +120,8 @@ def rerank_options(command: Command) -> Command:
 
 def given_rerank(options: dict[str, Any]) -> Rerank | None:
     """Take --rerank and --min-distinct out of a command's options; None without --rerank."""
+    from pplm.rerank import Rerank
+
     candidates, min_distinct = options.pop("candidates"), options.pop("min_distinct")
     if candidates is None and min_distinct is not None:
         raise InputError(f"--min-distinct {min_distinct} chooses among candidates; add --rerank 10 or leave it out")
@@ -129,8 +130,20 @@ def given_rerank(options: dict[str, Any]) -> Rerank | None:
 
 
 def given_steering(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the steering fields that the user gave out of a command's options."""
-    return given_fields(SteeringConfig, options)
+    """Take the steering fields that the user gave out of a command's options, checked before a model is loaded."""
+    given = given_fields(SteeringConfig, options)
+    SteeringConfig(**given)
+    return given
+
+
+def steering_line(settings: SteeringConfig) -> str:
+    """Return the settings of a run in one line: those that a preset sets, and others that are not at their default."""
+    shown = (
+        f"{field.name} {getattr(settings, field.name)}"
+        for field in fields(settings)
+        if field.name in PAPER_PRESETS["bag_of_words"] or getattr(settings, field.name) != field.default
+    )
+    return f"steering: {', '.join(shown)}"
 
 
 def _field_option(field: Field[Any], kind: Any, *, show_default: bool) -> Callable[[Command], Command]:

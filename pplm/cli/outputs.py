@@ -8,23 +8,62 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
+
 from pplm.errors import InputError
+from pplm.files.atomic import atomic_file
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+"""The type of an option that names a file to be read or written."""
+
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace output files that exist.")
 
 
-def check_writable(option: str, path: Path | None) -> None:
-    """Refuse a file that could not be written, naming the option that asked for it."""
-    if path is None:
-        return
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise InputError(f"{option} {path}: the folder {path.parent} does not exist; make it first")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise InputError(f"{option} {path} cannot be written; choose another place")
+def check_outputs(files: Mapping[str, Path | None], *, overwrite: bool) -> None:
+    """Refuse files that exist, unless `overwrite`, and files that cannot be written.
+
+    Parameters
+    ----------
+    files
+        By the option that names each; None for an option that was not given.
+    overwrite
+        Whether `--overwrite` was given.
+
+    Raises
+    ------
+    InputError
+        With the option and the file.
+
+    """
+    for option, path in files.items():
+        if path is None:
+            continue
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            raise InputError(f"{option} {path}: the folder {path.parent} does not exist; make it first")
+        if path.is_file() and not overwrite:
+            raise InputError(f"{option} {path} exists; add --overwrite to replace it, or name another file")
+        places = (path,) if path.exists() and not path.is_file() else (path, folder)  # /dev/stdout is no new file
+        if not all(os.access(place, os.W_OK) for place in places if place.exists()):
+            raise InputError(f"{option} {path} cannot be written; choose another place")
+
+
+def write_text(option: str, path: Path, text: str) -> None:
+    """Write a whole file or nothing.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written, with the option that names it.
+
+    """
+    try:
+        with atomic_file(path) as new:
+            new.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{option} {path} cannot be written: {error.strerror or error}") from None
 
 
 def write_json(option: str, path: Path, result: Mapping[str, Any]) -> None:
-    """Write a result as JSON."""
-    try:
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{option} {path} cannot be written: {error.strerror or error}") from None
+    """Write a result as JSON, as `write_text` does."""
+    write_text(option, path, json.dumps(result, indent=1) + "\n")

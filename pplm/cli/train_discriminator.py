@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from attribute_models.discriminator import HEAD_FILES
-from attribute_models.labelled_data import LabelledData, read_labelled
-from attribute_models.training import TrainedDiscriminator, TrainingConfig, train_discriminator
+from attribute_models import TrainingConfig
 from pplm.cli.options import join_processes, model_options
 from pplm.files.atomic import check_replaceable
 from pplm.files.lock import folder_lock
 from pplm.files.progress import progress_bar
-from pplm.models.loading import load_model
+
+if TYPE_CHECKING:
+    from attribute_models import LabelledData, TrainedDiscriminator
 
 _DEFAULTS = TrainingConfig()
 _LEFT_OUT = "{duplicates} duplicates, {empty} empty, {unlabelled} without a label, {contradictory} under several labels"
@@ -75,7 +75,11 @@ def train_command(data: str, output: str, model_name: str, device: str, dtype: A
     seconds. Prints how good the head is on texts that it was not trained on. Try it with `pplm classify`, steer with
     `pplm generate --discriminator DIR:LABEL`. Several devices: `accelerate launch -m pplm train-discriminator ...`
     """
-    import datasets  # slow to import, and no other command needs it
+    import datasets
+
+    from attribute_models import read_labelled, train_discriminator
+    from attribute_models.discriminator import HEAD_FILES
+    from pplm.models.loading import load_model
 
     datasets.disable_progress_bars()  # its own, about reading a file; ours shows the model's reading
     check_replaceable(output, HEAD_FILES)

@@ -4,13 +4,20 @@
 `pplm.evaluation`, which measures texts whoever wrote them.
 """
 
-from pplm.comparison.attributes import Attribute, attribute_set
-from pplm.comparison.budget import Budget
-from pplm.comparison.comparing import ComparisonSettings, SweepSettings, compare, sweep
-from pplm.comparison.pool import PoolPlan
-from pplm.comparison.report import Comparison
-from pplm.comparison.study import Study
-from pplm.comparison.sweep_report import Sweep
+from typing import TYPE_CHECKING
+
+from pplm.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from pplm.comparison.attributes import Attribute, attribute_set
+    from pplm.comparison.budget import Budget
+    from pplm.comparison.comparing import ComparisonSettings, SweepSettings, compare, sweep
+    from pplm.comparison.pool import PoolPlan
+    from pplm.comparison.report import Comparison
+    from pplm.comparison.study import Study
+    from pplm.comparison.sweep_report import Sweep
+else:
+    __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
     "Attribute",

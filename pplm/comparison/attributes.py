@@ -15,9 +15,8 @@ from typing import Any, Literal, cast
 from pplm.errors import InputError
 from pplm.evaluation import Judge, word_share
 from pplm.interface import AttributeModel, weigh_attributes
-from pplm.models.resources import data_path, shipped_names
+from pplm.models.resources import HELD_OUT, data_path, shipped_names
 
-HELD_OUT = "held_out_words"
 SENTIMENTS = ("positive", "negative")
 Sentiment = Literal["positive", "negative"]
 _KEYS = ("bag", "avoid_bag", "discriminator", "held_out", "description", "sentiment")

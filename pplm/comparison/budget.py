@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pplm.comparison.measures import MethodRow
 from pplm.errors import InputError
+
+if TYPE_CHECKING:  # the command line reads the defaults below, and the measures import torch
+    from pplm.comparison.measures import MethodRow
 
 BASE = "B"
 

@@ -11,6 +11,7 @@ from typing import Any
 from pplm.comparison.bootstrap import Interval
 from pplm.comparison.measures import MEASURES, MeasuredText, MethodRow
 from pplm.errors import InputError
+from pplm.files.atomic import atomic_file
 from pplm.files.tables import markdown_table, write_csv
 
 
@@ -86,6 +87,7 @@ def write_report(folder: Path, text: str) -> None:
     """
     path = folder / "report.md"
     try:
-        path.write_text(text, encoding="utf-8")
+        with atomic_file(path) as new:
+            new.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -16,13 +16,18 @@ from pplm.errors import InputError
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a hidden path beside `path` to write to and, if the block succeeds, move that file into its place.
 
+    What is no regular file, such as /dev/stdout, is yielded itself: it cannot be replaced.
+
     Raises
     ------
     OSError
         If the file was not written or cannot be moved.
 
     """
-    new = path.with_name(f".{path.name}.{os.getpid()}")
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    new = path.with_name(f".{os.getpid()}.{path.name}")  # the same ending, which tells a figure its format
     try:
         yield new
         new.replace(path)

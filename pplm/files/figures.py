@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pplm.errors import InputError
+from pplm.files.atomic import atomic_file
 
 
 def new_figure(**settings: Any) -> Any:
@@ -34,7 +35,8 @@ def check_plot(path: Path) -> None:
 def save_figure(figure: Any, path: Path) -> None:
     """Write a figure in the format that the file's name asks for."""
     try:
-        figure.savefig(path, dpi=90)
+        with atomic_file(path) as new:
+            figure.savefig(new, dpi=90)
     except OSError as error:
         raise InputError(f"the plot {path} cannot be written: {error.strerror or error}") from None
 

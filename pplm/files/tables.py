@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pplm.errors import InputError
+from pplm.files.atomic import atomic_file
 
 _WIDEST = 40
 """Columns are not padded beyond this many characters; longer cells stick out."""
@@ -32,7 +33,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
     """
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with atomic_file(path) as new, new.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows({name: _field(value) for name, value in row.items()} for row in rows)

@@ -18,14 +18,11 @@ from transformers.activations import NewGELUActivation
 from pplm.attached import Attached, attach, attached
 from pplm.errors import InputError
 from pplm.models.fingerprint import tokenizer_fingerprint
-from pplm.models.resources import data_path, local_path
+from pplm.models.resources import EMBEDDED_MODEL, data_path, local_path
 from pplm.presets import read_presets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-EMBEDDED_MODEL = "gpt2-mini"
-"""The small GPT-2 that is shipped with pplm and needs no download."""
 
 ADAPTER_FILE = "adapter_config.json"
 Dtype = Literal["float32", "bfloat16", "float16"]

@@ -6,6 +6,11 @@ from pathlib import Path
 
 from pplm.errors import InputError
 
+EMBEDDED_MODEL = "gpt2-mini"
+"""The small GPT-2 that is shipped with pplm and needs no download: its name, and its folder under `data/`."""
+HELD_OUT = "held_out_words"
+"""The folder of the words that belong to a topic and are missing in its shipped bag."""
+
 
 def data_path(*parts: str) -> Path:
     """Return the path of something under `data/`, e.g. `data_path("bags_of_words", "space.txt")`.

@@ -106,7 +106,7 @@ def _recipe(settings: TrainingSettings, num_positions: int) -> str:
 def _result(report: BaseModelReport) -> str:
     found = report.validation
     return (
-        f"{found.characters:,} characters, {found.tokens:,} tokens: {found.nats_per_token:.3f} nats a token, "
+        f"{found.characters:,} characters, {found.tokens:,} tokens: {found.nats_per_token:.3f} nats per token, "
         f"perplexity {found.perplexity:.1f}, **{found.bits_per_character:.3f} bits per character**"
     )
 

@@ -48,7 +48,7 @@ class Architecture(_Checked):
 
     num_layers: int = _setting(6, 1, "Transformer blocks.")
     width: int = _setting(320, 2, "Length of a hidden state, a multiple of num_heads.")
-    num_heads: int = _setting(5, 1, "Attention heads a block.")
+    num_heads: int = _setting(5, 1, "Attention heads per block.")
     num_positions: int = _setting(512, 8, "Longest text in tokens that the model can read.")
     vocab_size: int = _setting(
         12288,
@@ -77,36 +77,38 @@ class TrainingSettings(_Checked):
     """
 
     minutes: float | None = _setting(
-        None, 0.01, "Budget in minutes of training time; a pause of the process hardly counts."
+        None, 0.01, "Budget in minutes of training time; pauses of the process are left out."
     )
-    steps: int | None = _setting(None, 1, "Budget in optimizer steps: as much training on any machine.")
+    steps: int | None = _setting(None, 1, "Budget in optimizer steps: the same amount of training on any machine.")
     muon_lr: float = _setting(0.02, 0, "Peak learning rate of Muon, for the body's matrices.")
     adamw_lr: float = _setting(1e-3, 0, "Peak learning rate of AdamW, for everything else.")
-    weight_decay: float = _setting(0.0, 0, "Of both optimizers, for matrices (0 turns it off).")
+    weight_decay: float = _setting(0.0, 0, "Weight decay of both optimizers, for matrices (0 turns it off).")
     warmup_steps: int = _setting(60, 0, "Steps over which the learning rate rises (0 starts at the peak).")
     plateau: float = _setting(0.45, 0, "Progress (0 to 1) at which the learning rate begins to fall linearly.", 1)
-    final_lr: float = _setting(0.02, 0, "Share of the peak learning rate (0 to 1) that is left at the end.", 1)
+    final_lr: float = _setting(0.02, 0, "Learning rate at the end, as a share of the peak (0 to 1).", 1)
     tokens_per_step: int = _setting(
         4096,
         1,
-        "Tokens an optimizer step in the first half of the budget, rounded down to whole contexts, of which each "
-        "process reads as many.",
+        "Tokens per optimizer step in the first half of the budget. Rounded down to whole contexts, split equally over "
+        "processes.",
     )
-    late_tokens_per_step: int = _setting(8192, 1, "The same in the second half.")
+    late_tokens_per_step: int = _setting(8192, 1, "Tokens per optimizer step in the second half of the budget.")
     micro_batch_tokens: int = _setting(4096, 1, "Tokens that one process reads at once; lower it if memory runs out.")
     block_length: int = _setting(
         256,
         1,
-        "Positions of a training block, a divisor of the context; the last tenth of the budget, and any number above "
-        "the context, takes the whole context.",
+        "Tokens of a training block, a divisor of the context length. The last tenth of the budget takes whole "
+        "contexts, as does any number above their length.",
     )
-    max_grad_norm: float = _setting(1.0, 0, "Gradients are shortened to this norm (0 leaves them).")
-    precision: Precision = _setting("auto", 0, "Numbers of the passes: auto times both and takes the faster.")
+    max_grad_norm: float = _setting(
+        1.0, 0, "Longer gradients are scaled down to this norm (0 leaves them as they are)."
+    )
+    precision: Precision = _setting("auto", 0, "Number format of the passes: auto times both and takes the faster.")
     validation_fraction: float = _setting(
-        0.005, 0, "Share of the documents (0 to 0.5) that is held out where no validation file is given.", 0.5
+        0.005, 0, "Share of the documents (0 to 0.5) that is held out if no validation file is given.", 0.5
     )
     checkpoint_minutes: float = _setting(5.0, 0, "Minutes between checkpoints (0 writes one after every step).")
-    seed: int = _setting(0, 0, "Of the initial weights and the order of the blocks.", _LARGEST_SEED)
+    seed: int = _setting(0, 0, "Seed of the initial weights and of the order of the blocks.", _LARGEST_SEED)
 
     def __post_init__(self) -> None:
         super().__post_init__()

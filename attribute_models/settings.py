@@ -1,0 +1,100 @@
+"""How a head is trained and on which features, in frozen objects that validate themselves; needs no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pplm.config import check_range, check_type
+from pplm.errors import InputError
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """Which beginnings of a text are pooled, in addition to the whole text.
+
+    Attributes
+    ----------
+    prefix_lengths
+        In tokens, not counting the beginning-of-text token. A shorter text is taken whole.
+    random_prefixes
+        Beginnings of random length per text, from 2 tokens to the whole text (>= 0; 0 turns them off).
+    prefix_seed
+        Seed of the random lengths.
+
+    """
+
+    prefix_lengths: tuple[int, ...] = (5, 10, 20)
+    random_prefixes: int = 2
+    prefix_seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse lengths below 1 and negative counts."""
+        if any(length < 1 for length in self.prefix_lengths):
+            raise InputError(f"prefix_lengths must be at least 1; got {list(self.prefix_lengths)}")
+        if self.random_prefixes < 0:
+            raise InputError(f"random_prefixes must be at least 0; got {self.random_prefixes}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How a head is trained.
+
+    Attributes
+    ----------
+    validation_fraction, test_fraction
+        Shares of the texts, each above 0 and together below 1.
+    seed
+        Of the split.
+    random_prefixes
+        Beginnings of random length that each text adds to the training (>= 0; 0 trains on whole texts only).
+    prefix_lengths
+        In tokens (each >= 1): the beginnings that the report grades.
+    l2
+        Penalties, each >= 0, of which the validation split chooses one; the strongest are tried first, and the search
+        ends when the validation loss grows.
+    balance_classes
+        Weigh texts so that every class counts the same however many texts it has; probabilities then assume classes
+        of equal size.
+    max_iterations
+        Of L-BFGS for each penalty (>= 1).
+    batch_tokens
+        Positions that the language model reads at once (>= 1); lower it when memory runs out.
+
+    Raises
+    ------
+    InputError
+        If a value is outside its range.
+
+    """
+
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.1
+    seed: int = 0
+    random_prefixes: int = 2
+    prefix_lengths: tuple[int, ...] = (5, 10, 20)
+    l2: tuple[float, ...] = (1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+    balance_classes: bool = True
+    max_iterations: int = 100
+    batch_tokens: int = 2048
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        lowest = {"validation_fraction": 0.0, "test_fraction": 0.0, "seed": 0, "max_iterations": 1, "batch_tokens": 1}
+        for name, low in lowest.items():
+            check_type(name, getattr(self, name), type(low))
+            check_range(name, getattr(self, name), low)
+        fractions = {"validation_fraction": self.validation_fraction, "test_fraction": self.test_fraction}
+        if not (all(fractions.values()) and sum(fractions.values()) < 1):
+            raise InputError(
+                "validation_fraction and test_fraction must be above 0 and together leave texts to train on; got "
+                f"{fractions}"
+            )
+        if not self.l2 or not all(math.isfinite(value) and value >= 0 for value in self.l2):
+            raise InputError(f"l2 must be finite numbers of at least 0; got {list(self.l2)}")
+        self.features  # noqa: B018 -- checks its own two
+
+    @property
+    def features(self) -> FeatureOptions:
+        """What is pooled."""
+        return FeatureOptions(self.prefix_lengths, self.random_prefixes)

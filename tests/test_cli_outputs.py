@@ -1,0 +1,90 @@
+"""Files that commands write: never replaced unasked, written whole, and the settings of the run on stderr."""
+
+import os
+import threading
+
+import pytest
+
+from pplm import InputError, SteeringConfig
+from pplm.cli.options import steering_line
+from pplm.cli.outputs import check_outputs, write_text
+
+SINE = ["sine", "--seeds", "1", "--epochs", "1", "--rounds", "1"]
+COMMANDS = {
+    "generate --output": (["generate", "The lake", "--bag", "space"], "--output"),
+    "generate --save-bag": (["generate", "The lake", "--bag-from", "moon"], "--save-bag"),
+    "score": (["score", "{texts}"], "--csv"),
+    "benchmark --json": (["benchmark"], "--json"),
+    "benchmark --plot": (["benchmark"], "--plot"),
+    "sine --output": (SINE, "--output"),
+    "sine --plot": (SINE, "--plot"),
+}
+
+
+@pytest.mark.parametrize("case", COMMANDS)
+def test_a_file_that_exists_is_kept_and_no_work_is_done(command, tmp_path, case):
+    arguments, option = COMMANDS[case]
+    (tmp_path / "texts.jsonl").write_text('{"text": "The lake is cold."}\n', encoding="utf-8")
+    old = tmp_path / "old.png"
+    old.write_text("mine", encoding="utf-8")
+    filled = [argument.format(texts=tmp_path / "texts.jsonl") for argument in arguments]
+    code, out, err = command(*filled, option, old)
+    assert (code, out) == (2, "")
+    assert err == f"Error: {option} {old} exists; add --overwrite to replace it, or name another file\n"
+    assert old.read_text(encoding="utf-8") == "mine"
+
+
+def test_overwrite_replaces_the_file(command, tmp_path):
+    old, texts = tmp_path / "old.csv", tmp_path / "texts.jsonl"
+    old.write_text("mine", encoding="utf-8")
+    texts.write_text('{"text": "The lake is cold."}\n', encoding="utf-8")
+    assert command("score", texts, "--csv", old, "--overwrite")[0] == 0
+    assert "The lake is cold." in old.read_text(encoding="utf-8")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old.csv", "texts.jsonl"]
+
+
+def test_a_file_that_is_scored_is_not_overwritten_either(command, tmp_path):
+    texts = tmp_path / "texts.csv"
+    texts.write_text("text\nThe lake is cold.\n", encoding="utf-8")
+    code, _, err = command("score", texts, "--csv", texts, "--overwrite")
+    assert code == 2
+    assert "is the file that is scored" in err
+
+
+def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path):
+    (tmp_path / "old").write_text("mine", encoding="utf-8")
+    with pytest.raises(UnicodeEncodeError):
+        write_text("--output", tmp_path / "old", "half \udcff")
+    assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == {"old": "mine"}
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe, found = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    check_outputs({"--output": pipe}, overwrite=False)
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text(encoding="utf-8")), daemon=True)
+    reader.start()
+    write_text("--output", pipe, "text\n")
+    reader.join(timeout=10)
+    assert found == ["text\n"]
+    assert pipe.is_fifo()
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"--plot .*a\.png: the folder .*no does not exist; make it first"):
+        check_outputs({"--json": None, "--plot": tmp_path / "no" / "a.png"}, overwrite=True)
+
+
+def test_the_settings_of_a_run_are_one_line_without_those_that_do_nothing():
+    preset = "step_size 0.03, num_iterations 3, gamma 1.5, kl_scale 0.01, gm_scale 0.99, window_length 5"
+    assert steering_line(SteeringConfig()) == f"steering: {preset}, norm_rule running_max"
+    line = steering_line(SteeringConfig(steer_every=2))
+    assert line == f"steering: {preset}, steer_every 2, norm_rule running_max"
+
+
+def test_the_settings_that_the_waves_were_drawn_with_are_shown(command):
+    code, out, err = command(*SINE, "--protocol", "published", "--gamma", "0.5")
+    assert code == 0
+    line = "steering: step_size 0.05, num_iterations 1, gamma 0.5, kl_scale 0.0, norm_rule current, rounds 1\n"
+    assert err.startswith(line)
+    assert "steering:" not in out
