@@ -26,7 +26,6 @@ from attribute_models.bag_report import BagReport
 from attribute_models.completion import completion_probabilities
 from attribute_models.credit import LEAST_COMPLETION, CreditTables
 from attribute_models.entries import Entry, opener_ids, spell, weigh_words
-from attribute_models.on_device import OnDevice
 from attribute_models.own_texts import own_texts
 from attribute_models.seed_words import neighbours
 from attribute_models.word_list import read_word_list, write_word_list
@@ -257,7 +256,7 @@ class BagOfWords:
     def _log_mass(self, input_ids: Tensor, log_probs: Tensor) -> Tensor:
         """Return the log of the mass on credited tokens (B,), from texts (B, T) and log-probabilities (B, V)."""
         self._check_rows(log_probs.shape[-1])
-        tables = self._tables[log_probs.device]
+        tables = self._tables_on(log_probs.device)
         credit = tables.credit(input_ids)
         credited = (credit > 0).any(-1)
         # Masked before the sum: the log of a row of zeros would give its neighbours' gradient nothing but NaN.
@@ -285,8 +284,13 @@ class BagOfWords:
         return {name: value for name, value in vars(self).items() if name != "_bound"}  # weak references do not travel
 
     @cached_property
-    def _tables(self) -> OnDevice[CreditTables]:
-        return OnDevice(self._tables_on)
+    def _tables(self) -> dict[torch.device, CreditTables]:
+        return {}
 
     def _tables_on(self, device: torch.device) -> CreditTables:
-        return CreditTables.of(self.entries, self.openers, self.completions).to(device)
+        """Return the tables on a device, which are made once, so that no token waits for a copy."""
+        if device not in self._tables:
+            # Kept for later, when gradients may be wanted that tensors of a caller's inference mode cannot have.
+            with torch.inference_mode(False):
+                self._tables[device] = CreditTables.of(self.entries, self.openers, self.completions, device)
+        return self._tables[device]

@@ -44,9 +44,13 @@ class CreditTables:
 
     @classmethod
     def of(
-        cls, entries: Sequence[Entry], openers: Sequence[int], completions: Sequence[Sequence[float]] | None
+        cls,
+        entries: Sequence[Entry],
+        openers: Sequence[int],
+        completions: Sequence[Sequence[float]] | None,
+        device: torch.device,
     ) -> CreditTables:
-        """Tabulate the entries' credits; without completion probabilities beginnings earn nothing."""
+        """Tabulate the entries' credits on a device; without completion probabilities beginnings earn nothing."""
         columns = sorted({token for entry in entries for token in entry.token_ids})
         index = {token: column for column, token in enumerate(columns)}
         rows: dict[tuple[Prefix, bool], Tensor] = defaultdict(lambda: torch.zeros(len(columns)))
@@ -61,26 +65,19 @@ class CreditTables:
         for prefix, after_opener in rows:
             by_length[len(prefix), after_opener].append(prefix)
         continuing = {
-            (length, opens): (torch.tensor(prefixes), torch.stack([rows[prefix, opens] for prefix in prefixes]))
+            (length, opens): (
+                torch.tensor(prefixes, device=device),
+                torch.stack([rows[prefix, opens] for prefix in prefixes]).to(device),
+            )
             for (length, opens), prefixes in by_length.items()
             if length
         }
         return cls(
-            torch.tensor(columns),
-            rows[(), False],
-            rows[(), True],
-            torch.tensor(openers, dtype=torch.long),
+            torch.tensor(columns, device=device),
+            rows[(), False].to(device),
+            rows[(), True].to(device),
+            torch.tensor(openers, dtype=torch.long, device=device),
             continuing,
-        )
-
-    def to(self, device: torch.device) -> CreditTables:
-        """Return the tables on a device."""
-        return CreditTables(
-            self.columns.to(device),
-            self.anywhere.to(device),
-            self.after_opener.to(device),
-            self.openers.to(device),
-            {key: (prefixes.to(device), after.to(device)) for key, (prefixes, after) in self.continuing.items()},
         )
 
     def credit(self, input_ids: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
-from attribute_models.on_device import OnDevice
 from pplm.errors import InputError
 from pplm.files.atomic import atomic_folder
 from pplm.interface import SteeringStep, WholeText
@@ -204,7 +202,7 @@ class Discriminator:
         (folder / CARD_FILE).write_text(text + "\n", encoding="utf-8")
 
     def for_model(self, model: Any) -> Discriminator:
-        """Return the head itself, or refuse a language model that it was not trained on.
+        """Return the head on the model's device, or refuse a language model that it was not trained on.
 
         A head whose card names no weights (`from_weights`, `from_pt`) is only checked for its width.
 
@@ -223,7 +221,7 @@ class Discriminator:
                 f"{public_name(model)} are {width} wide; train a head for this model"
             )
         if self.any_model or not base.get("weights") or same_weights(base["weights"], weight_hashes(model)):
-            return self
+            return replace(self, weight=self.weight.to(model.device), bias=self.bias.to(model.device))
         raise InputError(
             f"{self.name} was {trained_on} (weights {base['weights'].get('float32')}); this model is "
             f"{public_name(model)} (weights {weight_hashes(model)['float32']}); train a head for this model, or use "
@@ -241,7 +239,9 @@ class Discriminator:
                 f"{self.name} was trained on hidden states of width {self.weight.shape[1]}, the model's are "
                 f"{hidden_state.shape[-1]} wide; train a head for this model"
             )
-        return linear(hidden_state.float(), *self._parts[hidden_state.device])
+        # Copies, because a head that was made in inference mode cannot take part in autograd itself.
+        weight, bias = self.weight.to(hidden_state.device, copy=True), self.bias.to(hidden_state.device, copy=True)
+        return linear(hidden_state.float(), weight, bias)
 
     def loss(self, step: SteeringStep) -> Tensor:
         """Return -log p(label | text so far and its expected future): (B,), in nats."""
@@ -250,14 +250,6 @@ class Discriminator:
     def text_loss(self, text: WholeText) -> Tensor:
         """Return -log p(label | whole text): (B,), in nats."""
         return self._cross_entropy(text.mean_hidden_state)
-
-    @cached_property
-    def _parts(self) -> OnDevice[tuple[Tensor, Tensor]]:
-        return OnDevice(self._parts_on)
-
-    def _parts_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        # Copies, because a head that was made in inference mode cannot take part in autograd itself.
-        return self.weight.to(device, copy=True), self.bias.to(device, copy=True)
 
     def _cross_entropy(self, hidden_state: Tensor) -> Tensor:
         """Return -log p(label) (B,) from mean hidden states (B, D)."""

@@ -120,7 +120,6 @@ class SteeredText:
 
         """
         token, steering = self._new_tokens - 1, self.steering
-        broken = broken.to(self.input_ids.device)
         unsteered, fused = self._read
         if not is_distribution(unsteered[broken]).all():
             raise InputError(
@@ -254,8 +253,9 @@ class SteeredText:
         return self.attention_mask[index, :-1].sum(1)
 
     def _window_weights(self, index: Tensor) -> Tensor | None:
-        steering = self.steering
-        return window_weights(self._history_lengths(index), self._length, steering.window_length, steering.decay)
+        return window_weights(
+            self._history_lengths(index), self._length, self.steering.window_length, self.steering.decay
+        )
 
     def _show_unsteered(self, length: int) -> None:
         """Let the caller's cache show the first positions of the unsteered history, without copying them."""
