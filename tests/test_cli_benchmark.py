@@ -24,6 +24,10 @@ KEYS = {
 }
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:bag space:pplm.SteeringWarning")
+"""The tiny tokenizer spells nearly all of the bag byte by byte."""
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _quick_garbage_collection():
     """The benchmark collects garbage before it measures; what the test run has loaded needs no second look."""
