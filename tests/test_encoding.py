@@ -87,25 +87,27 @@ def test_the_text_of_a_chat_template_gets_no_second_beginning(gpt2, tokenizer):
 # --- a beginning that the model does not have --------------------------------------------------------------------
 
 
-@pytest.fixture
-def astray(gpt2, monkeypatch):
-    """The model, with a beginning-of-text id beyond its rows."""
-    monkeypatch.setattr(gpt2.config, "bos_token_id", 50256)
+@pytest.fixture(params=[50256, -1])
+def astray(gpt2, monkeypatch, request):
+    """The model, with a beginning-of-text id that it has no row for."""
+    monkeypatch.setattr(gpt2.config, "bos_token_id", request.param)
     return gpt2
 
 
 def test_a_beginning_beyond_the_vocabulary_is_ignored_with_a_warning(astray, tokenizer):
-    with pytest.warns(SteeringWarning, match="bos_token_id 50256, beyond the model's 272 tokens; it is ignored"):
+    with pytest.warns(
+        SteeringWarning, match=r"bos_token_id (50256|-1), which is none of the model's 272 tokens; it is ignored"
+    ):
         ids = encode_prompt(astray, tokenizer, "The sea")
     assert ids == [tokenizer.bos_token_id, *tokenizer("The sea").input_ids]  # the tokenizer's fits
     for read in (own_texts, lambda model: completion_probabilities(model, [[1, 2]])):
-        with pytest.warns(SteeringWarning, match="50256"):
+        with pytest.warns(SteeringWarning, match="bos_token_id"):
             read(astray)
 
 
 def test_a_text_has_no_beginning_where_no_id_fits(astray, tokenizer, monkeypatch):
     monkeypatch.setattr(tokenizer, "_special_tokens_map", {**tokenizer._special_tokens_map, "bos_token": None})
-    with pytest.warns(SteeringWarning, match="50256"):
+    with pytest.warns(SteeringWarning, match="bos_token_id"):
         assert encode_prompt(astray, tokenizer, "The sea") == tokenizer("The sea").input_ids
 
 

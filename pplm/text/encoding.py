@@ -123,17 +123,17 @@ def bos_token_id(model: Any, tokenizer: Any = None) -> int | None:
     Warns
     -----
     SteeringWarning
-        If an id is beyond the model's vocabulary; it is ignored.
+        If an id is none of the model's tokens; it is ignored.
 
     """
     rows = model.get_input_embeddings().weight.shape[0]
     for place, name in ((model.config.get_text_config(), "model's configuration"), (tokenizer, "tokenizer")):
         bos_id = getattr(place, "bos_token_id", None)
-        if bos_id is not None and bos_id < rows:
+        if bos_id is not None and 0 <= bos_id < rows:
             return bos_id
         if bos_id is not None:
             warnings.warn(
-                f"the {name} has bos_token_id {bos_id}, beyond the model's {rows} tokens; it is ignored",
+                f"the {name} has bos_token_id {bos_id}, which is none of the model's {rows} tokens; it is ignored",
                 SteeringWarning,
                 stacklevel=2,
             )
