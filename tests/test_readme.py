@@ -72,7 +72,8 @@ def test_the_avoided_bag_of_the_readme_stays_away(capsys):
     assert hits(own(steered), read_word_list("space")) >= 1
 
 
-def test_the_python_of_the_readme_runs_block_after_block(capsys):
+def test_the_python_of_the_readme_runs_block_after_block(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # one block writes a folder
     names = {}
     for block in blocks("python"):
         if "pplm.sine.wave" not in block:  # run and compared with the library in test_sine
