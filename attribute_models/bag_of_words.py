@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -33,6 +33,9 @@ from pplm.errors import InputError
 from pplm.files.progress import OnProgress
 from pplm.interface import SteeringStep, WholeText
 from pplm.models.fingerprint import tokenizer_fingerprint, weight_hashes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,7 @@ class BagOfWords:
             raise InputError(f"bag of words {self.name!r} has token id {outside[0]}, outside 0..{self.vocab_size - 1}")
 
     @classmethod
-    def load(cls, name_or_path: str | Path, tokenizer: Any, *, casing: bool = True) -> BagOfWords:
+    def load(cls, name_or_path: str | Path, tokenizer: PreTrainedTokenizerBase, *, casing: bool = True) -> BagOfWords:
         """Load a shipped bag by name, or a file of words and phrases (see `read_word_list` for its form).
 
         Raises
@@ -94,7 +97,12 @@ class BagOfWords:
 
     @classmethod
     def from_words(
-        cls, words: Iterable[str] | Mapping[str, float], tokenizer: Any, *, name: str = "bag", casing: bool = True
+        cls,
+        words: Iterable[str] | Mapping[str, float],
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str = "bag",
+        casing: bool = True,
     ) -> BagOfWords:
         """Make a bag from words and phrases, or from a mapping of them to weights.
 
@@ -129,7 +137,9 @@ class BagOfWords:
         return cls(tuple(Entry(str(i), (i,)) for i in ids), vocab_size, name)
 
     @classmethod
-    def from_seeds(cls, seeds: Sequence[str], model: Any, tokenizer: Any, *, size: int = 60) -> BagOfWords:
+    def from_seeds(
+        cls, seeds: Sequence[str], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, size: int = 60
+    ) -> BagOfWords:
         """Make a bag from a few seed words and their nearest neighbours in the model's own embeddings.
 
         Neighbours are only as good as the embeddings: look at `words` and save the bag to edit it.
@@ -170,7 +180,7 @@ class BagOfWords:
         """Write the words and weights as a list that `load` reads."""
         write_word_list(path, self.weights)
 
-    def report(self, model: Any = None) -> BagReport:
+    def report(self, model: PreTrainedModel | None = None) -> BagReport:
         """Return what became of the listed words and, given a language model, the bag's mass in its own texts."""
         mass, bag = None, self
         if model is not None:
@@ -196,7 +206,9 @@ class BagOfWords:
         begun = {entry.word for entry, rest in chances if not rest or rest[0] >= LEAST_COMPLETION}
         return tuple(word for word in self.words if word not in begun)
 
-    def for_model(self, model: Any, *, avoided: bool = False, on_progress: OnProgress | None = None) -> BagOfWords:
+    def for_model(
+        self, model: PreTrainedModel, *, avoided: bool = False, on_progress: OnProgress | None = None
+    ) -> BagOfWords:
         """Return the bag with the completion probabilities of this language model.
 
         They are computed once per model and weights. Steering cannot begin a word whose first token earns nothing in

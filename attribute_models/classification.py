@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -11,8 +11,13 @@ from attribute_models.discriminator import Discriminator
 from attribute_models.features import extract_features
 from attribute_models.settings import FeatureOptions
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-def classify_texts(model: Any, tokenizer: Any, discriminator: Discriminator, texts: Sequence[str]) -> Tensor:
+
+def classify_texts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, discriminator: Discriminator, texts: Sequence[str]
+) -> Tensor:
     """Return the probabilities of the head's classes for each text: (N, C).
 
     Raises

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from attribute_models.bag_of_words import BagOfWords
 from pplm.interface import AttributeModel, SteeringStep, WholeText
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 SMALLEST_LOSS = 1e-6
 """The avoided attribute's own loss is held above this: at probability 1 the complement's loss would be infinite."""
@@ -43,7 +47,7 @@ class Avoid:
         """Fingerprint of the tokenizer that the avoided attribute was made with, if it depends on one."""
         return getattr(self.attribute, "tokenizer_fingerprint", None)
 
-    def for_model(self, model: Any) -> Avoid:
+    def for_model(self, model: PreTrainedModel) -> Avoid:
         """Adapt the avoided attribute to the language model."""
         if isinstance(self.attribute, BagOfWords):
             return replace(self, attribute=self.attribute.for_model(model, avoided=True))

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import methodcaller
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,10 @@ from pplm.files.atomic import atomic_folder
 from pplm.interface import SteeringStep, WholeText
 from pplm.models.fingerprint import public_name, same_weights, weight_hashes
 from pplm.models.resources import data_path, local_path, shipped_names
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 _FOLDER = "discriminators"
 _PT_PARTS = ("weight", "bias")
@@ -201,7 +205,7 @@ class Discriminator:
         text = json.dumps(card, indent=2, ensure_ascii=False, default=methodcaller("item"))  # numbers of NumPy
         (folder / CARD_FILE).write_text(text + "\n", encoding="utf-8")
 
-    def for_model(self, model: Any) -> Discriminator:
+    def for_model(self, model: PreTrainedModel) -> Discriminator:
         """Return the head on the model's device, or refuse a language model that it was not trained on.
 
         A head whose card names no weights (`from_weights`, `from_pt`) is only checked for its width.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +23,10 @@ from pplm.files.progress import OnProgress
 from pplm.models.processes import Processes
 from pplm.pooling import PooledHidden
 from pplm.text.encoding import bos_token_id, encode_texts, mask_arguments, pad_right
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 _SHORTEST_PREFIX = 2
 """Tokens: at its first step, steering shows a head a prompt of at least a word or two."""
@@ -66,8 +70,8 @@ class Features:
 
 
 def extract_features(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     *,
     options: FeatureOptions | None = None,
@@ -168,7 +172,7 @@ def _read(
 
 
 @torch.inference_mode()
-def pool_batch(model: Any, ids: Sequence[Sequence[int]], ends: Tensor) -> Tensor:
+def pool_batch(model: PreTrainedModel, ids: Sequence[Sequence[int]], ends: Tensor) -> Tensor:
     """Read B texts and pool the first `ends` (B, P) positions of each: (B, P, D), float32, on the CPU."""
     input_ids, mask = pad_right(ids, model.device)
     arguments = {"use_cache": False, "return_dict": True, **mask_arguments(mask)}

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -29,6 +29,10 @@ from pplm.files.atomic import atomic_folder
 from pplm.files.progress import OnProgress
 from pplm.models.fingerprint import public_name, weight_hashes
 from pplm.models.processes import Processes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 POOLING = "mean over all positions of the last layer's hidden states, the beginning-of-text token included"
 WHOLE = "whole texts"
@@ -99,8 +103,8 @@ class TrainedDiscriminator:
 
 
 def train_discriminator(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     data: LabelledData,
     *,
     config: TrainingConfig | None = None,

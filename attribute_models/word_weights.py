@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING
 
 from attribute_models.completion import completion_probabilities
 from attribute_models.entries import spell, unspaced
@@ -15,12 +15,20 @@ from attribute_models.own_texts import own_texts
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
 _SMALLEST = 1e-30
 """Words less probable than this, or that cannot be spelt, count as rare as this."""
 
 
 def weights_by_probability(
-    words: Mapping[str, float], model: Any, tokenizer: Any, *, on_progress: OnProgress | None = None
+    words: Mapping[str, float],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    on_progress: OnProgress | None = None,
 ) -> dict[str, float]:
     """Weigh words by the inverse of the language model's own probability of them.
 

@@ -10,7 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import StoppingCriteriaList, StopStringCriteria
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+    StopStringCriteria,
+)
 from transformers.generation import BaseStreamer
 
 from pplm.attached import steering_presets
@@ -26,8 +32,8 @@ from pplm.text.encoding import encode_prompt
 
 
 def generate(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     prompts: str | Sequence[str],
     *,
     attributes: Sequence[AttributeModel | tuple[AttributeModel, float]] = (),
@@ -90,11 +96,13 @@ def generate(
 
     """
     prompts = _texts(prompts)
-    numbers = list(range(len(prompts)) if prompt_indices is None else prompt_indices)
+    indices = range(len(prompts)) if prompt_indices is None else prompt_indices
+    numbers = [check_whole("each of prompt_indices", index) for index in indices]
     if not isinstance(rerank, Rerank | None):
         raise InputError(f"rerank must be a Rerank; got {rerank!r}; write rerank=Rerank(candidates=10)")
     candidates = 1 if rerank is None else rerank.candidates
     seed = None if seed is None else check_whole("seed", seed)
+    _check_parts(model, tokenizer)
     _check_request(model, prompts, num_samples, max_batch_size, generate_arguments)
     _check_numbers(numbers, prompts)
     weighted = weigh_attributes(attributes)
@@ -153,9 +161,9 @@ def _texts(prompts: Any) -> list[str]:
 
 
 def _check_numbers(numbers: Sequence[int], prompts: Sequence[str]) -> None:
-    if len(numbers) != len(prompts) or len(set(numbers)) != len(numbers) or min(numbers) < 0:
+    if len(numbers) != len(prompts) or len(set(numbers)) != len(numbers):
         raise InputError(
-            f"prompt_indices must be {len(prompts)} different numbers of at least 0, one a prompt; got {list(numbers)}"
+            f"prompt_indices must be {len(prompts)} different numbers, one per prompt; got {list(numbers)}"
         )
 
 
@@ -179,12 +187,19 @@ def _with_sampling(arguments: dict[str, Any], num_samples: int, candidates: int)
     return {**arguments, "generation_config": config}
 
 
+def _check_parts(model: Any, tokenizer: Any) -> None:
+    for name, part, method in (("model", model, "generate"), ("tokenizer", tokenizer, "decode")):
+        if not hasattr(part, method):
+            raise InputError(f"{name} must be one of transformers, as load_model returns it; got {type(part).__name__}")
+
+
 def _check_request(
     model: Any, prompts: Sequence[str], num_samples: int, max_batch_size: int | None, arguments: dict[str, Any]
 ) -> None:
     if not prompts:
         raise InputError("prompts is empty; give at least one")
-    for name, value in (("num_samples", num_samples), ("max_batch_size", max_batch_size)):
+    counts = {"num_samples": num_samples, "max_batch_size": max_batch_size}
+    for name, value in (counts | {"max_new_tokens": arguments.get("max_new_tokens")}).items():
         if value is not None:
             check_whole(name, value, 1)
     misplaced = {field.name for field in fields(SteeringConfig)} & set(arguments)
@@ -192,6 +207,8 @@ def _check_request(
         name = min(misplaced)
         raise InputError(f"{name} is a setting of steering; write steering=SteeringConfig({name}={arguments[name]!r})")
     config = arguments.get("generation_config")
+    if not isinstance(config, GenerationConfig | None):
+        raise InputError(f"generation_config must be a transformers.GenerationConfig; got {config!r}")
     several = [getattr(place, "num_return_sequences", None) for place in (config, model.generation_config)]
     if _first(arguments.get("num_return_sequences"), *several) not in (None, 1):
         raise InputError("num_return_sequences is called num_samples here")
@@ -217,10 +234,13 @@ def _for_transformers(arguments: dict[str, Any], pad_id: int) -> dict[str, Any]:
 
 
 def _pad_id(model: Any, tokenizer: Any) -> int:
-    """Return an id to fill with; padding is masked by position, so any id will do."""
-    eos = model.generation_config.eos_token_id
-    candidates = (tokenizer.pad_token_id, eos[0] if isinstance(eos, list) else eos, 0)
-    return next(token for token in candidates if token is not None)
+    """Return an id of the model's to fill with; padding is masked by position, so any will do.
+
+    A tokenizer's own may be beyond the model's rows, if it was added to the tokenizer alone.
+    """
+    eos, rows = model.generation_config.eos_token_id, model.get_input_embeddings().weight.shape[0]
+    candidates = (tokenizer.pad_token_id, *(eos if isinstance(eos, list) else [eos]), 0)
+    return next(token for token in candidates if token is not None and token < rows)
 
 
 def _left_pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
@@ -192,7 +192,7 @@ def weigh_attributes(
         If something has no `loss` method, or a weight is negative or not finite.
 
     """
-    if isinstance(attributes, AttributeModel):  # one alone
+    if isinstance(attributes, AttributeModel) or not isinstance(attributes, Iterable):  # one alone
         attributes = [attributes]
     weighted = []
     seen: Counter[str] = Counter()

@@ -204,6 +204,19 @@ def test_a_model_whose_own_settings_sample_gives_several_samples(gpt2, tokenizer
     assert len({out.text for out in run(sampling, tokenizer, "The sea", num_samples=4, seed=1)}) > 1
 
 
+# --- padding ---------------------------------------------------------------------------------------------------
+
+
+def test_a_padding_token_that_the_model_does_not_have_harms_nothing(gpt2, tokenizer, words):
+    padded = copy.deepcopy(tokenizer)
+    padded.add_special_tokens({"pad_token": "[PAD]"})
+    assert padded.pad_token_id == gpt2.config.vocab_size
+    arguments = {"attributes": [words], "eos_token_id": list(range(100)), "max_new_tokens": 12}
+    found, wanted = (run(gpt2, one, **arguments) for one in (padded, tokenizer))
+    assert [out.token_ids for out in found] == [out.token_ids for out in wanted]
+    assert len({len(out.token_ids) for out in found}) > 1  # some ended before others
+
+
 # --- attributes ------------------------------------------------------------------------------------------------
 
 
@@ -313,6 +326,10 @@ def test_several_greedy_samples_are_refused(gpt2, tokenizer):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"max_new_tokens": "6"}, "max_new_tokens must be a whole number of at least 1; got '6'"),
+        ({"prompt_indices": ["a", "b", "c"]}, "each of prompt_indices must be a whole number of at least 0; got 'a'"),
+        ({"attributes": None}, r"have a method loss\(step\); got NoneType None"),
+        ({"generation_config": {"max_new_tokens": 3}}, "generation_config must be a transformers.GenerationConfig"),
         ({"num_samples": 0}, "num_samples must be a whole number of at least 1; got 0"),
         ({"max_batch_size": 0}, "max_batch_size must be a whole number of at least 1; got 0"),
         ({"num_return_sequences": 2, "do_sample": True}, "num_return_sequences is called num_samples"),
@@ -334,6 +351,15 @@ def test_several_greedy_samples_are_refused(gpt2, tokenizer):
 def test_requests_that_mean_nothing_are_refused(gpt2, tokenizer, arguments, message):
     with pytest.raises(InputError, match=message):
         run(gpt2, tokenizer, **arguments)
+
+
+def test_a_model_or_tokenizer_that_is_none_is_refused_by_type(gpt2, tokenizer):
+    for model in ("gpt2-mini", None, tokenizer):
+        with pytest.raises(InputError, match=f"model must be one of transformers.* got {type(model).__name__}"):
+            run(model, tokenizer)
+    for other in ("gpt2-mini", None, gpt2):
+        with pytest.raises(InputError, match=f"tokenizer must be one of transformers.* got {type(other).__name__}"):
+            run(gpt2, other)
 
 
 def test_an_assistant_model_is_refused(gpt2, tokenizer):

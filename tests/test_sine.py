@@ -260,7 +260,7 @@ def test_the_sine_wave_imports_the_core_and_nothing_of_text(module):
         (lambda: Reference(torch.zeros(2, 3)), r"shape \(T,\); got shape \(2, 3\)"),
         (lambda: train([]), "seeds"),
         (lambda: train([-1]), "seeds"),
-        (lambda: train([0], epochs=0), "epochs must be at least 1; got 0"),
+        (lambda: train([0], epochs=0), "epochs must be a whole number of at least 1; got 0"),
         (lambda: SineConfig.for_protocol("keras"), "protocol must be one of published, plug-and-play; got 'keras'"),
         (lambda: SineConfig.for_protocol("published", rounds=0), "rounds"),
         (lambda: SineConfig.for_protocol("published", step_size=-1), "step_size"),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from pplm.config import check_whole
 from pplm.errors import InputError
 from pplm.models.loading import find_device, freeze, fuse_gelu
 from pplm.seeds import torch_seed
@@ -44,6 +45,6 @@ def random_model(name: str, *, device: str = "auto", seed: int = 0) -> Any:
         raise InputError(f"model {name!r} is none of {', '.join(RANDOM_MODELS)}")
     place = find_device(device)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_seed(seed))  # restored afterwards
+        torch.manual_seed(torch_seed(check_whole("seed", seed)))  # restored afterwards
         model = GPT2LMHeadModel(GPT2Config(vocab_size=50257, n_positions=1024, **RANDOM_MODELS[name]))
     return freeze(fuse_gelu(model.to(place)))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,6 +23,9 @@ from pplm.models.fingerprint import public_name, weight_hashes
 from pplm.models.processes import Processes
 from pplm.text.encoding import encode_prompt
 from pplm.text.limits import check_length
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,8 +58,8 @@ class Study:
 
     """
 
-    model: Any
-    tokenizer: Any
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     attributes: Mapping[str, Attribute]
     plan: PoolPlan
     output: Path

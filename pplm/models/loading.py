@@ -76,7 +76,8 @@ def load_model(
     arguments |= {"trust_remote_code": trust_remote_code, "revision": revision, "token": token, "subfolder": subfolder}
     adapter = Path(source) / subfolder / ADAPTER_FILE
     if adapter.is_file():
-        return _with_adapter(adapter.parent, device=device, dtype=dtype, **model_arguments)
+        model_arguments |= {"dtype": dtype, "trust_remote_code": trust_remote_code}
+        return _with_adapter(adapter.parent, device=device, **model_arguments)
     place = find_device(device)
     try:
         config = AutoConfig.from_pretrained(source, **arguments)
@@ -113,7 +114,7 @@ def _with_adapter(folder: Path, **arguments: Any) -> tuple[PreTrainedModel, PreT
     return freeze(model), tokenizer
 
 
-def load_tokenizer(name_or_path: str | Path) -> Any:
+def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
     """Load a tokenizer alone, from wherever `load_model` would find it.
 
     Raises

@@ -11,8 +11,6 @@ from pplm.config import check_range, check_type
 from pplm.errors import InputError
 
 Precision = Literal["auto", "float32", "bfloat16"]
-_LARGEST_SEED = 2**63 - 1
-"""What every random generator takes."""
 
 
 def _setting(default: Any, low: float, help_text: str, high: float = math.inf) -> Any:
@@ -108,7 +106,7 @@ class TrainingSettings(_Checked):
         0.005, 0, "Share of the documents (0 to 0.5) that is held out if no validation file is given.", 0.5
     )
     checkpoint_minutes: float = _setting(5.0, 0, "Minutes between checkpoints (0 writes one after every step).")
-    seed: int = _setting(0, 0, "Seed of the initial weights and of the order of the blocks.", _LARGEST_SEED)
+    seed: int = _setting(0, 0, "Seed of the initial weights and of the order of the blocks.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

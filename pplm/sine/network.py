@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
+from pplm.config import check_whole
 from pplm.errors import InputError
 from pplm.seeds import torch_seed
 
@@ -104,12 +105,10 @@ def train(seeds: Iterable[int], *, epochs: int = 200) -> WaveNetworks:
         If there is no seed, a negative one, or `epochs` is below 1.
 
     """
-    seeds = list(seeds)
-    if not seeds or min(seeds) < 0:
-        raise InputError(f"seeds must be one or more numbers of at least 0; got {seeds}")
-    if epochs < 1:
-        raise InputError(f"epochs must be at least 1; got {epochs}")
-    generators = [torch.Generator().manual_seed(torch_seed(seed)) for seed in seeds]
+    epochs = check_whole("epochs", epochs, 1)
+    generators = [torch.Generator().manual_seed(torch_seed(check_whole("each of seeds", seed))) for seed in seeds]
+    if not generators:
+        raise InputError("seeds is empty; give at least one")
     hidden_weight = torch.stack([_glorot(GIVEN, HIDDEN, generator) for generator in generators])
     output_weight = torch.stack([_glorot(HIDDEN, 1, generator) for generator in generators]).squeeze(2)
     biases = torch.zeros_like(output_weight), torch.zeros_like(output_weight[:, 0])

@@ -13,7 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList, StopStringCriteria
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+    StopStringCriteria,
+)
 from transformers.generation import BaseStreamer, GenerateDecoderOnlyOutput
 
 from pplm.attached import steering_presets
@@ -49,7 +55,7 @@ def steered_decoding(
     sample_ids: Sequence[SampleId] | None = None,
     streamer: BaseStreamer | None = None,
     stop_strings: str | Sequence[str] | None = None,
-    tokenizer: Any = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> SteeredDecoding:
     """Return a decoding loop for `model.generate(..., custom_generate=...)`.
 
