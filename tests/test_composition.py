@@ -178,7 +178,7 @@ def test_a_request_adapts_each_attribute_model_once(gpt2, tokenizer, bag):
     class Counted:
         def for_model(self, model):
             adapted.append(model)
-            return bag
+            return self
 
         def loss(self, step):
             return bag.loss(step)

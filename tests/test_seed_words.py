@@ -1,5 +1,7 @@
 """Bags grown from seed words, on a vocabulary whose embeddings are set by hand."""
 
+import copy
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -111,6 +113,13 @@ def test_a_bag_from_seeds_is_named_after_them_and_its_words_weigh_alike(gpt2, to
     assert bag.words[:2] == ("moon", "sun")
     assert set(bag.weights.values()) == {1.0}
     assert len(bag.words) == 4
+
+
+def test_tokens_that_the_model_has_no_rows_for_are_no_candidates(gpt2, tokenizer):
+    more = copy.deepcopy(tokenizer)
+    more.add_tokens([" zebra", " giraffe"])
+    grown = BagOfWords.from_seeds(["moon"], gpt2, more, size=4)
+    assert grown.words == BagOfWords.from_seeds(["moon"], gpt2, tokenizer, size=4).words
 
 
 def test_the_shipped_model_finds_words_of_the_kind(embedded):
