@@ -16,11 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attribute_models.bag_report import BagReport
 from attribute_models.completion import completion_probabilities
@@ -33,9 +34,6 @@ from pplm.errors import InputError
 from pplm.files.progress import OnProgress
 from pplm.interface import SteeringStep, WholeText
 from pplm.models.fingerprint import tokenizer_fingerprint, weight_hashes
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, eq=False)

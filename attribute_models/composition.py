@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from attribute_models.bag_of_words import BagOfWords
 from pplm.interface import AttributeModel, SteeringStep, WholeText
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 
 SMALLEST_LOSS = 1e-6
 """The avoided attribute's own loss is held above this: at probability 1 the complement's loss would be infinite."""

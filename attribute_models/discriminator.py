@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,16 +22,13 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
+from transformers import PreTrainedModel
 
 from pplm.errors import InputError
 from pplm.files.atomic import atomic_folder
 from pplm.interface import SteeringStep, WholeText
 from pplm.models.fingerprint import public_name, same_weights, weight_hashes
 from pplm.models.resources import data_path, local_path, shipped_names
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 
 _FOLDER = "discriminators"
 _PT_PARTS = ("weight", "bias")

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attribute_models.feature_cache import feature_fingerprint, load_cached, store_cached
 from attribute_models.settings import FeatureOptions
@@ -23,10 +24,6 @@ from pplm.files.progress import OnProgress
 from pplm.models.processes import Processes
 from pplm.pooling import PooledHidden
 from pplm.text.encoding import bos_token_id, encode_texts, mask_arguments, pad_right
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 
 _SHORTEST_PREFIX = 2
 """Tokens: at its first step, steering shows a head a prompt of at least a word or two."""

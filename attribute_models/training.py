@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attribute_models.confusion_plot import plot_confusion
 from attribute_models.discriminator import HEAD_FILES, PLOT_FILE, Discriminator
@@ -29,10 +30,6 @@ from pplm.files.atomic import atomic_folder
 from pplm.files.progress import OnProgress
 from pplm.models.fingerprint import public_name, weight_hashes
 from pplm.models.processes import Processes
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 
 POOLING = "mean over all positions of the last layer's hidden states, the beginning-of-text token included"
 WHOLE = "whole texts"

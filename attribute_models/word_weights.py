@@ -7,17 +7,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attribute_models.completion import completion_probabilities
 from attribute_models.entries import spell, unspaced
 from attribute_models.own_texts import own_texts
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 
 _SMALLEST = 1e-30
 """Words less probable than this, or that cannot be spelt, count as rare as this."""

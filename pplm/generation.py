@@ -14,8 +14,6 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    StoppingCriteriaList,
-    StopStringCriteria,
 )
 from transformers.generation import BaseStreamer
 
@@ -104,7 +102,8 @@ def generate(
     seed = None if seed is None else check_whole("seed", seed)
     _check_parts(model, tokenizer)
     _check_request(model, prompts, num_samples, max_batch_size, generate_arguments)
-    _check_numbers(numbers, prompts)
+    if len(numbers) != len(prompts) or len(set(numbers)) != len(numbers):
+        raise InputError(f"prompt_indices must be {len(prompts)} different numbers, one per prompt; got {numbers}")
     weighted = weigh_attributes(attributes)
     steering = SteeringConfig.resolve(steering, [a.model for a in weighted], steering_presets(model))
     arguments = _with_sampling(generate_arguments, num_samples, candidates)
@@ -119,15 +118,20 @@ def generate(
     def run(batch: Sequence[tuple[int, int, int]]) -> list[Generation]:
         streams = [(numbers[p], s, c) for p, s, c in batch]
         input_ids, attention_mask = _left_pad([encoded[row[0]] for row in batch], _pad_id(model, tokenizer))
-        stopping = StoppingCriteriaList(arguments.get("stopping_criteria") or [])
-        if stop_strings is not None:
-            stopping.append(StopStringCriteria(tokenizer, stop_strings))
+        loop = steered_decoding(
+            bound,
+            steering,
+            seed=seed,
+            sample_ids=streams,
+            streamer=streamer,
+            stop_strings=stop_strings,
+            tokenizer=tokenizer,
+        )
         output = model.generate(
             input_ids.to(model.device),
             attention_mask=attention_mask.to(model.device),
-            custom_generate=steered_decoding(bound, steering, seed=seed, sample_ids=streams, streamer=streamer),
+            custom_generate=loop,
             **_for_transformers(arguments, _pad_id(model, tokenizer)),
-            stopping_criteria=stopping,
         )
         own = [(prompts[row[0]], encoded[row[0]]) for row in batch]
         return cut_texts(output, tokenizer, own, streams, seed, bool(bound) and steering.moves)
@@ -158,13 +162,6 @@ def _texts(prompts: Any) -> list[str]:
         f"prompts must be a text or a list of texts; got {type(prompts).__name__}; pass the text itself instead of its "
         "token ids"
     )
-
-
-def _check_numbers(numbers: Sequence[int], prompts: Sequence[str]) -> None:
-    if len(numbers) != len(prompts) or len(set(numbers)) != len(numbers):
-        raise InputError(
-            f"prompt_indices must be {len(prompts)} different numbers, one per prompt; got {list(numbers)}"
-        )
 
 
 def _with_sampling(arguments: dict[str, Any], num_samples: int, candidates: int) -> dict[str, Any]:
@@ -223,14 +220,13 @@ def _first(*values: Any) -> Any:
 
 def _for_transformers(arguments: dict[str, Any], pad_id: int) -> dict[str, Any]:
     """Add what we need to the caller's arguments; inside a copy of a given config, as transformers wants it."""
-    others = {name: value for name, value in arguments.items() if name != "stopping_criteria"}
-    config = copy.deepcopy(others.get("generation_config"))
+    config = copy.deepcopy(arguments.get("generation_config"))
     if config is None:
-        return {"pad_token_id": pad_id, **others, "return_dict_in_generate": True}
+        return {"pad_token_id": pad_id, **arguments, "return_dict_in_generate": True}
     config.return_dict_in_generate = True
     if config.pad_token_id is None:
         config.pad_token_id = pad_id
-    return {**others, "generation_config": config}
+    return {**arguments, "generation_config": config}
 
 
 def _pad_id(model: Any, tokenizer: Any) -> int:

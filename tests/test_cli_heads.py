@@ -10,7 +10,7 @@ from attribute_models import Discriminator
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch, tmp_path, gpt2, tokenizer):
-    monkeypatch.setattr("pplm.cli.generate.load_model", lambda *_, **__: (gpt2, tokenizer))
+    monkeypatch.setattr("pplm.models.loading.load_model", lambda *_, **__: (gpt2, tokenizer))
     monkeypatch.chdir(tmp_path)
     for name, labels in {
         "h": ["mood:bad", "mood", "1", "good"],

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pplm.attached import steering_presets
 from pplm.comparison.attributes import Attribute
@@ -23,9 +24,6 @@ from pplm.models.fingerprint import public_name, weight_hashes
 from pplm.models.processes import Processes
 from pplm.text.encoding import encode_prompt
 from pplm.text.limits import check_length
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,25 +8,11 @@ import torch
 from torch import Tensor
 
 
-def kl_divergence(logits: Tensor, reference_logits: Tensor) -> Tensor:
-    """KL(p || r) per row, p and r being the softmax of the two arguments.
-
-    Parameters
-    ----------
-    logits, reference_logits
-        (B, V). A token that p excludes (logit -inf) contributes nothing.
-
-    Returns
-    -------
-    Tensor
-        (B,), in nats.
-
-    """
-    return kl_from_log_probs(logits.log_softmax(-1), reference_logits.log_softmax(-1))
-
-
 def kl_from_log_probs(log_p: Tensor, log_r: Tensor) -> Tensor:
-    """KL(p || r) per row from log-probabilities (B, V): (B,), in nats; see `kl_divergence`. r takes no gradient."""
+    """KL(p || r) per row from log-probabilities (B, V): (B,), in nats; r takes no gradient.
+
+    A token that p excludes (-inf) contributes nothing.
+    """
     return _KL.apply(log_p, log_r)
 
 
