@@ -25,7 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attribute_models.bag_report import BagReport
 from attribute_models.completion import completion_probabilities
-from attribute_models.credit import LEAST_COMPLETION, CreditTables
+from attribute_models.credit import CreditTables, never_begun
 from attribute_models.entries import Entry, opener_ids, spell, weigh_words
 from attribute_models.own_texts import own_texts
 from attribute_models.seed_words import neighbours
@@ -119,8 +119,7 @@ class BagOfWords:
         Raises
         ------
         InputError
-            If `words` is a single text, one of them is empty or no text, a weight is not above 0, or the tokenizer can
-            spell none of them.
+            If `words` is a single text, one is empty or no text, a weight is not above 0, or none can be spelt.
 
         """
         weights = weigh_words(words, name)
@@ -193,16 +192,9 @@ class BagOfWords:
             unmatched=self.unmatched,
             spellings=len(self.entries),
             tokens=len({token for entry in self.entries for token in entry.token_ids}),
-            never_begun=bag._never_begun(),
+            never_begun=never_begun(bag.entries, bag.completions),
             mass=mass,
         )
-
-    def _never_begun(self) -> tuple[str, ...]:
-        if self.completions is None:
-            return ()
-        chances = zip(self.entries, self.completions, strict=True)
-        begun = {entry.word for entry, rest in chances if not rest or rest[0] >= LEAST_COMPLETION}
-        return tuple(word for word in self.words if word not in begun)
 
     def for_model(
         self, model: PreTrainedModel, *, avoided: bool = False, on_progress: OnProgress | None = None

@@ -95,3 +95,12 @@ class CreditTables:
                 matches &= opened[:, -length - 1, None]
             credit = credit + matches.float() @ credits_after
         return credit.clamp(max=1.0)
+
+
+def never_begun(entries: Sequence[Entry], completions: Sequence[Sequence[float]] | None) -> tuple[str, ...]:
+    """Return the words whose first token earns nothing in any spelling; none while completions are unknown."""
+    if completions is None:
+        return ()
+    chances = zip(entries, completions, strict=True)
+    begun = {entry.word for entry, rest in chances if not rest or rest[0] >= LEAST_COMPLETION}
+    return tuple(word for word in dict.fromkeys(entry.word for entry in entries) if word not in begun)

@@ -56,8 +56,7 @@ def credit(bag, ids, token, size=None):
 @pytest.fixture
 def every_beginning(monkeypatch):
     """Credit beginnings however seldom they are completed, which the tiny model almost never does."""
-    for module in ("credit", "bag_of_words"):
-        monkeypatch.setattr(f"attribute_models.{module}.LEAST_COMPLETION", 0.0)
+    monkeypatch.setattr("attribute_models.credit.LEAST_COMPLETION", 0.0)
 
 
 def rest(model, sequence, after):
