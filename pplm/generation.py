@@ -6,6 +6,7 @@ import copy
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -94,16 +95,16 @@ def generate(
 
     """
     prompts = _texts(prompts)
-    indices = range(len(prompts)) if prompt_indices is None else prompt_indices
-    numbers = [check_whole("each of prompt_indices", index) for index in indices]
+    numbers = list(range(len(prompts)) if prompt_indices is None else prompt_indices)
     if not isinstance(rerank, Rerank | None):
         raise InputError(f"rerank must be a Rerank; got {rerank!r}; write rerank=Rerank(candidates=10)")
     candidates = 1 if rerank is None else rerank.candidates
     seed = None if seed is None else check_whole("seed", seed)
     _check_parts(model, tokenizer)
     _check_request(model, prompts, num_samples, max_batch_size, generate_arguments)
-    if len(numbers) != len(prompts) or len(set(numbers)) != len(numbers):
-        raise InputError(f"prompt_indices must be {len(prompts)} different numbers, one per prompt; got {numbers}")
+    different = {number for number in numbers if isinstance(number, Integral) and number >= 0}
+    if len(numbers) != len(prompts) or len(different) != len(numbers):
+        raise InputError(f"prompt_indices must be {len(prompts)} different numbers of at least 0; got {numbers}")
     weighted = weigh_attributes(attributes)
     steering = SteeringConfig.resolve(steering, [a.model for a in weighted], steering_presets(model))
     arguments = _with_sampling(generate_arguments, num_samples, candidates)

@@ -327,7 +327,7 @@ def test_several_greedy_samples_are_refused(gpt2, tokenizer):
     ("arguments", "message"),
     [
         ({"max_new_tokens": "6"}, "max_new_tokens must be a whole number of at least 1; got '6'"),
-        ({"prompt_indices": ["a", "b", "c"]}, "each of prompt_indices must be a whole number of at least 0; got 'a'"),
+        ({"prompt_indices": ["a", "b", "c"]}, "prompt_indices must be 3 different numbers of at least 0; got"),
         ({"attributes": None}, r"have a method loss\(step\); got NoneType None"),
         ({"generation_config": {"max_new_tokens": 3}}, "generation_config must be a transformers.GenerationConfig"),
         ({"num_samples": 0}, "num_samples must be a whole number of at least 1; got 0"),
