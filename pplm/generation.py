@@ -102,8 +102,7 @@ def generate(
     seed = None if seed is None else check_whole("seed", seed)
     _check_parts(model, tokenizer)
     _check_request(model, prompts, num_samples, max_batch_size, generate_arguments)
-    different = {number for number in numbers if isinstance(number, Integral) and number >= 0}
-    if len(numbers) != len(prompts) or len(different) != len(numbers):
+    if not len(numbers) == len(prompts) == len({n for n in numbers if isinstance(n, Integral) and n >= 0}):
         raise InputError(f"prompt_indices must be {len(prompts)} different numbers of at least 0; got {numbers}")
     weighted = weigh_attributes(attributes)
     steering = SteeringConfig.resolve(steering, [a.model for a in weighted], steering_presets(model))
