@@ -1,6 +1,6 @@
 """The core: normalised gradient steps on any list of tensors, given any objective (paper, section 3.2, eq. 3).
 
-It knows no text, no vocabulary and no cache: GPT-2 and the sine wave are two callers of `steer`. Every
+It imports no text, no vocabulary and no cache: GPT-2 and the sine wave are two callers of `steer`. Every
 quantity is per sample, so one sample of a batch cannot influence another.
 """
 
@@ -150,4 +150,4 @@ def _per_sample(scale: Tensor, like: Tensor) -> Tensor:
 def _check_losses(attribute_loss: Tensor, divergence: Tensor, batch: int) -> None:
     for name, loss in (("attribute loss", attribute_loss), ("divergence", divergence)):
         if loss.shape != (batch,):
-            raise InputError(f"the {name} must be one number a sample, shape ({batch},); got {tuple(loss.shape)}")
+            raise InputError(f"the {name} must be one number per sample, shape ({batch},); got {tuple(loss.shape)}")

@@ -57,7 +57,7 @@ def _curve(folder: Path) -> dict[int, float]:
 
 
 def _at(curve: Mapping[int, float], tokens: int) -> float | None:
-    """Return the mean at the last step up to so many tokens; None after the run's end."""
+    """Return the mean at the last step within this many tokens; None after the run's end."""
     if tokens > max(curve):
         return None
     return next((loss for at, loss in reversed(curve.items()) if at <= tokens), None)

@@ -1,7 +1,7 @@
 """Does steering with a sentiment head move judges that it has never seen? The README's sentiment table.
 
 The data are split in half: a head trained on one half steers, a head trained on the other half judges, and so does
-VADER (pip install "pplm[evaluation]"), which knows words and nothing of the language model.
+VADER (pip install "pplm[evaluation]"), which is a list of words and has never seen the language model.
 
 python scripts/sentiment_table.py sentence_polarity.tsv
 """

@@ -232,7 +232,7 @@ def test_a_loss_of_another_shape_is_refused_with_both_shapes(bad):
         return state[0][0].sum(1), bad(torch.zeros(2))
 
     for objective, name in ((attribute, "attribute loss"), (divergence, "divergence")):
-        with pytest.raises(InputError, match=rf"{name} must be one number a sample, shape \(2,\); got \("):
+        with pytest.raises(InputError, match=rf"{name} must be one number per sample, shape \(2,\); got \("):
             steer([[torch.ones(2, 3)]], objective, config())
 
 

@@ -1,6 +1,6 @@
 """What steering costs: steered beside unsteered runs of the same batch, in seconds, passes and memory.
 
-It knows no attribute models; they are handed in.
+Attribute models are handed in.
 """
 
 from pplm.benchmark.agreement import Agreement, Deviation, dtype_agreement

@@ -59,7 +59,7 @@ class BenchmarkConfig:
     seed
         Of the prompts' random tokens and of the samples drawn (>= 0).
     top_k
-        Tokens are drawn among so many of the likeliest, steered and unsteered alike (>= 0; 0 is all, 1 is greedy).
+        Tokens are drawn among the k likeliest, steered and unsteered alike (>= 0; 0 is all, 1 is greedy).
     steering
         Fields of `SteeringConfig` over the model's preset for each attribute model.
 

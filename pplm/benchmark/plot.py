@@ -10,7 +10,7 @@ from pplm.benchmark.rows import BenchmarkRow
 from pplm.files.figures import new_figure, plain_minor_ticks, save_figure
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""One an attribute; told apart by colour-blind readers too (Okabe and Ito)."""
+"""One per attribute; colour-blind readers can tell them apart too (Okabe and Ito)."""
 _UNSTEERED = "0.45"
 _DTYPES = {
     "float32": {"linestyle": "-", "marker": "o"},

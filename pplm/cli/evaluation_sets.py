@@ -65,7 +65,7 @@ def _head_judge(
 
 
 def _identity(attribute: Any) -> dict[str, str]:
-    """Return what tells one attribute model from another, for the settings."""
+    """Return what identifies an attribute model, for the settings."""
     if isinstance(attribute, Avoid):
         return {f"avoid {kind}": value for kind, value in _identity(attribute.attribute).items()}
     if isinstance(attribute, BagOfWords):

@@ -27,7 +27,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
-    new = path.with_name(f".{os.getpid()}.{path.name}")  # the same ending, which tells a figure its format
+    new = path.with_name(f".{os.getpid()}.{path.name}")  # the same ending, which decides a figure's format
     try:
         yield new
         new.replace(path)

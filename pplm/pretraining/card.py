@@ -54,7 +54,7 @@ def card_text(
         f"loss while training (mean of {RUNNING_MEAN} steps, tokens read)": _curve(report.steps),
         "validation": f"{prepared['validation_documents']:,} documents, {_result(report)}",
         "licence of the data": "*to be filled in by the author*",
-        "limits": "a small model: it knows no facts and can repeat the biases of its data",
+        "limits": "a small model: it has no reliable facts and can repeat the biases of its data",
     }
     table = "\n".join(markdown_table(("", ""), rows.items()))
     return (

@@ -30,7 +30,7 @@ from pplm.pretraining.settings import TrainingSettings
 from pplm.pretraining.training_folder import StepReport, TrainingFolder
 
 _PAUSE = 10
-"""A step that takes more than so many times the mean was not slow: the process was stopped, or the computer asleep."""
+"""A step this many times slower than the mean counts as a pause: a stopped process, a sleeping computer."""
 
 
 class Run:

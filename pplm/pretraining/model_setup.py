@@ -21,7 +21,7 @@ from pplm.seeds import torch_seed
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """The models that a request names, loaded before any text is read: what is wrong with them is told at once.
+    """The models that a request names, loaded before any text is read, so that errors in them come at once.
 
     Attributes
     ----------

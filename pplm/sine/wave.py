@@ -59,7 +59,7 @@ class Reference:
 
 
 class Oscillator:
-    """A formula that knows no true sample, only that the wave is a sine of this frequency and amplitude.
+    """A formula without any true sample, only of the wave's frequency and amplitude.
 
     Every sampled sine of angle w = 2 pi f / rate obeys x_t = 2 cos(w) x_{t-1} - x_{t-2}, and any two neighbours tell
     its amplitude: E_t = (x_t^2 - 2 cos(w) x_t x_{t-1} + x_{t-1}^2) / sin(w)^2 = A^2. The loss is

@@ -204,7 +204,7 @@ class SteeredDecoding:
 
 
 def _text_length(input_ids: Tensor, config: GenerationConfig, model_kwargs: dict[str, Any]) -> int:
-    """Return the length of the prompt with what a caller's cache holds of it, told by the mask as transformers does."""
+    """Return the length of the prompt with what a caller's cache holds of it, by the mask, as transformers does."""
     mask = model_kwargs.get("attention_mask")
     masked = getattr(config, "_mask_length", None) if mask is None else mask.shape[1]
     return max(masked or 0, input_ids.shape[1])

@@ -74,7 +74,7 @@ class KeyValueBuffer:
         return self.layers[0][0].shape[-2]
 
     def reserve(self, positions: int) -> bool:
-        """Make room for so many positions, keeping what is there; say whether new memory was needed."""
+        """Make room for this many positions, keeping what is there; return whether new memory was needed."""
         grows = self.capacity < positions
         while self.capacity < positions:
             for layer in self.layers:  # one by one, so that old and new never lie in memory together

@@ -1,4 +1,4 @@
-"""Choosing the next token, from torch's global generator or from one random stream a sample.
+"""Choosing the next token, from torch's global generator or from one random stream per sample.
 
 A stream depends on (seed, prompt index, sample index) alone, so sample 3 of prompt 7 draws the same numbers in a batch
 of any size and order, steered or not. In float32 it is then the same text. In half precision the other rows of a batch
@@ -23,7 +23,7 @@ SampleId = tuple[int, int] | tuple[int, int, int]
 
 
 class RandomStreams:
-    """One random stream a sample, drawing one uniform number a token."""
+    """One random stream per sample, drawing one uniform number per token."""
 
     def __init__(self, seed: int, samples: Sequence[SampleId]) -> None:
         seed = check_whole("seed", seed)
@@ -31,9 +31,9 @@ class RandomStreams:
         self._drawn: list[Tensor] = []  # (B, 1) each
 
     def sample(self, probabilities: Tensor) -> Tensor:
-        """Draw one token a row from (B, V) probabilities by inverting their cumulative sum: (B,).
+        """Draw one token per row from (B, V) probabilities by inverting their cumulative sum: (B,).
 
-        One number a token (instead of one a vocabulary entry) keeps two runs on the same random number as long
+        One number per token (instead of one per vocabulary entry) keeps two runs on the same random number as long
         as their distributions are close, so steered and unsteered texts differ by the steering alone.
         """
         # On a Mac's accelerator there are no double-precision numbers.
@@ -56,7 +56,7 @@ def is_distribution(scores: Tensor) -> Tensor:
 
 
 def choose_tokens(scores: Tensor, do_sample: bool, streams: RandomStreams | None) -> Tensor:
-    """Choose one token a row from processed scores (B, V): (B,).
+    """Choose one token per row from processed scores (B, V): (B,).
 
     Without streams this draws from torch's global generator exactly as transformers does.
     """

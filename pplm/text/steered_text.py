@@ -134,7 +134,7 @@ class SteeredText:
         raise InputError(f"the logits processors left no token to choose as new token {token}; loosen them")
 
     def append(self, tokens: Tensor) -> None:
-        """Append one chosen token a sample, (B,), without reading it yet."""
+        """Append one chosen token per sample, (B,), without reading it yet."""
         if self._pooled is not None and self._unsteered is not None:
             self._pooled += PooledHidden.of(self._unsteered.hidden_state[:, None], self.attention_mask[:, -1:])
         self.input_ids = torch.cat([self.input_ids, tokens[:, None]], dim=1)
@@ -172,7 +172,7 @@ class SteeredText:
         text = TextSoFar(self.input_ids, mask[:, -self.input_ids.shape[1] :], passes, self._pooled)
         if not steering.skips and len(unfinished) == len(mask):
             return self._move(text, unfinished, passes)
-        # One look at everybody tells who is to be steered; the iterations are theirs alone.
+        # One look at all samples decides which are steered; only they take the iterations.
         logits, wants = self._look(text) if steering.skips else (passes.steered(self._length).logits, None)
         wanting = unfinished if wants is None else unfinished[wants[unfinished]]
         if len(wanting) == 0:
