@@ -92,13 +92,20 @@ class SteeringConfig:
         "leaves the text unsteered, 1 ignores the unsteered distribution). Lower it when the text repeats itself.",
     )
     window_length: int = _setting(5, "Move only the N most recent positions of the history (>= 0; 0 moves all).")
+    layers: int | float = _setting(
+        0,
+        "Move only the last N layers (>= 0; 0 moves all), or that share of them (between 0 and 1, rounded up). The layers "
+        "below are read once per token: fewer layers are faster, and take larger steps.",
+    )
     decay: bool = _setting(
         False,
         "Move older positions of the window less, in equal steps down to 1/window_length for the oldest. Has no effect "
         "until the history is longer than the window, and none with window_length 0.",
     )
     horizon_length: int = _setting(
-        1, "Future positions that a discriminator looks at (>= 1). Each costs a pass. Bags of words ignore it."
+        1,
+        "Future positions that a discriminator looks at (>= 0). Each costs a pass; with 0 it reads the last token's own "
+        "state. Bags of words ignore it.",
     )
     grad_length: int = _setting(10_000, "Steer only the first N new tokens (>= 0; 0 steers none).")
     steer_every: int = _setting(
@@ -123,13 +130,14 @@ class SteeringConfig:
     def __post_init__(self) -> None:
         """Check every field against its type and range."""
         for name, kind in get_type_hints(type(self)).items():
-            object.__setattr__(self, name, check_type(name, getattr(self, name), kind))
+            checked = check_layers(self.layers) if name == "layers" else check_type(name, getattr(self, name), kind)
+            object.__setattr__(self, name, checked)
         for name in ("step_size", "kl_scale", "num_iterations", "window_length", "grad_length", "skip_below"):
             check_range(name, getattr(self, name), 0)
         check_range("gamma", self.gamma, 0, 2)
         check_range("gm_scale", self.gm_scale, 0, 1)
         check_range("skip_weak", self.skip_weak, 0, 1)
-        check_range("horizon_length", self.horizon_length, 1)
+        check_range("horizon_length", self.horizon_length, 0)
         check_range("steer_every", self.steer_every, 1)
 
     @property
@@ -216,6 +224,22 @@ def check_whole(name: str, value: Any, low: int = 0) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
         raise InputError(f"{name} must be a whole number of at least {low}; got {value!r}")
     return int(value)
+
+
+def check_layers(layers: Any) -> int | float:
+    """Return a count of layers (>= 0) or a share of them (between 0 and 1); 1.0 could be read as either.
+
+    Raises
+    ------
+    InputError
+        With the value.
+
+    """
+    if isinstance(layers, Integral) and not isinstance(layers, bool) and layers >= 0:
+        return int(layers)
+    if isinstance(layers, Real) and 0 < layers < 1:
+        return float(layers)
+    raise InputError(f"layers must be a whole number of at least 0, or a share between 0 and 1; got {layers!r}")
 
 
 def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:

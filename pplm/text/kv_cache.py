@@ -56,17 +56,21 @@ class KeyValueBuffer:
         (R, H, C, D) tensors: R rows, C positions of which only the first few may be in use.
     limit
         Positions that will never be exceeded; None where that is not known.
+    single
+        The first so many layers are the same in both histories and have B rows; the others have 2B, the steered ones
+        first.
 
     """
 
-    def __init__(self, layers: History, limit: int | None = None) -> None:
-        self.layers, self.limit = layers, limit
+    def __init__(self, layers: History, limit: int | None = None, single: int = 0) -> None:
+        self.layers, self.limit, self.single = layers, limit, single
 
     @classmethod
-    def of(cls, cache: Cache, *, copies: int, limit: int | None = None) -> KeyValueBuffer:
-        """Copy a cache of B samples into a buffer of `copies` * B rows, copy after copy."""
+    def of(cls, cache: Cache, *, single: int = 0, limit: int | None = None) -> KeyValueBuffer:
+        """Copy a cache of B samples into a buffer with two histories, or one in the first `single` layers."""
         pairs = [(layer.keys, layer.values) for layer in cache.layers]
-        return cls([[_with_room(t, limit, copies) for t in pair] for pair in pairs], limit)
+        layers = [[_with_room(t, limit, 1 + (n >= single)) for t in pair] for n, pair in enumerate(pairs)]
+        return cls(layers, limit, single)
 
     @property
     def capacity(self) -> int:
@@ -81,19 +85,43 @@ class KeyValueBuffer:
                 layer[:] = [_with_room(t, self.limit) for t in layer]
         return grows
 
-    def rows(self, rows: slice) -> KeyValueBuffer:
-        """Return some rows, sharing their memory."""
-        return KeyValueBuffer([[t[rows] for t in layer] for layer in self.layers])
+    @property
+    def batch(self) -> int:
+        """B: samples with two histories."""
+        return self.layers[-1][0].shape[0] // 2
+
+    def history_rows(self, rows: slice) -> KeyValueBuffer:
+        """Return one history, `slice(B)` being the steered one and `slice(B, None)` the other; memory is shared."""
+        return KeyValueBuffer(
+            [layer if n < self.single else [t[rows] for t in layer] for n, layer in enumerate(self.layers)],
+            single=self.single,
+        )
+
+    @property
+    def steered(self) -> KeyValueBuffer:
+        """The steered history alone, sharing memory."""
+        return self.history_rows(slice(self.batch))
+
+    @property
+    def unsteered(self) -> KeyValueBuffer:
+        """The unsteered history alone, sharing memory."""
+        return self.history_rows(slice(self.batch, None))
 
     def select(self, index: Tensor, positions: int) -> KeyValueBuffer:
-        """Return a copy of the first positions of the rows in `index`."""
-        return KeyValueBuffer([[t[:, :, :positions][index] for t in layer] for layer in self.layers])
+        """Return a copy of the first positions of both histories of the samples in `index`."""
+        both = torch.cat([index, index + self.batch])
+        layers = [
+            [t[:, :, :positions][index if n < self.single else both] for t in layer]
+            for n, layer in enumerate(self.layers)
+        ]
+        return KeyValueBuffer(layers, single=self.single)
 
     def put(self, index: Tensor, other: KeyValueBuffer, positions: slice) -> None:
-        """Overwrite some positions of the rows in `index` by those of another buffer."""
-        for layer, others in zip(self.layers, other.layers, strict=True):
+        """Overwrite some positions of the steered history of the samples in `index` by those of another buffer."""
+        moved = zip(self.layers[self.single :], other.layers[self.single :], strict=True)
+        for layer, others in moved:
             for own, new in zip(layer, others, strict=True):
-                own[index, :, positions] = new[:, :, positions]
+                own[index, :, positions] = new[: len(index), :, positions]
 
     def history(self, positions: slice) -> History:
         """Return a range of positions, sharing their memory."""
@@ -102,12 +130,16 @@ class KeyValueBuffer:
     def cache(self, start: int, tail: History | None = None) -> DynamicCache:
         """Return a cache of the first `start` positions and then of `tail`, to be read by one pass.
 
-        The pass writes the tail and its own keys and values into the buffer; gradients reach both and nothing else.
+        The tail is of the layers with two histories. The pass writes it and its own keys and values into the buffer;
+        gradients reach both and nothing else.
         """
         cache = DynamicCache()
-        tails = tail or [[t[:, :, :0] for t in layer] for layer in self.layers]
-        for (keys, values), (keys_tail, values_tail) in zip(self.layers, tails, strict=True):
-            cache.layers.append(_BufferLayer(keys, values, start, keys_tail, values_tail))
+        length = start + (tail[0][0].shape[-2] if tail else 0)
+        for number, (keys, values) in enumerate(self.layers):
+            if tail and number >= self.single:
+                cache.layers.append(_BufferLayer(keys, values, start, *tail[number - self.single]))
+            else:
+                cache.layers.append(_BufferLayer(keys, values, length, keys[:, :, :0], values[:, :, :0]))
         return cache
 
 

@@ -121,7 +121,7 @@ def check_length(model: Any, prompt_length: int, max_length: int, horizon_length
 
     """
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    needed = max_length + horizon_length - 1
+    needed = max_length + max(horizon_length - 1, 0)
     if positions is not None and needed > positions:
         raise InputError(
             f"max_new_tokens={max_length - prompt_length} after a prompt of {prompt_length} tokens needs {needed} "

@@ -124,9 +124,11 @@ class TextObjective:
                     "past_key_values holds positions whose tokens are unknown, so the text has no mean hidden state; "
                     "pass the whole text as input_ids (transformers feeds only what is new)"
                 )
-            future = text.passes.future(last.logits, self.horizon_length)
-            # The last token's own hidden state counts as a constant, as published: only the future is optimised.
-            recent = torch.cat([last.hidden_state.detach()[:, None], future], dim=1)
+            recent = last.hidden_state[:, None]
+            if self.horizon_length:
+                future = text.passes.future(last.logits, self.horizon_length)
+                # As published, the last token's own hidden state is then a constant: only the future is optimised.
+                recent = torch.cat([recent.detach(), future], dim=1)
             return (text.pooled + PooledHidden.of(recent, torch.ones_like(recent[..., 0]))).mean
 
         return SteeringStep(self.text.input_ids, self.text.attention_mask, last.logits, pool)

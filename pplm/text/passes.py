@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from pplm.text.forward import LastToken, ModelInputs, expected_future, forward_last, take_rows
 from pplm.text.kv_cache import History, KeyValueBuffer
+from pplm.text.split import SplitModel
 
 
 class TokenPasses:
@@ -34,19 +36,25 @@ class TokenPasses:
     """
 
     def __init__(
-        self, model: Any, inputs: ModelInputs, histories: KeyValueBuffer, length: int, unsteered: LastToken | None
+        self,
+        model: Any,
+        inputs: ModelInputs,
+        histories: KeyValueBuffer,
+        length: int,
+        unsteered: LastToken | None,
+        split: SplitModel | None = None,
     ) -> None:
-        self.model, self.inputs, self.histories, self.length = model, inputs, histories, length
-        self.batch = histories.layers[0][0].shape[0] // 2
-        self._unsteered = unsteered
+        self.model, self.inputs, self.histories, self.length, self.split = model, inputs, histories, length, split
+        self.batch, self._unsteered = histories.batch, unsteered
+        self._lower_outputs: Any = None
 
     def window(self, start: int) -> History:
-        """Return a copy of the steered keys and values from position `start` to the last token: (B, H, W, D) each.
+        """Return a copy of the moved layers' steered keys and values, position `start` to the last: (B, H, W, D) each.
 
         In float32 at least: what steering adds is smaller than the spacing of half-precision numbers.
         """
-        steered = self.histories.rows(slice(0, self.batch)).history(slice(start, self.length))
-        return [[t.to(torch.promote_types(t.dtype, torch.float32), copy=True) for t in layer] for layer in steered]
+        moved = self.histories.steered.history(slice(start, self.length))[self.histories.single :]
+        return [[t.to(torch.promote_types(t.dtype, torch.float32), copy=True) for t in layer] for layer in moved]
 
     def steered(self, start: int, window: Sequence[Sequence[Tensor]] | None = None) -> LastToken:
         """Read over the steered history, with `window` in place of its positions from `start` on.
@@ -55,17 +63,22 @@ class TokenPasses:
         """
         dtype = self.histories.layers[0][0].dtype
         tail = [[t.to(dtype) for t in layer] for layer in window] if window else None
-        if self._unsteered is None:
+        if self.split is None and self._unsteered is None:
             return self._both(start, tail)
-        rows = self.histories.rows(slice(0, self.batch))
-        return forward_last(self.model, self.inputs, rows.cache(start if tail else self.length, tail))
+        model = self.model
+        if self.split is not None:
+            _ = self.unsteered  # the one reading of the lower layers
+            self.split.outputs, model = self._lower_outputs, self.split.upper
+        return forward_last(model, self.inputs, self.histories.steered.cache(start if tail else self.length, tail))
 
     @property
     def unsteered(self) -> LastToken:
         """The unsteered reading; made with the first steered one, or alone if it is asked for before."""
-        if self._unsteered is None:
-            rows = self.histories.rows(slice(self.batch, None))
-            self._unsteered = forward_last(self.model, self.inputs, rows.cache(self.length))
+        if self._unsteered is None or (self.split is not None and self._lower_outputs is None):
+            model = self.model if self.split is None else self.split.whole
+            self._unsteered = forward_last(model, self.inputs, self.histories.unsteered.cache(self.length))
+            if self.split is not None:
+                self._lower_outputs = list(self.split.outputs)
         return self._unsteered
 
     @cached_property
@@ -75,25 +88,26 @@ class TokenPasses:
 
     def future(self, logits: Tensor, horizon_length: int) -> Tensor:
         """Roll the unsteered text into the expected future that begins with `logits`: (B, horizon_length, D)."""
-        unsteered = self.histories.rows(slice(self.batch, None))
+        unsteered = self.histories.unsteered
         return expected_future(self.model, self.inputs, unsteered, self.length + 1, logits, horizon_length)
 
     def select(self, index: Tensor, horizon_length: int) -> TokenPasses:
         """Return the passes of the samples in `index`, over a copy of their histories with room for the future."""
-        rows = torch.cat([index, index + self.batch])
-        histories = self.histories.select(rows, self.length + 1 + horizon_length)
+        histories = self.histories.select(index, self.length + 1 + horizon_length)
         inputs, unsteered = take_rows(self.inputs, index), self.unsteered.rows(index)
-        return TokenPasses(self.model, inputs, histories, self.length, unsteered)
+        some = TokenPasses(self.model, inputs, histories, self.length, unsteered, self.split)
+        if self._lower_outputs is not None:
+            some._lower_outputs = tree_map(lambda t: t[index] if isinstance(t, Tensor) else t, self._lower_outputs)
+        return some
 
     def put(self, index: Tensor, some: TokenPasses, start: int) -> None:
         """Take back the steered positions from `start` on of a copy of the samples in `index`."""
-        steered = some.histories.rows(slice(0, len(index)))
-        self.histories.put(index, steered, slice(start, self.length + 1))
+        self.histories.put(index, some.histories, slice(start, self.length + 1))
 
     def _both(self, start: int, tail: History | None) -> LastToken:
         """Read over both histories in one pass; the unsteered rows pass no gradient on."""
         if tail:
-            rest = self.histories.rows(slice(self.batch, None)).history(slice(start, self.length))
+            rest = self.histories.unsteered.history(slice(start, self.length))
             tail = [
                 [torch.cat(pair) for pair in zip(own, other, strict=True)]
                 for own, other in zip(tail, rest, strict=True)

@@ -27,6 +27,7 @@ from pplm.text.limits import check_history
 from pplm.text.objective import TextObjective, TextSoFar
 from pplm.text.passes import TokenPasses
 from pplm.text.sampling import is_distribution
+from pplm.text.split import SplitModel, moved_layers
 from pplm.text.trace import SteeringTrace, TraceRecorder
 from pplm.text.watch import SteeringWatch
 
@@ -62,13 +63,18 @@ class SteeredText:
         self._pooled = self._pool_prompt(outputs.hidden_states[-1], cached)
         del outputs  # it holds the hidden states of all layers
         self._histories: KeyValueBuffer | None = None
+        self._split: SplitModel | None = None
         if self.active:
             new_tokens = generation_config.max_length - input_ids.shape[1]
             limit = self._length + 1 + new_tokens + self.steering.horizon_length
-            self._histories = KeyValueBuffer.of(self.cache, copies=2, limit=limit)
+            count = len(self.cache.layers)
+            moved = moved_layers(self.steering.layers, count)
+            self._split = SplitModel(model, count - moved) if moved < count else None
+            self._histories = KeyValueBuffer.of(self.cache, single=count - moved, limit=limit)
             self._show_unsteered(self._length + 1)
         precision = torch.promote_types(model.dtype, torch.float32)
-        self._norms = torch.zeros(len(self.cache.layers), len(input_ids), dtype=precision, device=input_ids.device)
+        groups = len(self.cache.layers) - (self._histories.single if self._histories else 0)
+        self._norms = torch.zeros(groups, len(input_ids), dtype=precision, device=input_ids.device)
         self._strongest = self._norms.new_zeros(len(input_ids))  # norm of the longest gradient so far, `skip_weak`
         self._rounds = model.dtype != precision
         self._exact: tuple[int, History] | None = None  # a half-precision model's moved window and where it starts
@@ -76,7 +82,7 @@ class SteeredText:
         self.recorder = TraceRecorder(
             tuple(a.name for a in self.attributes),
             self.steering.num_iterations,
-            len(self.cache.layers),
+            groups,
             input_ids.shape[0],
         )
         self._new_tokens = 0
@@ -102,7 +108,9 @@ class SteeredText:
             return self._unsteered.logits.clone()
         if self._histories.reserve(self._length + 1 + self.steering.horizon_length):
             self._show_unsteered(self._length)
-        passes = TokenPasses(self.model, self._last_token_inputs(), self._histories, self._length, self._unsteered)
+        passes = TokenPasses(
+            self.model, self._last_token_inputs(), self._histories, self._length, self._unsteered, self._split
+        )
         steered_logits = self._steer(passes, unfinished)
         self._unsteered = passes.unsteered
         self._show_unsteered(self._length + 1)
@@ -261,7 +269,7 @@ class SteeredText:
         """Let the caller's cache show the first positions of the unsteered history, without copying them."""
         if self._histories is None:
             return
-        unsteered = self._histories.rows(slice(self.input_ids.shape[0], None)).history(slice(0, length))
+        unsteered = self._histories.unsteered.history(slice(0, length))
         for layer, (keys, values) in zip(self.cache.layers, unsteered, strict=True):
             layer.keys, layer.values = keys, values
 
