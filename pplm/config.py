@@ -237,7 +237,7 @@ def check_layers(layers: Any) -> int | float:
     """
     if isinstance(layers, Integral) and not isinstance(layers, bool) and layers >= 0:
         return int(layers)
-    if isinstance(layers, Real) and 0 < layers < 1:
+    if isinstance(layers, Real) and 0 < float(layers) < 1:
         return float(layers)
     raise InputError(f"layers must be a whole number of at least 0, or a share between 0 and 1; got {layers!r}")
 

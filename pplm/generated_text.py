@@ -30,12 +30,12 @@ class Generation:
     steered
         Whether attribute models could move this text.
     attribute_losses
-        By attribute model, new token and iteration, before that iteration's update: its own loss, unweighted. A token
-        that was not steered has none.
+        By attribute model, new token and reading: its own loss, unweighted, before each iteration's step and after
+        the last one. A token that was not steered has none.
     attribute_loss
         The weighted sum of these over the attribute models.
     kl
-        KL divergence from the unsteered distribution, by new token and iteration, in nats.
+        KL divergence of the steered distribution from the unsteered one, by new token and reading, in nats.
     candidate
         With `rerank`: which of the candidates was kept, counted from 0.
     score

@@ -201,7 +201,8 @@ def test_an_attribute_model_sees_the_text_so_far(gpt2):
             return step.log_probs[:, 3]
 
     output = decode(gpt2, PROMPTS[:2], [Look()], SteeringConfig(num_iterations=1), new=3)
-    for number, (ids, mask) in enumerate(seen):
+    assert len(seen) == 3 * 2  # before the one iteration of each token and after it
+    for number, (ids, mask) in enumerate(seen[::2]):
         assert torch.equal(ids, output.sequences[:, : 5 + number])
         assert mask.dtype == torch.bool
         assert mask.sum(1).tolist() == [5 + number, 3 + number]

@@ -20,7 +20,7 @@ def fed(model, ids, mask=None):
 
 
 def buffer_of(outputs):
-    return KeyValueBuffer.of(outputs.past_key_values, copies=1)
+    return KeyValueBuffer.of(outputs.past_key_values).unsteered
 
 
 def certain(tokens, vocab_size):

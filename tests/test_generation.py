@@ -37,8 +37,8 @@ def test_a_generation_carries_everything_about_one_text(gpt2, tokenizer, words, 
         assert out.seed == 4
         assert out.steered
         assert 1 <= len(out.token_ids) <= 6
-        assert [len(token) for token in out.kl] == [3] * len(out.token_ids)
-        assert [len(token) for token in out.attribute_loss] == [3] * len(out.token_ids)
+        assert [len(token) for token in out.kl] == [4] * len(out.token_ids)
+        assert [len(token) for token in out.attribute_loss] == [4] * len(out.token_ids)
         assert set(out.attribute_losses) == {"sky", "head"}
         for whole, sky, other in zip(out.attribute_loss, *out.attribute_losses.values(), strict=True):
             assert whole == pytest.approx([a + 0.5 * b for a, b in zip(sky, other, strict=True)], rel=1e-4)
@@ -50,7 +50,7 @@ def test_a_generation_carries_the_trace_of_its_own_text(gpt2, tokenizer, words, 
     for out in run(gpt2, tokenizer, **arguments):
         length = len(out.token_ids)
         assert out.trace.names == ("sky", "head")
-        assert out.trace.attribute_losses.shape == (length, 3, 2, 1)
+        assert out.trace.attribute_losses.shape == (length, 4, 2, 1)
         assert out.trace.gradient_norms.shape == (length, 3, 2, 1)
         assert out.trace.gradient_cosines.shape == (length, 2, 2, 1)
         assert out.trace.attribute_losses[:, :, 1, 0].tolist() == out.attribute_losses["head"]
@@ -134,8 +134,8 @@ def test_the_beginning_token_counts_as_a_position(gpt2, tokenizer, words):
     assert len(one) == 1
     with_bos = run(gpt2, tokenizer, " moon", attributes=[words])[0]
     without = run(gpt2, tokenizer, " moon", attributes=[words], bos=False)[0]
-    assert [len(token) for token in with_bos.kl[:2]] == [3, 3]
-    assert [len(token) for token in without.kl[:2]] == [0, 3]
+    assert [len(token) for token in with_bos.kl[:2]] == [4, 4]
+    assert [len(token) for token in without.kl[:2]] == [0, 4]
 
 
 # --- ends ------------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_every_entry_point_takes_the_preset_that_came_with_the_model(gpt2, token
     (tmp_path / "steering.json").write_text('{"bag_of_words": {"num_iterations": 2, "step_size": 0.3}}')
     model, tokenizer = pplm.load_model(tmp_path, device="cpu")
     out = pplm.generate(model, tokenizer, "The sea", attributes=[words], max_new_tokens=6)[0]
-    assert {len(token) for token in out.kl} == {2}
+    assert {len(token) for token in out.kl} == {3}
 
     ids = torch.tensor([encode_prompt(model, tokenizer, "The sea")])
     arguments = {"max_new_tokens": 6, "do_sample": False, "return_dict_in_generate": True, "pad_token_id": 0}

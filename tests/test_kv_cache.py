@@ -37,9 +37,9 @@ def cat(*histories):
 
 def test_a_buffer_holds_every_copy_of_a_cache_and_leaves_the_cache_alone():
     whole, cache = history(5), cache_of(history(5))
-    buffer = KeyValueBuffer.of(cache, copies=2)
-    for rows in (slice(0, 2), slice(2, 4)):
-        assert same(buffer.rows(rows).history(slice(0, 5)), whole)
+    buffer = KeyValueBuffer.of(cache)
+    for rows in (buffer.steered, buffer.unsteered):
+        assert same(rows.history(slice(0, 5)), whole)
     update(buffer.cache(0), new_positions(batch=4))
     assert same([[layer.keys, layer.values] for layer in cache.layers], whole)
 
@@ -50,7 +50,7 @@ def test_reading_over_a_buffer_equals_reading_over_a_copied_history(length, wind
     start = max(0, length - window)
     moved = [[t[:, :, start:] + 1 for t in layer] for layer in whole]
     before = [[t[:, :, :start] for t in layer] for layer in whole]
-    buffer = KeyValueBuffer.of(cache_of(whole), copies=1)
+    buffer = KeyValueBuffer.of(cache_of(whole)).steered
     cache = buffer.cache(start, moved)
     assert cache.get_seq_length() == length
     wanted = cat(before, moved, new)
@@ -60,7 +60,7 @@ def test_reading_over_a_buffer_equals_reading_over_a_copied_history(length, wind
 
 
 def test_gradients_reach_the_tail_and_the_new_positions_and_nothing_else():
-    buffer = KeyValueBuffer.of(cache_of(history(6)), copies=1)
+    buffer = KeyValueBuffer.of(cache_of(history(6))).steered
     tail = [[t.requires_grad_() for t in layer] for layer in history(2)]
     new = [[t.requires_grad_() for t in layer] for layer in new_positions()]
     weights = torch.arange(1.0, 8.0).view(1, 1, 7, 1)
@@ -77,7 +77,7 @@ def test_gradients_reach_the_tail_and_the_new_positions_and_nothing_else():
 
 def test_a_buffer_that_grows_keeps_what_it_holds():
     whole = history(5)
-    buffer = KeyValueBuffer.of(cache_of(whole), copies=1)
+    buffer = KeyValueBuffer.of(cache_of(whole), single=2)
     assert buffer.reserve(5 + ROOM + 1)
     assert buffer.capacity > 5 + ROOM
     assert same(buffer.history(slice(0, 5)), whole)
@@ -87,26 +87,28 @@ def test_a_buffer_that_grows_keeps_what_it_holds():
 
 
 def test_a_buffer_takes_no_more_room_than_its_limit_until_that_is_passed_after_all():
-    buffer = KeyValueBuffer.of(cache_of(history(5)), copies=2, limit=7)
+    buffer = KeyValueBuffer.of(cache_of(history(5)), limit=7)
     assert buffer.capacity == 7
     buffer.reserve(9)
     assert buffer.capacity == 9
-    assert same(buffer.rows(slice(2, 4)).history(slice(0, 5)), history(5))
+    assert same(buffer.unsteered.history(slice(0, 5)), history(5))
 
 
-def test_selected_rows_are_copies_that_can_be_put_back():
-    whole = history(5, batch=3)
-    buffer = KeyValueBuffer.of(cache_of(whole), copies=1)
+def test_selected_samples_are_copies_whose_steered_positions_can_be_put_back():
+    whole, new = history(5, batch=3), new_positions(2, batch=4)
+    buffer = KeyValueBuffer.of(cache_of(whole))
     index = torch.tensor([2, 0])
     some = buffer.select(index, 5)
-    update(some.cache(3), new_positions(2))
-    assert same(buffer.history(slice(0, 5)), whole)
+    update(some.cache(3), new)
+    assert same(buffer.steered.history(slice(0, 5)), whole)
     buffer.put(index, some, slice(3, 5))
+    assert same(buffer.unsteered.history(slice(0, 5)), whole)
+    found = buffer.steered.history(slice(0, 5))
     for row, new_row in ((2, 0), (0, 1)):
-        found = buffer.rows(slice(row, row + 1)).history(slice(0, 5))
         before = [[t[row : row + 1, :, :3] for t in layer] for layer in whole]
-        assert same(found, cat(before, [[t[new_row : new_row + 1] for t in layer] for layer in new_positions(2)]))
-    assert same(buffer.rows(slice(1, 2)).history(slice(0, 5)), [[t[1:2] for t in layer] for layer in whole])
+        wanted = cat(before, [[t[new_row : new_row + 1] for t in layer] for layer in new])
+        assert same([[t[row : row + 1] for t in layer] for layer in found], wanted)
+    assert same([[t[1:2] for t in layer] for layer in found], [[t[1:2] for t in layer] for layer in whole])
 
 
 def test_decay_weighs_the_positions_of_a_window_from_one_nth_to_one():

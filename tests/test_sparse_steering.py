@@ -179,7 +179,7 @@ def test_skipped_and_finished_samples_leave_the_iterations(gpt2, bag):
     assert all(end not in row for row in new_tokens(free)[1:])
     output = decode(gpt2, PROMPTS, [watched], STRONG, new=6, eos_token_id=end)
     assert output.lengths.tolist() == [2, 6, 6]
-    assert watched.rows == 2 * [3, 3, 3] + 4 * [2, 2, 2]
+    assert watched.rows == 2 * [3, 3, 3, 3] + 4 * [2, 2, 2, 2]  # after the last iteration too
     assert output.steering.kl[2:, :, 0].isnan().all()
     assert output.steering.kl[:2, :, 0].isfinite().all()
 

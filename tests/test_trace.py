@@ -1,41 +1,35 @@
 import torch
 
-from pplm.steering import Steered
 from pplm.text.objective import TextObjective
 from pplm.text.trace import TraceRecorder
 
 EVERYONE, EVERYONE_HAS = torch.arange(2), torch.tensor([True, True])
 
 
-def steered(iterations=2, groups=3, batch=2):
-    return Steered(
-        state=[],
-        attribute_loss=torch.full((iterations, batch), 1.5),
-        divergence=torch.full((iterations, batch), 0.5),
-        gradient_norms=torch.ones(iterations, groups, batch),
-        norms=torch.ones(groups, batch),
-    )
+def norms(iterations=2, groups=3, batch=2):
+    return torch.ones(iterations, groups, batch)
 
 
-def objective(losses, cosines=None):
-    """Return an objective as it stands after a token's iterations; its model and text are not asked for."""
-    return TextObjective((), None, 0, 1, losses, cosines)
+def objective(losses, cosines=None, batch=2):
+    """Return an objective as it stands after a token's readings; its model and text are not asked for."""
+    outcome = (torch.full((batch,), 1.5), torch.full((batch,), 0.5))
+    return TextObjective((), None, 0, 1, losses, [outcome] * len(losses), cosines)
 
 
 def test_tokens_are_recorded_in_order_with_the_shapes_of_the_legend():
     recorder = TraceRecorder(("a", "b", "c", "d"), 2, 3, 2)
     recorder.unsteered(torch.zeros(2, 10))
-    losses = [torch.full((4, 2), 1.0), torch.full((4, 2), 2.0)]
+    losses = [torch.full((4, 2), value) for value in (1.0, 2.0, 3.0)]
     cosines = torch.arange(32.0).view(4, 4, 2)
-    recorder.steered(steered(), objective(losses, cosines), EVERYONE_HAS, EVERYONE)
+    recorder.steered(objective(losses, cosines), norms(), EVERYONE_HAS, EVERYONE)
     trace = recorder.trace()
-    assert trace.attribute_losses.shape == (2, 2, 4, 2)
-    assert trace.attribute_loss.shape == trace.kl.shape == (2, 2, 2)
+    assert trace.attribute_losses.shape == (2, 3, 4, 2)
+    assert trace.attribute_loss.shape == trace.kl.shape == (2, 3, 2)
     assert trace.gradient_norms.shape == (2, 2, 3, 2)
     assert trace.names == ("a", "b", "c", "d")
     assert trace.kl[0].isnan().all()
     assert trace.kl[1].eq(0.5).all()
-    assert trace.attribute_losses[1, :, 0, 0].tolist() == [1.0, 2.0]
+    assert trace.attribute_losses[1, :, 0, 0].tolist() == [1.0, 2.0, 3.0]
     assert trace.gradient_cosines.shape == (2, 4, 4, 2)
     assert trace.gradient_cosines[0].isnan().all()
     assert torch.equal(trace.gradient_cosines[1], cosines)
@@ -44,7 +38,7 @@ def test_tokens_are_recorded_in_order_with_the_shapes_of_the_legend():
 def test_a_sample_without_history_is_recorded_as_not_steered():
     recorder = TraceRecorder(("a", "b"), 2, 3, 2)
     recorder.steered(
-        steered(), objective([torch.ones(2, 2)] * 2, torch.ones(2, 2, 2)), torch.tensor([False, True]), EVERYONE
+        objective([torch.ones(2, 2)] * 3, torch.ones(2, 2, 2)), norms(), torch.tensor([False, True]), EVERYONE
     )
     trace = recorder.trace()
     columns = (trace.attribute_losses, trace.attribute_loss, trace.kl, trace.gradient_norms, trace.gradient_cosines)
@@ -53,16 +47,11 @@ def test_a_sample_without_history_is_recorded_as_not_steered():
         assert values[..., 1].isfinite().all()
 
 
-def test_a_single_attribute_model_has_no_cosines_and_no_attribute_model_an_empty_record():
+def test_a_single_attribute_model_has_no_cosines():
     recorder = TraceRecorder(("a",), 2, 3, 2)
-    recorder.steered(steered(), objective([torch.ones(1, 2)] * 2), EVERYONE_HAS, EVERYONE)
+    recorder.steered(objective([torch.ones(1, 2)] * 3), norms(), EVERYONE_HAS, EVERYONE)
     assert recorder.trace().gradient_cosines.shape == (1, 1, 1, 2)
     assert recorder.trace().gradient_cosines.isnan().all()
-    recorder = TraceRecorder((), 0, 3, 2)
-    recorder.steered(steered(iterations=0), objective([]), EVERYONE_HAS, EVERYONE)
-    trace = recorder.trace()
-    assert trace.attribute_losses.shape == (1, 0, 0, 2)
-    assert trace.gradient_cosines.shape == (1, 0, 0, 2)
 
 
 def test_half_precision_logits_leave_a_float32_record():
@@ -73,8 +62,8 @@ def test_half_precision_logits_leave_a_float32_record():
 
 def test_samples_that_are_left_out_of_a_token_are_recorded_as_not_steered():
     recorder = TraceRecorder(("a",), 2, 3, 4)
-    recorder.steered(steered(), objective([torch.ones(1, 2)] * 2), EVERYONE_HAS, torch.tensor([3, 1]))
+    recorder.steered(objective([torch.ones(1, 2)] * 3), norms(), EVERYONE_HAS, torch.tensor([3, 1]))
     trace = recorder.trace()
-    assert trace.kl.shape == (1, 2, 4)
+    assert trace.kl.shape == (1, 3, 4)
     assert trace.kl[..., [0, 2]].isnan().all()
     assert trace.kl[..., [1, 3]].eq(0.5).all()

@@ -58,7 +58,9 @@ class TextObjective:
     start
         The first position of the window.
     attribute_losses
-        One (A, B) tensor a call: the unweighted loss of each attribute model, NaN where it cannot act.
+        One (A, B) tensor per reading: the unweighted loss of each attribute model, NaN where it cannot act.
+    outcomes
+        (attribute loss, KL) per reading, each (B,).
     acted
         (A, B) bool: which attribute models could act on which samples at the last call.
     steered
@@ -80,6 +82,7 @@ class TextObjective:
     start: int
     horizon_length: int
     attribute_losses: list[Tensor] = field(default_factory=list)
+    outcomes: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     gradient_cosines: Tensor | None = None
     acted: Tensor = field(init=False)
     steered: Tensor | None = None
@@ -102,13 +105,23 @@ class TextObjective:
             gradients = _attribute_gradients(losses, window)
             self.gradient_norms = torch.linalg.vector_norm(gradients, dim=-1)
             self.gradient_cosines = _cosines(gradients) if len(self.attributes) > 1 else None
+        return self._outcome(step, losses)
+
+    def after(self, last: LastToken) -> None:
+        """Keep the losses of the reading after the last step with the others."""
+        step = self._look(last)
+        self._outcome(step, self._losses(step))
+
+    def _outcome(self, step: SteeringStep, losses: Tensor) -> tuple[Tensor, Tensor]:
+        """Weigh the losses (A, B) of a reading: (attribute loss, KL), each (B,)."""
         # An infinite loss has no gradient: the attribute model cannot act here, and one of weight 0 never does. Where
         # none acts, the KL is left out too; its gradient would be rounding noise, normalised to a whole step.
         self.attribute_losses.append(losses.detach().masked_fill(~self.acted, torch.nan))
         self.steered = (self.acted & (self._weights(losses) != 0)).any(0)
-        attribute_loss = self._weigh(losses)
         divergence = kl_from_log_probs(step.log_probs, self.text.passes.unsteered_log_probs)
-        return attribute_loss, torch.where(self.steered, divergence, 0.0)
+        outcome = self._weigh(losses), torch.where(self.steered, divergence, 0.0)
+        self.outcomes.append((outcome[0].detach(), outcome[1].detach()))
+        return outcome
 
     def attribute_loss(self, last: LastToken) -> Tensor:
         """Return the weighted loss (B,) of a reading that is made already, 0 where no attribute model can act."""

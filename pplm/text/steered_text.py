@@ -243,7 +243,6 @@ class SteeredText:
         result = steer(window, objective, steering, self._norms[:, index], weights=weights)
         self._norms = self._norms.index_copy(1, index, result.norms)
         has_history = self._history_lengths(index) > 0
-        self.recorder.steered(result, objective, has_history, index)
         self._watch.losses(objective.acted, index)
         if objective.gradient_norms is not None:
             to_lower = has_history & (objective.attribute_losses[0].nan_to_num() != 0)
@@ -254,7 +253,10 @@ class SteeredText:
                 for own, moved in zip(layer, others, strict=True):
                     own[index] = moved
             self._exact = (start, exact)
-        return text.passes.steered(start, result.state).logits
+        last = text.passes.steered(start, result.state)
+        objective.after(last)
+        self.recorder.steered(objective, result.gradient_norms, has_history, index)
+        return last.logits
 
     def _history_lengths(self, index: Tensor) -> Tensor:
         """Return how many real positions lie before the last token of the samples in `index`."""

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pplm.steering import Steered
 from pplm.text.objective import TextObjective
 
 
 @dataclass(frozen=True, repr=False)
 class SteeringTrace:
-    """Losses and norms of every new token, before each iteration's update.
+    """Losses and norms of every new token: before each iteration's update, and after the last one.
 
-    N new tokens, I iterations, A attribute models, G layers, B samples. Entries are NaN where a sample was not
+    N new tokens, I iterations, A attribute models, G moved layers, B samples. Entries are NaN where a sample was not
     steered: past `grad_length`, between two turns of `steer_every`, skipped by `skip_below` or `skip_weak`, before it
     had any history, after it was finished, or where no attribute model could act.
 
@@ -24,11 +23,11 @@ class SteeringTrace:
     names
         The A attribute models.
     attribute_losses
-        (N, I, A, B), unweighted.
+        (N, I + 1, A, B), unweighted.
     attribute_loss
-        (N, I, B), their weighted sum.
+        (N, I + 1, B), their weighted sum.
     kl
-        (N, I, B), not scaled by `kl_scale`.
+        (N, I + 1, B), not scaled by `kl_scale`; of the steered distribution, before the geometric mean.
     gradient_norms
         (N, I, G, B).
     gradient_cosines
@@ -46,10 +45,10 @@ class SteeringTrace:
 
     def __repr__(self) -> str:
         """Name the shape of the record instead of printing all its numbers."""
-        tokens, iterations, models, batch = self.attribute_losses.shape
-        steered = int(self.kl.isfinite().any(1).sum()) if iterations else 0
+        tokens, readings, models, batch = self.attribute_losses.shape
+        steered = int(self.kl.isfinite().any(1).sum())
         return (
-            f"SteeringTrace(names={self.names}, tokens={tokens}, iterations={iterations}, attribute_models={models}, "
+            f"SteeringTrace(names={self.names}, tokens={tokens}, iterations={readings - 1}, attribute_models={models}, "
             f"samples={batch}, steered={steered} of {tokens * batch})"
         )
 
@@ -70,29 +69,29 @@ class TraceRecorder:
         models = len(names)
         self.names, self._batch = names, batch
         self._shapes = (
-            (num_iterations, models),
-            (num_iterations,),
-            (num_iterations,),
+            (num_iterations + 1, models),
+            (num_iterations + 1,),
+            (num_iterations + 1,),
             (num_iterations, num_layers),
             (models, models),
         )
         self._tokens: list[tuple[Tensor, ...]] = []
 
-    def steered(self, result: Steered, objective: TextObjective, has_history: Tensor, index: Tensor) -> None:
-        """Record a token at which the samples in `index` were steered.
+    def steered(self, objective: TextObjective, gradient_norms: Tensor, has_history: Tensor, index: Tensor) -> None:
+        """Record a token at which the samples in `index` were steered, by what the objective has seen of it.
 
-        Rows without history (B,), or that no attribute model acts on, took no part.
+        Rows without history (B,), or that no attribute model acts on, took no part; `gradient_norms` is (I, G, B).
         """
         took_part = has_history if objective.steered is None else has_history & objective.steered
-        losses, cosines = objective.attribute_losses, objective.gradient_cosines
+        totals, divergences = zip(*objective.outcomes, strict=True)
         found = (
-            torch.stack(losses) if losses else None,
-            result.attribute_loss,
-            result.divergence,
-            result.gradient_norms,
-            cosines,
+            torch.stack(objective.attribute_losses),
+            torch.stack(totals),
+            torch.stack(divergences),
+            gradient_norms,
+            objective.gradient_cosines,
         )
-        entry = self._blank(result.divergence)
+        entry = self._blank(divergences[0])
         for values, blank in zip(found, entry, strict=True):
             if values is not None:
                 blank[..., index] = values.masked_fill(~took_part, torch.nan).to(blank.dtype)
