@@ -94,8 +94,8 @@ class SteeringConfig:
     window_length: int = _setting(5, "Move only the N most recent positions of the history (>= 0; 0 moves all).")
     layers: int | float = _setting(
         0,
-        "Move only the last N layers (>= 0; 0 moves all), or that share of them (between 0 and 1, rounded up). The layers "
-        "below are read once per token: fewer layers are faster, and take larger steps.",
+        "Move only the last N layers (>= 0; 0 moves all), or that share of them (between 0 and 1, rounded up). The "
+        "layers below are read once per token: fewer layers are faster, and take larger steps.",
     )
     decay: bool = _setting(
         False,
@@ -104,8 +104,8 @@ class SteeringConfig:
     )
     horizon_length: int = _setting(
         1,
-        "Future positions that a discriminator looks at (>= 0). Each costs a pass; with 0 it reads the last token's own "
-        "state. Bags of words ignore it.",
+        "Future positions that a discriminator looks at (>= 0). Each costs a pass; with 0 it reads the last token's "
+        "own state. Bags of words ignore it.",
     )
     grad_length: int = _setting(10_000, "Steer only the first N new tokens (>= 0; 0 steers none).")
     steer_every: int = _setting(
@@ -235,7 +235,7 @@ def check_layers(layers: Any) -> int | float:
         With the value.
 
     """
-    if isinstance(layers, Integral) and not isinstance(layers, bool) and layers >= 0:
+    if isinstance(layers, Integral) and not isinstance(layers, bool) and int(layers) >= 0:
         return int(layers)
     if isinstance(layers, Real) and 0 < float(layers) < 1:
         return float(layers)

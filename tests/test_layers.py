@@ -10,6 +10,7 @@ from transformers import DynamicCache
 
 import pplm
 from pplm import InputError, SteeringConfig
+from pplm.cli.sweep import parse_vary
 from pplm.text.kv_cache import KeyValueBuffer
 from pplm.text.split import SplitModel, moved_layers
 
@@ -196,3 +197,26 @@ def test_the_lower_layers_have_one_history(model):
     model(input_ids=torch.tensor([[3, 4, 5], [6, 7, 8]]), past_key_values=cache, use_cache=True)
     buffer = KeyValueBuffer.of(cache, single=1)
     assert [layer[0].shape[0] for layer in buffer.layers] == [2, 4]
+
+
+def test_the_command_line_takes_a_count_or_a_share_of_layers(command):
+    code, _, err = command("generate", "The lake", "--layers", "1.0")
+    assert code == 2
+    assert "layers must be a whole number of at least 0, or a share between 0 and 1; got 1.0" in err
+    code, _, err = command("generate", "The lake", "--layers", "few")
+    assert code == 2
+    assert parse_vary(["layers=0,2,0.5"]) == {"layers": [0, 2, 0.5]}
+    assert type(parse_vary(["layers=2"])["layers"][0]) is int
+
+
+def test_the_speed_of_upper_layers_shows_in_fewer_readings(model, bag):
+    """Lower layers are read once per token, whatever the iterations."""
+    readings = []
+    layers = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList))
+    attention = getattr(layers[0], "self_attn", None) or layers[0].attn
+    handle = attention.register_forward_hook(lambda *_: readings.append(1))
+    try:
+        decode(model, [[3, 4, 5, 6]], [bag], SteeringConfig(**{**vars(STRONG), "layers": 1}), new=5)
+    finally:
+        handle.remove()
+    assert len(readings) == 1 + 5  # the prompt, and every new token once

@@ -155,9 +155,16 @@ def _field_option(field: Field[Any], kind: Any, *, show_default: bool) -> Callab
     if kind is bool:
         return click.option(f"{name}/--no-{name[2:]}", default=None, help=help_text)
     choices = [choice for choice in get_args(kind) if choice is not NoneType]
+    if choices == [int, float]:
+        return click.option(name, type=number, default=None, help=help_text)
     if choices == [float] or choices == [int]:  # may be None
         return click.option(name, type=choices[0], default=None, help=help_text)
     return click.option(name, type=click.Choice(choices) if choices else kind, default=None, help=help_text)
+
+
+def number(text: str) -> int | float:
+    """Read a number as it is written: whole, or with a decimal point."""
+    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 def comma_list(kind: type) -> Callable[[click.Context, click.Parameter, str], tuple[Any, ...]]:

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 import click
 
 from pplm.cli.comparison_run import comparison_options, prepare, progress, read_plan
-from pplm.cli.options import given_steering, steering_options
+from pplm.cli.options import given_steering, number, steering_options
 from pplm.comparison.budget import Budget
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
@@ -93,6 +93,8 @@ def parse_vary(texts: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _value(text: str, kind: Any, whole: str) -> Any:
+    if kind == int | float:
+        kind = number
     if get_args(kind):
         return text  # SteeringConfig checks the choices
     if kind is bool:
