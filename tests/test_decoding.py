@@ -257,7 +257,7 @@ def test_without_settings_the_model_s_preset_is_taken_or_the_paper_s(gpt2, bag, 
         wanted = SteeringConfig.for_attributes(attributes, presets=presets or pplm.PAPER_PRESETS)
         found, same = (decode(model, [PROMPT], attributes, settings, new=2) for settings in (None, wanted))
         assert torch.equal(found.steering.kl, same.steering.kl)
-        assert len(found.steering.kl[0]) == wanted.num_iterations
+        assert len(found.steering.kl[0]) == wanted.num_iterations + 1
 
 
 def test_an_overlarge_step_is_reported_with_its_size(gpt2, bag):
