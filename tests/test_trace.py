@@ -18,10 +18,10 @@ def objective(losses, cosines=None, batch=2):
 
 def test_tokens_are_recorded_in_order_with_the_shapes_of_the_legend():
     recorder = TraceRecorder(("a", "b", "c", "d"), 2, 3, 2)
-    recorder.unsteered(torch.zeros(2, 10))
+    recorder.record_unsteered(torch.zeros(2, 10))
     losses = [torch.full((4, 2), value) for value in (1.0, 2.0, 3.0)]
     cosines = torch.arange(32.0).view(4, 4, 2)
-    recorder.steered(objective(losses, cosines), norms(), EVERYONE_HAS, EVERYONE)
+    recorder.record_steered(objective(losses, cosines), norms(), EVERYONE_HAS, EVERYONE)
     trace = recorder.trace()
     assert trace.attribute_losses.shape == (2, 3, 4, 2)
     assert trace.attribute_loss.shape == trace.kl.shape == (2, 3, 2)
@@ -37,7 +37,7 @@ def test_tokens_are_recorded_in_order_with_the_shapes_of_the_legend():
 
 def test_a_sample_without_history_is_recorded_as_not_steered():
     recorder = TraceRecorder(("a", "b"), 2, 3, 2)
-    recorder.steered(
+    recorder.record_steered(
         objective([torch.ones(2, 2)] * 3, torch.ones(2, 2, 2)), norms(), torch.tensor([False, True]), EVERYONE
     )
     trace = recorder.trace()
@@ -49,20 +49,20 @@ def test_a_sample_without_history_is_recorded_as_not_steered():
 
 def test_a_single_attribute_model_has_no_cosines():
     recorder = TraceRecorder(("a",), 2, 3, 2)
-    recorder.steered(objective([torch.ones(1, 2)] * 3), norms(), EVERYONE_HAS, EVERYONE)
+    recorder.record_steered(objective([torch.ones(1, 2)] * 3), norms(), EVERYONE_HAS, EVERYONE)
     assert recorder.trace().gradient_cosines.shape == (1, 1, 1, 2)
     assert recorder.trace().gradient_cosines.isnan().all()
 
 
 def test_half_precision_logits_leave_a_float32_record():
     recorder = TraceRecorder(("a",), 2, 3, 2)
-    recorder.unsteered(torch.zeros(2, 10, dtype=torch.float16))
+    recorder.record_unsteered(torch.zeros(2, 10, dtype=torch.float16))
     assert recorder.trace().kl.dtype == torch.float32
 
 
 def test_samples_that_are_left_out_of_a_token_are_recorded_as_not_steered():
     recorder = TraceRecorder(("a",), 2, 3, 4)
-    recorder.steered(objective([torch.ones(1, 2)] * 3), norms(), EVERYONE_HAS, torch.tensor([3, 1]))
+    recorder.record_steered(objective([torch.ones(1, 2)] * 3), norms(), EVERYONE_HAS, torch.tensor([3, 1]))
     trace = recorder.trace()
     assert trace.kl.shape == (1, 3, 4)
     assert trace.kl[..., [0, 2]].isnan().all()

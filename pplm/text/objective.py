@@ -18,7 +18,7 @@ from pplm.pooling import PooledHidden
 from pplm.steering import State
 from pplm.text.distributions import kl_from_log_probs
 from pplm.text.forward import LastToken
-from pplm.text.passes import TokenPasses
+from pplm.text.reader import LastTokenReader
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TextSoFar:
     ----------
     input_ids, attention_mask
         (B, T); the mask is bool.
-    passes
+    reader
         Reads the last token over the two histories.
     pooled
         Unsteered hidden states of the positions before the last; None where a caller's cache hides them.
@@ -38,14 +38,14 @@ class TextSoFar:
 
     input_ids: Tensor
     attention_mask: Tensor
-    passes: TokenPasses
+    reader: LastTokenReader
     pooled: PooledHidden | None
 
     def select(self, index: Tensor, horizon_length: int) -> TextSoFar:
         """Return the samples in `index`, over a copy of their histories with room for the future."""
         pooled = None if self.pooled is None else self.pooled.select(index)
         return TextSoFar(
-            self.input_ids[index], self.attention_mask[index], self.passes.select(index, horizon_length), pooled
+            self.input_ids[index], self.attention_mask[index], self.reader.select(index, horizon_length), pooled
         )
 
 
@@ -63,7 +63,7 @@ class TextObjective:
         (attribute loss, KL) per reading, each (B,).
     acted
         (A, B) bool: which attribute models could act on which samples at the last call.
-    steered
+    reached
         (B,) bool: the samples that any attribute model can act on.
     logits
         (B, V): of the last call.
@@ -85,16 +85,16 @@ class TextObjective:
     outcomes: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     gradient_cosines: Tensor | None = None
     acted: Tensor = field(init=False)
-    steered: Tensor | None = None
+    reached: Tensor | None = None
     probes: bool = False
     gradient_norms: Tensor | None = None
     logits: Tensor = field(init=False)
 
     def __call__(self, window: State) -> tuple[Tensor, Tensor]:
         """Run the model over the older history and the moved window."""
-        last = self.text.passes.steered(self.start, window)
+        last = self.text.reader.steered(self.start, window)
         self.logits = last.logits.detach()
-        step = self._look(last)
+        step = self._shown(last)
         losses = self._losses(step)
         if not losses.requires_grad:
             raise InputError(
@@ -109,7 +109,7 @@ class TextObjective:
 
     def after(self, last: LastToken) -> None:
         """Keep the losses of the reading after the last step with the others."""
-        step = self._look(last)
+        step = self._shown(last)
         self._outcome(step, self._losses(step))
 
     def _outcome(self, step: SteeringStep, losses: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,17 +117,17 @@ class TextObjective:
         # An infinite loss has no gradient: the attribute model cannot act here, and one of weight 0 never does. Where
         # none acts, the KL is left out too; its gradient would be rounding noise, normalised to a whole step.
         self.attribute_losses.append(losses.detach().masked_fill(~self.acted, torch.nan))
-        self.steered = (self.acted & (self._weights(losses) != 0)).any(0)
-        divergence = kl_from_log_probs(step.log_probs, self.text.passes.unsteered_log_probs)
-        outcome = self._weigh(losses), torch.where(self.steered, divergence, 0.0)
+        self.reached = (self.acted & (self._weights(losses) != 0)).any(0)
+        divergence = kl_from_log_probs(step.log_probs, self.text.reader.unsteered_log_probs)
+        outcome = self._weigh(losses), torch.where(self.reached, divergence, 0.0)
         self.outcomes.append((outcome[0].detach(), outcome[1].detach()))
         return outcome
 
     def attribute_loss(self, last: LastToken) -> Tensor:
         """Return the weighted loss (B,) of a reading that is made already, 0 where no attribute model can act."""
-        return self._weigh(self._losses(self._look(last)))
+        return self._weigh(self._losses(self._shown(last)))
 
-    def _look(self, last: LastToken) -> SteeringStep:
+    def _shown(self, last: LastToken) -> SteeringStep:
         """Return what attribute models are shown after a reading of the last token."""
 
         def pool() -> Tensor:
@@ -139,7 +139,7 @@ class TextObjective:
                 )
             recent = last.hidden_state[:, None]
             if self.horizon_length:
-                future = text.passes.future(last.logits, self.horizon_length)
+                future = text.reader.future(last.logits, self.horizon_length)
                 # As published, the last token's own hidden state is then a constant: only the future is optimised.
                 recent = torch.cat([recent.detach(), future], dim=1)
             return (text.pooled + PooledHidden.of(recent, torch.ones_like(recent[..., 0]))).mean

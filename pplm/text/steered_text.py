@@ -25,7 +25,7 @@ from pplm.text.forward import LastToken, ModelInputs, forward_last, normal_tenso
 from pplm.text.kv_cache import History, KeyValueBuffer, check_steerable, window_weights
 from pplm.text.limits import check_history
 from pplm.text.objective import TextObjective, TextSoFar
-from pplm.text.passes import TokenPasses
+from pplm.text.reader import LastTokenReader
 from pplm.text.sampling import is_distribution
 from pplm.text.split import SplitModel, moved_layers
 from pplm.text.trace import SteeringTrace, TraceRecorder
@@ -103,16 +103,16 @@ class SteeredText:
         if self._histories is None:
             if self._unsteered is None:
                 self._unsteered = forward_last(self.model, self._last_token_inputs(), self.cache)
-            self.recorder.unsteered(self._unsteered.logits)
+            self.recorder.record_unsteered(self._unsteered.logits)
             self._read = (self._unsteered.logits, self._unsteered.logits)
             return self._unsteered.logits.clone()
         if self._histories.reserve(self._length + 1 + self.steering.horizon_length):
             self._show_unsteered(self._length)
-        passes = TokenPasses(
+        reader = LastTokenReader(
             self.model, self._last_token_inputs(), self._histories, self._length, self._unsteered, self._split
         )
-        steered_logits = self._steer(passes, unfinished)
-        self._unsteered = passes.unsteered
+        steered_logits = self._steer(reader, unfinished)
+        self._unsteered = reader.unsteered
         self._show_unsteered(self._length + 1)
         fused = fuse(self._unsteered.logits, steered_logits, self.steering.gm_scale)
         self._read = (self._unsteered.logits, fused)
@@ -166,46 +166,46 @@ class SteeredText:
         self._watch.warn_of_idle()
         return self.recorder.trace()
 
-    def _steer(self, passes: TokenPasses, unfinished: Tensor) -> Tensor:
+    def _steer(self, reader: LastTokenReader, unfinished: Tensor) -> Tensor:
         """Move the window of the steered history, if this token's turn has come; return the steered logits (B, V)."""
         steering = self.steering
         if self._length == 0:  # a prompt of one token has no history to move
-            self.recorder.unsteered(passes.unsteered.logits)
-            return passes.unsteered.logits
+            self.recorder.record_unsteered(reader.unsteered.logits)
+            return reader.unsteered.logits
         if self._new_tokens >= steering.grad_length or self._new_tokens % steering.steer_every:
-            logits = passes.steered(self._length).logits
-            self.recorder.unsteered(logits)
+            logits = reader.steered(self._length).logits
+            self.recorder.record_unsteered(logits)
             return logits
         mask = self.attention_mask
-        text = TextSoFar(self.input_ids, mask[:, -self.input_ids.shape[1] :], passes, self._pooled)
+        text = TextSoFar(self.input_ids, mask[:, -self.input_ids.shape[1] :], reader, self._pooled)
         if not steering.skips and len(unfinished) == len(mask):
-            return self._move(text, unfinished, passes)
+            return self._move(text, unfinished, reader)
         # One look at all samples decides which are steered; only they take the iterations.
-        logits, wants = self._look(text) if steering.skips else (passes.steered(self._length).logits, None)
+        logits, wants = self._look(text) if steering.skips else (reader.steered(self._length).logits, None)
         wanting = unfinished if wants is None else unfinished[wants[unfinished]]
         if len(wanting) == 0:
-            self.recorder.unsteered(logits)
+            self.recorder.record_unsteered(logits)
             return logits
         if len(wanting) == len(mask):
-            return self._move(text, wanting, passes)
+            return self._move(text, wanting, reader)
         some = text.select(wanting, steering.horizon_length)
-        moved = self._move(some, wanting, passes)
-        passes.put(wanting, some.passes, self._window_start)
+        moved = self._move(some, wanting, reader)
+        reader.put(wanting, some.reader, self._window_start)
         return logits.index_copy(0, wanting, moved)
 
     def _look(self, text: TextSoFar) -> tuple[Tensor, Tensor]:
         """Read the last token over the steered history as it is: its logits (B, V), and who wants steering, (B,)."""
-        steering, passes = self.steering, text.passes
+        steering, reader = self.steering, text.reader
         objective = TextObjective(self.attributes, text, self._window_start, steering.horizon_length)
         everybody = torch.arange(len(self.input_ids), device=self.input_ids.device)
         if steering.skip_weak == 0:
-            last = passes.steered(self._length)
+            last = reader.steered(self._length)
             loss = objective.attribute_loss(last)
             self._watch.losses(objective.acted, everybody)
             return last.logits, loss >= steering.skip_below
         # A step of length 0 is the core's way to ask for a gradient.
         still = replace(steering, num_iterations=1, step_size=0.0)
-        looked = steer(self._window(passes, everybody), objective, still, weights=self._window_weights(everybody))
+        looked = steer(self._window(reader, everybody), objective, still, weights=self._window_weights(everybody))
         self._watch.losses(objective.acted, everybody)
         strength = torch.linalg.vector_norm(looked.gradient_norms[0], dim=0)
         self._strongest = torch.maximum(self._strongest, strength)
@@ -218,10 +218,10 @@ class SteeredText:
         window_length = self.steering.window_length
         return max(0, self._length - window_length) if window_length else 0
 
-    def _window(self, passes: TokenPasses, index: Tensor) -> History:
+    def _window(self, reader: LastTokenReader, index: Tensor) -> History:
         """Return the steered window of the samples in `index`, in float32 at least, as steering has left it."""
         start = self._window_start
-        window = passes.window(start)
+        window = reader.window(start)
         if self._exact is not None:
             begin, exact = self._exact
             for layer, others in zip(window, exact, strict=True):
@@ -230,16 +230,16 @@ class SteeredText:
                     own[:, :, : kept.shape[2]] = kept
         return window
 
-    def _move(self, text: TextSoFar, index: Tensor, everybody: TokenPasses) -> Tensor:
+    def _move(self, text: TextSoFar, index: Tensor, everybody: LastTokenReader) -> Tensor:
         """Let the core move the window of the samples in `index`; return their logits over the outcome.
 
-        `everybody` are the passes of the whole batch, of which `text` may hold a part.
+        `everybody` reads the whole batch, of which `text` may hold a part.
         """
         steering, start = self.steering, self._window_start
         objective = TextObjective(
             self.attributes, text, start, steering.horizon_length, probes=self._watch.awaits_gradients
         )
-        window, weights = self._window(text.passes, index), self._window_weights(index)
+        window, weights = self._window(text.reader, index), self._window_weights(index)
         result = steer(window, objective, steering, self._norms[:, index], weights=weights)
         self._norms = self._norms.index_copy(1, index, result.norms)
         has_history = self._history_lengths(index) > 0
@@ -253,9 +253,9 @@ class SteeredText:
                 for own, moved in zip(layer, others, strict=True):
                     own[index] = moved
             self._exact = (start, exact)
-        last = text.passes.steered(start, result.state)
+        last = text.reader.steered(start, result.state)
         objective.after(last)
-        self.recorder.steered(objective, result.gradient_norms, has_history, index)
+        self.recorder.record_steered(objective, result.gradient_norms, has_history, index)
         return last.logits
 
     def _history_lengths(self, index: Tensor) -> Tensor:

@@ -77,12 +77,14 @@ class TraceRecorder:
         )
         self._tokens: list[tuple[Tensor, ...]] = []
 
-    def steered(self, objective: TextObjective, gradient_norms: Tensor, has_history: Tensor, index: Tensor) -> None:
+    def record_steered(
+        self, objective: TextObjective, gradient_norms: Tensor, has_history: Tensor, index: Tensor
+    ) -> None:
         """Record a token at which the samples in `index` were steered, by what the objective has seen of it.
 
         Rows without history (B,), or that no attribute model acts on, took no part; `gradient_norms` is (I, G, B).
         """
-        took_part = has_history if objective.steered is None else has_history & objective.steered
+        took_part = has_history if objective.reached is None else has_history & objective.reached
         totals, divergences = zip(*objective.outcomes, strict=True)
         found = (
             torch.stack(objective.attribute_losses),
@@ -97,7 +99,7 @@ class TraceRecorder:
                 blank[..., index] = values.masked_fill(~took_part, torch.nan).to(blank.dtype)
         self._tokens.append(entry)
 
-    def unsteered(self, like: Tensor) -> None:
+    def record_unsteered(self, like: Tensor) -> None:
         """Record a token that was not steered, on the device of `like`."""
         self._tokens.append(self._blank(like))
 

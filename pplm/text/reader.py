@@ -1,4 +1,4 @@
-"""The passes of one new token, over the two histories of a batch of texts.
+"""The readings of one new token, over the two histories of a batch of texts.
 
 Steered and unsteered rows lie in one buffer. The unsteered reading of a new token rides as extra rows of the first
 steered one, because with few samples a pass costs one reading of the weights, however many rows there are.
@@ -19,7 +19,7 @@ from pplm.text.kv_cache import History, KeyValueBuffer
 from pplm.text.split import SplitModel
 
 
-class TokenPasses:
+class LastTokenReader:
     """Reads a text's last token over its histories.
 
     Parameters
@@ -91,16 +91,16 @@ class TokenPasses:
         unsteered = self.histories.unsteered
         return expected_future(self.model, self.inputs, unsteered, self.length + 1, logits, horizon_length)
 
-    def select(self, index: Tensor, horizon_length: int) -> TokenPasses:
-        """Return the passes of the samples in `index`, over a copy of their histories with room for the future."""
+    def select(self, index: Tensor, horizon_length: int) -> LastTokenReader:
+        """Return a reader of the samples in `index`, over a copy of their histories with room for the future."""
         histories = self.histories.select(index, self.length + 1 + horizon_length)
         inputs, unsteered = take_rows(self.inputs, index), self.unsteered.rows(index)
-        some = TokenPasses(self.model, inputs, histories, self.length, unsteered, self.split)
+        some = LastTokenReader(self.model, inputs, histories, self.length, unsteered, self.split)
         if self._lower_outputs is not None:
             some._lower_outputs = tree_map(lambda t: t[index] if isinstance(t, Tensor) else t, self._lower_outputs)
         return some
 
-    def put(self, index: Tensor, some: TokenPasses, start: int) -> None:
+    def put(self, index: Tensor, some: LastTokenReader, start: int) -> None:
         """Take back the steered positions from `start` on of a copy of the samples in `index`."""
         self.histories.put(index, some.histories, slice(start, self.length + 1))
 
