@@ -55,10 +55,11 @@ class BagReport:
         if 2 * len(lost) <= listed:
             return
         begun = f"{listed - len(lost)} of its {listed}" if len(lost) < listed else "none of its"
+        shown = ", ".join(lost[:3]) + ", ..." * bool(lost[3:])
         problem = (
-            f"bag {self.name}: steering can begin {begun} words (not {', '.join(lost[:3])}{', ...' * bool(lost[3:])}); "
-            "the tokenizer cannot spell the rest, or its first token is too common to reward; list words in the "
-            "model's language, one per line, that it spells with one or two tokens"
+            f"bag {self.name}: steering can begin {begun} words; without {shown}, which the tokenizer cannot spell or "
+            "whose first token is too common to reward; list words in the model's language, one per line, that it "
+            "spells with one or two tokens"
         )
         if len(lost) == listed:
             raise InputError(problem)

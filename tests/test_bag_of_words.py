@@ -479,9 +479,7 @@ NEVER = ["quixotic zebra jumps", "zebra", "moon;2"]
 @pytest.mark.parametrize("words", [NEVER, NEVER[:1]])
 def test_a_bag_of_which_nothing_can_be_begun_is_refused(gpt2, tokenizer, words):
     bag = BagOfWords.from_words(words, tokenizer, name="mine")
-    needle = (
-        "bag mine: steering can begin none of its words .not quixotic zebra jumps.*list words in the model's language"
-    )
+    needle = "bag mine: steering can begin none of its words; without quixotic zebra jumps.*list words in the model's"
     with pytest.raises(InputError, match=needle):
         pplm.generate(gpt2, tokenizer, "the", attributes=[bag], max_new_tokens=1)
     for _ in range(2):  # also when the completions are there already
@@ -492,7 +490,7 @@ def test_a_bag_of_which_nothing_can_be_begun_is_refused(gpt2, tokenizer, words):
 def test_a_bag_that_mostly_cannot_be_begun_is_warned_of(gpt2, tokenizer):
     bag = BagOfWords.from_words([*NEVER, "moon", "sun"], tokenizer, name="mine")
     with pytest.warns(
-        pplm.SteeringWarning, match=r"bag mine: steering can begin 2 of its 5 words \(not quixotic"
+        pplm.SteeringWarning, match=r"bag mine: steering can begin 2 of its 5 words; without quixotic"
     ) as found:
         pplm.generate(gpt2, tokenizer, "the", attributes=[bag], max_new_tokens=1, max_batch_size=1)
     assert len(found) == 1
@@ -501,7 +499,7 @@ def test_a_bag_that_mostly_cannot_be_begun_is_warned_of(gpt2, tokenizer):
 def test_words_that_cannot_be_spelt_count_among_those_that_cannot_be_begun(gpt2):
     entries = (Entry("a", (1,)), Entry("b", (2,)))
     BagOfWords(entries, 272, unmatched=("c", "d")).for_model(gpt2)
-    with pytest.warns(pplm.SteeringWarning, match=r"can begin 2 of its 5 words \(not c, d, e\)"):
+    with pytest.warns(pplm.SteeringWarning, match=r"can begin 2 of its 5 words; without c, d, e, "):
         BagOfWords(entries, 272, unmatched=("c", "d", "e")).for_model(gpt2)
 
 

@@ -188,7 +188,7 @@ def test_unreadable_lists_are_one_line_and_exit_code_2(run, tmp_path):
 def test_a_bag_that_cannot_act_is_one_line_and_exit_code_2(run, tmp_path):
     (tmp_path / "long.txt").write_text("zebra\nquark\n")
     assert_one_line(
-        run("--bag", tmp_path / "long.txt"), "bag long: steering can begin none of its words .not zebra, quark"
+        run("--bag", tmp_path / "long.txt"), "bag long: steering can begin none of its words; without zebra, quark"
     )
     assert run("--avoid-bag", tmp_path / "long.txt")[0] == 0
 
