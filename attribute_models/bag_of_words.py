@@ -30,13 +30,14 @@ from attribute_models.entries import Entry, opener_ids, spell, weigh_words
 from attribute_models.own_texts import own_texts
 from attribute_models.seed_words import neighbours
 from attribute_models.word_list import read_word_list, write_word_list
+from pplm.attached import attached
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress
-from pplm.interface import SteeringStep, WholeText
+from pplm.interface import SteeringStep, WholeText, check_tokenizer
 from pplm.models.fingerprint import tokenizer_fingerprint, weight_hashes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BagOfWords:
     """An attribute model made of token sequences.
 
@@ -67,6 +68,10 @@ class BagOfWords:
     openers: tuple[int, ...] = ()
     completions: tuple[tuple[float, ...], ...] | None = None
     tokenizer_fingerprint: str | None = None
+
+    def __repr__(self) -> str:
+        """Name the bag instead of printing its thousands of tokens."""
+        return f"BagOfWords({self.name!r}, {len(self.words)} words, {len(self.entries)} spellings)"
 
     def __post_init__(self) -> None:
         """Refuse words that are not spelt, an empty bag and ids outside the vocabulary."""
@@ -111,10 +116,8 @@ class BagOfWords:
             bracket, a new line and the like; anywhere in scripts that put no space between words, such as Chinese.
         tokenizer
             Of the model that is to be steered.
-        name
-            For reports.
-        casing
-            Also match `Space` for `space`.
+        name, casing
+            For reports; whether `Space` also matches `space`.
 
         Raises
         ------
@@ -139,14 +142,10 @@ class BagOfWords:
     ) -> BagOfWords:
         """Make a bag from a few seed words and their nearest neighbours in the model's own embeddings.
 
-        Neighbours are only as good as the embeddings: look at `words` and save the bag to edit it.
-
-        Raises
-        ------
-        InputError
-            If there are no seeds or `size` does not fit.
-
+        Neighbours are only as good as the embeddings: look at `words` and save the bag to edit it. An `InputError`
+        says that there are no seeds, that `size` does not fit, or that the tokenizer is not the model's.
         """
+        check_tokenizer("the bag of seed words", tokenizer_fingerprint(tokenizer), attached(model).tokenizer)
         if isinstance(seeds, str):
             raise InputError(f"seeds must be a list of words; got the text {seeds!r}")
         words = neighbours(seeds, model, tokenizer, size=size)
@@ -199,9 +198,9 @@ class BagOfWords:
     def for_model(
         self, model: PreTrainedModel, *, avoided: bool = False, on_progress: OnProgress | None = None
     ) -> BagOfWords:
-        """Return the bag with the completion probabilities of this language model.
+        """Return the bag with the completion probabilities of this language model, computed once per model and weights.
 
-        They are computed once per model and weights. Steering cannot begin a word whose first token earns nothing in
+        Steering cannot begin a word whose first token earns nothing in
         any spelling; if that holds for more than half of the listed words, there is a `SteeringWarning`.
 
         Parameters
@@ -214,9 +213,10 @@ class BagOfWords:
         Raises
         ------
         InputError
-            If none of the words can be begun, or the model lacks one of the bag's tokens.
+            If none of the words can be begun, or the bag is of another tokenizer.
 
         """
+        check_tokenizer(f"bag of words {self.name!r}", self.tokenizer_fingerprint, attached(model).tokenizer)
         self._check_rows(model.get_input_embeddings().weight.shape[0])
         bound = self
         if any(len(entry.token_ids) > 1 for entry in self.entries):

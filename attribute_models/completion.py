@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from pplm.errors import broken_model
 from pplm.files.progress import OnProgress
 from pplm.text.encoding import bos_token_id
 
@@ -18,6 +20,21 @@ def start_of_text(model: Any) -> list[int]:
     """Return the model's beginning-of-text token as a list; an empty one if its vocabulary has none."""
     start = bos_token_id(model)
     return [] if start is None else [start]
+
+
+def next_logits(model: Any, input_ids: Tensor) -> Tensor:
+    """Return the float32 logits (B, T, V) after each position of token ids (B, T).
+
+    Raises
+    ------
+    InputError
+        If the model computes NaN or infinity.
+
+    """
+    logits = model(input_ids=input_ids).logits.float()
+    if not logits.amax(-1).isfinite().all():
+        raise broken_model("its logits")
+    return logits
 
 
 @torch.no_grad()
@@ -39,7 +56,7 @@ def completion_probabilities(
         # Padding on the right, behind what is read, cannot influence it.
         rows = [[*prefix, *sequences[number], *[0] * (width - len(sequences[number]))] for number in batch]
         ids = torch.tensor(rows, device=model.device)
-        logits = model(input_ids=ids[:, :-1]).logits[:, len(prefix) :].float()
+        logits = next_logits(model, ids[:, :-1])[:, len(prefix) :]
         # (rows, width - 1) log-probabilities, without those of all other tokens
         steps = logits.gather(-1, ids[:, len(prefix) + 1 :, None]).squeeze(-1) - logits.logsumexp(-1)
         for row, number in enumerate(batch):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pplm.errors import InputError
-from pplm.files.rows import FORMATS, load_hub, read_rows
+from pplm.files.rows import FORMATS, is_index, load_hub, read_rows
 
 TEXT_NAMES = (
     "text", "sentence", "content", "review", "review_text", "body", "comment", "tweet", "message", "document",
@@ -72,7 +72,7 @@ def _headerless(wanted: Columns, path: Path, sample: Sequence[Sequence[str]]) ->
     separator = "comma" if path.suffix.lower() == ".csv" else "tab"
     if len(sample[0]) < 2:
         raise InputError(f"data file {path} has one column; write a label, a {separator} and a text on every line")
-    names = [field.strip() for number, field in enumerate(sample[0]) if number or field]  # "": pandas' row numbers
+    names = [field.strip() for number, field in enumerate(sample[0]) if number or not is_index(field)]
     known = len(names) > 2 or any(name.lower() in (*TEXT_NAMES, *LABEL_NAMES) for name in names)
     if any(name in names for name in wanted) or (known and all(map(_NAME.fullmatch, names))):
         return None

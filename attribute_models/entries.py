@@ -97,8 +97,8 @@ def spell(words: Mapping[str, float], tokenizer: Any, *, casing: bool) -> tuple[
 
 
 def unspaced(word: str) -> bool:
-    """Return whether a word begins in a script that puts no space between words."""
-    return unicodedata.name(word[0], "").startswith(_UNSPACED)
+    """Return whether a word holds a letter of a script that puts no space between words, as `T恤` and `3月` do."""
+    return any(unicodedata.name(letter, "").startswith(_UNSPACED) for letter in word)
 
 
 def opener_ids(tokenizer: Any) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attribute_models.completion import start_of_text
+from attribute_models.completion import next_logits, start_of_text
 
 _SAMPLES, _LENGTH, _SEED = 16, 32, 0
 
@@ -24,6 +24,7 @@ def own_texts(model: Any) -> tuple[Tensor, Tensor]:
     """
     start = (start_of_text(model) or [0])[0]
     prompt = torch.full((_SAMPLES, 1), start, device=model.device)
+    next_logits(model, prompt[:1])  # a model that cannot be sampled from is refused here
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(_SEED)  # restored afterwards: measuring must not depend on, or disturb, the caller's seed
         texts = model.generate(
@@ -35,4 +36,4 @@ def own_texts(model: Any) -> tuple[Tensor, Tensor]:
             top_k=0,
             pad_token_id=start,
         )
-    return texts, model(input_ids=texts).logits.float().log_softmax(-1)
+    return texts, next_logits(model, texts).log_softmax(-1)

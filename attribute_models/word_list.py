@@ -29,7 +29,9 @@ _WEIGHED = re.compile(
 )
 _HEADER = re.compile(r'("?)[\w ]+\1\s*[,;\t]\s*("?)(?:weight|score|value|count|frequency)s?\2', re.IGNORECASE)
 _QUOTED = re.compile(r'^(?:"((?:[^"]|"")*)"|\'([^\']*)\'|\u201c([^\u201d]*)\u201d)$')
-_TO_QUOTE = re.compile(r'[,;:="\u201c]|^[\[{\']|\d$')
+_FOREIGN = re.compile(r"[,;|]$|[;|]|^(?:[-*\u2022]|\d+[.)])\s")
+"""What a line of another program's list ends with, holds or begins with: separators, bullets and numbers."""
+_TO_QUOTE = re.compile(r'[,;:="|\u201c]|^(?:[\[{\']|[-*\u2022]\s|\d+[.)]\s)|\d$')
 """What could be read as something else than a word."""
 _FORM = (
     "write one word or phrase per line, if need be with a tab and its weight behind it, and put what is one phrase in "
@@ -123,6 +125,7 @@ def _lines(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
             unclear = bool(mark) and mark in word and not _QUOTED.match(word)
         else:
             unclear = (listed and (match is None or len(lines) == 1)) or mark not in ("", ",")
+            unclear = unclear or (at in plain and bool(_FOREIGN.search(line)))
         if unclear:
             raise InputError(f"word list {path}, line {at}: {line[:60]!r} may be several words or columns; {_FORM}")
         yield f"line {at}", _QUOTED.sub(_unquoted, word.strip()).strip(), weight

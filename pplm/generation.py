@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.generation import BaseStreamer
 
-from pplm.attached import steering_presets
+from pplm.attached import attached, steering_presets
 from pplm.batching import in_batches
 from pplm.config import SteeringConfig, check_whole
 from pplm.errors import InputError
@@ -110,7 +110,10 @@ def generate(
     if candidates > 1 and streamer is not None:
         raise InputError("a streamer would show candidates that are not kept; leave out streamer or rerank")
     encoded = [encode_prompt(model, tokenizer, prompt, bos=bos) for prompt in prompts]
-    bound = bind_attributes(weighted, model, tokenizer=tokenizer_fingerprint(tokenizer))
+    fingerprint = tokenizer_fingerprint(tokenizer)
+    if attached(model).tokenizer not in (None, fingerprint):
+        raise InputError("tokenizer is not the one that was loaded with the model; pass both as loaded")
+    bound = bind_attributes(weighted, model, tokenizer=fingerprint)
     if rerank is not None:
         check_rankable(bound)
     rows = [(p, s, c) for p in range(len(prompts)) for s in range(num_samples) for c in range(candidates)]

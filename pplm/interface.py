@@ -6,6 +6,7 @@ Any object with a method `loss(step) -> (B,)` is an attribute model; nothing is 
 from __future__ import annotations
 
 import math
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -155,12 +156,8 @@ class WeightedAttribute:
         """Return the attribute with its model adapted to a language model: see `bind_attributes`."""
         if self.bound_to is not None and self.bound_to() is model:
             return self
-        made_with = getattr(self.model, "tokenizer_fingerprint", None)
-        if None not in (made_with, tokenizer) and made_with != tokenizer:
-            raise InputError(
-                f"attribute {self.name!r} was made with another tokenizer than that of the model; make it with the "
-                "tokenizer that belongs to the model"
-            )
+        for known in (tokenizer, attached(model).tokenizer):
+            check_tokenizer(f"attribute {self.name!r}", getattr(self.model, "tokenizer_fingerprint", None), known)
         adapt = getattr(self.model, "for_model", None)
         return replace(self, model=self.model if adapt is None else adapt(model), bound_to=ref(model))
 
@@ -179,6 +176,22 @@ class WeightedAttribute:
                 f"{tuple(loss.shape)}{' with some that are not numbers' if loss.shape == expected else ''}"
             )
         return loss
+
+
+def check_tokenizer(what: str, made_with: str | None, tokenizer: str | None) -> None:
+    """Refuse what was made with another tokenizer than the model's, by fingerprints; None is not known.
+
+    Raises
+    ------
+    InputError
+        With `what` it is.
+
+    """
+    if None not in (made_with, tokenizer) and made_with != tokenizer:
+        raise InputError(
+            f"{what} was made with another tokenizer than that of the model; make it with the tokenizer that belongs "
+            "to the model"
+        )
 
 
 def weigh_attributes(
@@ -203,7 +216,9 @@ def weigh_attributes(
         model, weight = item if isinstance(item, tuple) and len(item) == 2 else (item, 1.0)
         if isinstance(model, type) or not isinstance(model, AttributeModel):
             kind = "the class" if isinstance(model, type) else type(model).__name__
-            raise InputError(f"attributes must be objects that have a method loss(step); got {kind} {model!r}")
+            raise InputError(
+                f"attributes must be objects that have a method loss(step); got {kind} {reprlib.repr(model)}"
+            )
         name = getattr(model, "name", type(model).__name__)
         if not (isinstance(weight, Real) and math.isfinite(weight) and float(weight) >= 0):
             raise InputError(f"the weight of attribute {name!r} must be a finite number of at least 0; got {weight!r}")
@@ -220,7 +235,7 @@ def bind_attributes(
     Parameters
     ----------
     tokenizer
-        Fingerprint of the model's tokenizer; None takes that of the tokenizer that was loaded with the model, if any.
+        Fingerprint of the tokenizer in use. That of the tokenizer that was loaded with the model counts as well.
 
     Raises
     ------
@@ -228,5 +243,4 @@ def bind_attributes(
         If an attribute model refuses the language model, or was made with another tokenizer.
 
     """
-    tokenizer = tokenizer or attached(model).tokenizer
     return tuple(attribute.bound(model, tokenizer) for attribute in attributes)

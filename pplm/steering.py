@@ -39,6 +39,8 @@ class Steered:
         (I, G, B): Euclidean norm of each group's weighted gradient.
     norms
         (G, B): the norm state to pass in for the next token.
+    untouched
+        (B,) bool: the samples whose state is still what it was when none had moved; None where that was not asked for.
 
     """
 
@@ -47,6 +49,7 @@ class Steered:
     divergence: Tensor
     gradient_norms: Tensor
     norms: Tensor
+    untouched: Tensor | None = None
 
 
 def steer(
@@ -56,6 +59,7 @@ def steer(
     norms: Tensor | None = None,
     *,
     weights: Tensor | None = None,
+    untouched: Tensor | None = None,
 ) -> Steered:
     """Move a state downhill on `attribute loss + kl_scale * divergence`, starting from a zero perturbation.
 
@@ -75,6 +79,9 @@ def steer(
         (G, B), as returned for the previous token; None at the start of a text.
     weights
         Factor on the gradients, broadcastable to every tensor of the state; None weighs all alike.
+    untouched
+        (B,) bool: samples that nothing has moved so far, so that they diverge by nothing. The gradient of their
+        divergence is rounding, which normalising would make a whole step, so it waits until the attribute moves them.
 
     Raises
     ------
@@ -94,9 +101,11 @@ def steer(
             attribute_loss, divergence = objective(_moved(state, deltas))
             _check_losses(attribute_loss, divergence, batch)
             # Summing over samples keeps every gradient its own, because samples are independent.
-            total = (attribute_loss + config.kl_scale * divergence).sum()
+            held_back = divergence if untouched is None else torch.where(untouched, 0.0, divergence)
+            total = (attribute_loss + config.kl_scale * held_back).sum()
         gradients = _gradients(total, deltas, weights)
         current = torch.stack([_norm(group) for group in gradients])
+        untouched = None if untouched is None else untouched & (current == 0).all(0)
         norms = torch.maximum(norms, current) if config.norm_rule == "running_max" else current
         # A sample whose gradient has vanished so far stays where it is, instead of dividing zero by zero.
         scales = torch.where(norms > 0, config.step_size / (norms + NORM_EPSILON) ** config.gamma, 0.0)
@@ -114,6 +123,7 @@ def steer(
         divergence=torch.stack(divergences) if divergences else empty,
         gradient_norms=torch.stack(gradient_norms) if gradient_norms else norms.new_empty(0, *norms.shape),
         norms=norms,
+        untouched=untouched,
     )
 
 

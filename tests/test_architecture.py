@@ -137,7 +137,7 @@ def test_measuring_and_pretraining_import_little(package, allowed):
 
 
 def test_attribute_models_import_the_interface_and_not_the_machinery():
-    allowed = {"interface", "errors", "config", "lazy", "pooling", "files", "models"}
+    allowed = {"attached", "interface", "errors", "config", "lazy", "pooling", "files", "models"}
     found = set().union(*(of_pplm(path) for path in modules("attribute_models")))
     assert "interface" in found
     assert {name for name in found if room(name) not in allowed} <= {"text", "text.encoding"}

@@ -603,3 +603,11 @@ def test_a_bag_for_a_larger_vocabulary_is_refused_when_it_is_used():
     with pytest.raises(InputError, match="vocabulary of 30 tokens, the model has 20 and lacks token 25"):
         BagOfWords.from_token_ids([4, 25], 30).loss(step(torch.zeros(1, 20)))
     assert BagOfWords.from_token_ids([4, 19], 30).loss(step(torch.zeros(1, 20))).isfinite()
+
+
+def test_a_bag_prints_its_name_and_sizes_also_in_an_error(tokenizer):
+    bag = BagOfWords.from_words([*"abcdefgh", "moon"], tokenizer, name="mine")
+    assert repr(bag) == f"BagOfWords('mine', 9 words, {len(bag.entries)} spellings)"
+    with pytest.raises(InputError) as error:
+        pplm.steered_decoding([[bag, 1.0]])
+    assert len(str(error.value)) < 200

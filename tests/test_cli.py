@@ -126,6 +126,7 @@ def test_rerank_keeps_the_best_steered_candidate_and_leaves_the_comparison_alone
     assert [record["text"] for record in alone] == [record["text"] for record in plain]
 
 
+@pytest.mark.filterwarnings("ignore:nothing steers:pplm.SteeringWarning")
 def test_reranked_texts_that_were_not_moved_still_tell_what_ranked_them(lines):
     records = lines(PROMPT, "--bag", "space", "--seed", 3, "--step-size", 0, "--rerank", 2, "--num-samples", 2)
     assert [record["steered"] for record in records] == [False] * 3
@@ -159,6 +160,7 @@ def test_without_a_seed_the_one_that_was_taken_is_told_on_stderr(run, tmp_path):
     assert "seed" not in out
 
 
+@pytest.mark.filterwarnings("ignore:nothing steers:pplm.SteeringWarning")
 def test_unsteered_and_steered_samples_of_a_number_share_their_random_stream(lines):
     records = lines(PROMPT, "--bag", "space", "--seed", 0, "--unsteered-samples", 3, "--step-size", 0)
     unsteered, still = records[:3], records[3:]

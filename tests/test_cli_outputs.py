@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from pplm import InputError, SteeringConfig
+from pplm import InputError, SteeringConfig, SteeringWarning
 from pplm.cli.options import steering_line
 from pplm.cli.outputs import check_outputs, write_text
 
@@ -32,6 +32,25 @@ def test_a_file_that_exists_is_kept_and_no_work_is_done(command, tmp_path, case)
     assert (code, out) == (2, "")
     assert err == f"Error: {option} {old} exists; add --overwrite to replace it, or name another file\n"
     assert old.read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_two_options_cannot_name_one_file(command, tmp_path, overwrite):
+    one, same = tmp_path / "same.txt", tmp_path / "." / "same.txt"
+    code, _, err = command(
+        "generate", "The lake", "--bag-from", "moon", "--output", one, "--save-bag", same, *overwrite
+    )
+    assert code == 2
+    assert "--save-bag and --output both name" in err
+    assert not one.exists()
+
+
+@pytest.mark.parametrize("arguments", [["--step-size", "0"], ["--gm-scale", "0"], ["--bag", "legal:0"]])
+def test_a_request_that_steers_nothing_is_warned_of(command, arguments):
+    bag = [] if "--bag" in arguments else ["--bag", "space"]
+    with pytest.warns(SteeringWarning, match="nothing steers: "):
+        code, _, _ = command("generate", "The lake", *bag, *arguments, "--max-new-tokens", "2", "--num-samples", "1")
+    assert code == 0
 
 
 def test_overwrite_replaces_the_file(command, tmp_path):

@@ -72,9 +72,10 @@ def test_the_last_line_names_the_head_as_discriminator_takes_it_colons_included(
     assert last == f"written to {tmp_path / 'h'}; steer with --discriminator {tmp_path / 'h'}:mood:bad"
 
 
-def test_a_table_that_pandas_wrote_is_trained_on_and_scored(tmp_path, model_folder, capsys):
+@pytest.mark.parametrize("index", ["", "Unnamed: 0"])
+def test_a_table_that_pandas_wrote_is_trained_on_and_scored(tmp_path, model_folder, capsys, index):
     rows = [f"{number},{text},{label}\n" for number, (text, label) in enumerate(zip(*sentences(60), strict=True))]
-    (tmp_path / "mood.csv").write_text("".join([",text,label\n", *rows]), encoding="utf-8")
+    (tmp_path / "mood.csv").write_text("".join([f"{index},text,label\n", *rows]), encoding="utf-8")
     assert run("train-discriminator", tmp_path / "mood.csv", "--model", model_folder, "--output", tmp_path / "m") == 0
     assert "60 texts (bad 30, good 30)" in capsys.readouterr().out
     assert run("score", tmp_path / "mood.csv", "--by", "label") == 0

@@ -95,6 +95,18 @@ def test_the_embedded_model_refuses_a_bag_of_a_smaller_vocabulary(embedded, toke
         model.generate(**ids, max_new_tokens=1, custom_generate=pplm.steered_decoding([bag]))
 
 
+def test_a_tokenizer_that_was_not_loaded_with_the_model_is_refused_also_with_a_bag_of_its_own(own_model, tokenizer):
+    other = permuted(tokenizer)
+    bag = BagOfWords.from_words(["moon"], other)
+    attach(own_model, Attached(tokenizer=tokenizer_fingerprint(tokenizer)))
+    with pytest.raises(InputError, match="tokenizer is not the one that was loaded with the model"):
+        pplm.generate(own_model, other, "the", attributes=[bag], **REQUEST)
+    with pytest.raises(InputError, match="bag of words 'bag' was made with another tokenizer"):
+        bag.report(own_model)
+    with pytest.raises(InputError, match="the bag of seed words was made with another tokenizer"):
+        BagOfWords.from_seeds(["moon"], own_model, other)
+
+
 def test_tokens_beyond_the_models_rows_are_refused_only_where_a_bag_uses_them(gpt2, tokenizer):
     more = larger(tokenizer)
     bag = BagOfWords.from_words(["moon"], more)

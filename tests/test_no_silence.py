@@ -19,7 +19,7 @@ from transformers import (
 )
 
 import pplm
-from attribute_models import Discriminator
+from attribute_models import BagOfWords, Discriminator
 from pplm import InputError, SteeringWarning
 
 
@@ -254,3 +254,63 @@ def test_a_trace_prints_its_shape_and_not_its_numbers(model, bag):
     assert text == (
         "SteeringTrace(names=('bag',), tokens=6, iterations=3, attribute_models=1, samples=2, steered=12 of 12)"
     )
+
+
+class Constant:
+    """Depends on the history in name alone: its gradient is exactly zero."""
+
+    name = "constant"
+
+    def __init__(self, value):
+        self.value = value
+
+    def loss(self, step):
+        return 0.0 * step.log_probs[:, 0] + self.value
+
+
+@pytest.mark.parametrize("kl_scale", [0.0, 0.01, 1.0])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.filterwarnings("ignore::pplm.SteeringWarning")
+def test_a_gradient_of_zero_moves_nothing_whatever_the_kl_weight(model, value, kl_scale):
+    steering = pplm.SteeringConfig(**{**vars(STRONG), "kl_scale": kl_scale})
+    prompts = [[3, 4, 5, 6], [7, 8]]
+    steered, plain = decode(model, prompts, [Constant(value)], steering), decode(model, prompts, [])
+    for one, other in zip(steered.logits, plain.logits, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::pplm.SteeringWarning")
+def test_a_sample_without_a_gradient_does_not_move_beside_one_that_has_some(model, bag):
+    class Half:
+        def loss(self, step):
+            return bag.loss(step) * torch.tensor([1.0, 0.0])
+
+    steering = pplm.SteeringConfig(**{**vars(STRONG), "kl_scale": 0.5})
+    both, plain = decode(model, [[3, 4, 5, 6], [7, 8, 9]], [Half()], steering), decode(model, [[7, 8, 9]], [])
+    assert new_tokens(both)[0] != new_tokens(decode(model, [[3, 4, 5, 6]], []))[0]
+    assert new_tokens(both)[1] == new_tokens(plain)[0]
+
+
+def test_an_attribute_whose_loss_is_not_a_number_is_named(model, bag):
+    class Broken:
+        name = "broken"
+
+        def loss(self, step):
+            return step.log_probs[:, 0] * torch.nan
+
+    with pytest.raises(InputError, match="attribute model 'broken' returned a loss that is not a number"):
+        decode(model, [[3, 4, 5]], [bag, Broken()])
+
+
+def test_a_broken_model_is_diagnosed_also_where_a_head_or_a_report_reads_it_first(embedded):
+    model, tokenizer = copy.deepcopy(embedded[0]), embedded[1]
+    torch.nn.init.constant_(model.transformer.ln_f.weight, torch.nan)
+    bag = BagOfWords.load("space", tokenizer)
+    head = Discriminator.load("sentiment", "positive", any_model=True)
+    for read in (
+        lambda: bag.report(model),
+        lambda: BagOfWords.from_token_ids([5, 6], len(tokenizer)).report(model),
+        lambda: pplm.generate(model, tokenizer, "The lake", attributes=[head], max_new_tokens=2),
+    ):
+        with pytest.raises(InputError, match="the model returned NaN or infinity as"):
+            read()

@@ -50,6 +50,8 @@ def test_rows_come_with_their_line(files):
 def test_the_numbers_of_rows_that_pandas_writes_are_left_out(tmp_path):
     path = write(tmp_path / "a.csv", ",text,label\n0,one,x\n1,two,y\n")
     assert [row for _, row in read_rows(path)] == [{"text": "one", "label": "x"}, {"text": "two", "label": "y"}]
+    write(tmp_path / "a.csv", ",Unnamed: 0,text,label\n0,0,one,x\n")
+    assert [row for _, row in read_rows(tmp_path / "a.csv")] == [{"text": "one", "label": "x"}]
     table = pyarrow.table({"text": ["one"], "__index_level_0__": [7]})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     assert list(read_rows(tmp_path / "a.parquet")) == [(1, {"text": "one"})]

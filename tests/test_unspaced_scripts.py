@@ -74,6 +74,12 @@ def test_a_word_counts_after_any_character(whole_words, word, before):
         assert mass_of(bag, whole_words.encode(text), token) == pytest.approx(1.0), text
 
 
+@pytest.mark.parametrize("word", ["T恤", "AI芯片", "3月", "《红楼梦》", "「星」"])
+def test_a_word_that_mixes_scripts_counts_anywhere(tokenizer, word):
+    entries, _ = spell({word: 1.0}, tokenizer, casing=False)
+    assert tuple(tokenizer.encode(word)) in {e.token_ids for e in entries if not e.after_opener}
+
+
 def test_a_word_of_a_script_with_spaces_does_not_count_inside_another(tokenizer):
     entries, _ = spell({"cat": 1.0, "луна": 1.0, "달": 1.0}, tokenizer, casing=False)
     assert {tokenizer.decode(e.token_ids) for e in entries if not e.after_opener} == {" cat", " луна", " 달"}

@@ -94,6 +94,12 @@ def test_lists_of_other_programs_are_read_where_they_mean_one_thing(tmp_path, te
         ("moon\nstar;2\n", 2),
         ("moon 1,5\nstar 0,5\n", 1),
         ("word,weight\nmoon,bright\n", 1),
+        ("moon,\nstar,\nsun\n", 1),
+        ("sky\nmoon;star\n", 2),
+        ("- moon\n- star\n", 1),
+        ("moon\n* star\n", 2),
+        ("1. moon\n2. star\n", 1),
+        ("moon|star\n", 1),
     ],
 )
 def test_a_list_in_another_form_is_refused_with_its_line_and_the_form_that_is_wanted(tmp_path, text, line):
@@ -124,7 +130,10 @@ def test_what_is_no_word_or_no_weight_is_refused_with_its_place(tmp_path, text, 
 
 
 SPECIAL = st.text(st.sampled_from("#\\\"'[]{},;:=.0 51ab\u201c\u201d\tw\ufeff"), max_size=8)
-PHRASES = st.sampled_from(["word, weight", "[", "]", "area 51", "moon;2", "# a", "Paris, France", '"moon"', "{", "}"])
+FOREIGN = ("- moon", "1. moon", "a|b", "moon,")
+PHRASES = st.sampled_from(
+    ["word, weight", "[", "]", "area 51", "moon;2", "# a", "Paris, France", '"moon"', "{", "}", *FOREIGN]
+)
 
 
 @given(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import count
@@ -29,7 +30,7 @@ from pplm.cli.options import (
 )
 from pplm.cli.outputs import FILE, check_outputs, overwrite_option, write_text
 from pplm.config import SteeringConfig
-from pplm.errors import InputError
+from pplm.errors import InputError, SteeringWarning
 from pplm.files.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -118,6 +119,9 @@ def generate_command(
     if rerank is not None:
         check_rankable(weighed)
     steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model), **given)
+    if weighed and not (steering.moves and any(attribute.weight for attribute in weighed)):
+        zero = "every weight is 0" if steering.moves else "step_size, num_iterations, gm_scale or grad_length is 0"
+        warnings.warn(f"nothing steers: {zero}; the texts are unsteered", SteeringWarning, stacklevel=2)
     seed = options["seed"]
     if seed is None:
         seed = processes.share(secrets.randbelow(2**31))

@@ -35,9 +35,12 @@ def check_outputs(files: Mapping[str, Path | None], *, overwrite: bool) -> None:
         With the option and the file.
 
     """
+    seen: dict[Path, str] = {}
     for option, path in files.items():
         if path is None:
             continue
+        if (other := seen.setdefault(path.resolve(), option)) != option and (path.is_file() or not path.exists()):
+            raise InputError(f"{option} and {other} both name {path}; give each a file of its own")
         folder = path.absolute().parent
         if not folder.is_dir():
             raise InputError(f"{option} {path}: the folder {path.parent} does not exist; make it first")

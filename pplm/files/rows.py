@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -18,8 +19,8 @@ _PEEK = 200
 """Records of a file that decide whether it has a header."""
 _BATCH = 1000
 """Rows of a parquet file that are held at once."""
-_INDEX = ("", "__index_level_0__")
-"""Columns in which pandas keeps the numbers of the rows; they are left out."""
+_INDEX = re.compile(r"(?:|__index_level_0__|Unnamed: \d+)")
+"""Columns in which pandas keeps the numbers of the rows, saved once or again; they are left out."""
 
 
 def read_rows(
@@ -55,13 +56,18 @@ def read_rows(
     try:
         tabular = _records(path, SEPARATORS[kind], names) if kind in SEPARATORS else None
         for number, row in tabular or (_parquet(path) if kind == ".parquet" else _objects(path)):
-            yield number, {name: value for name, value in row.items() if name not in _INDEX}
+            yield number, {name: value for name, value in row.items() if not is_index(name)}
     except InputError:
         raise
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
     except (OSError, ValueError) as error:  # ValueError: pyarrow raises it for a damaged file
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def is_index(name: str) -> bool:
+    """Return whether a column of this name holds the numbers of the rows."""
+    return _INDEX.fullmatch(name) is not None
 
 
 def _records(

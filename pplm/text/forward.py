@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from pplm.errors import InputError
+from pplm.errors import InputError, broken_model
 from pplm.text.kv_cache import KeyValueBuffer
 from pplm.text.products import product, shared_products
 
@@ -133,10 +133,14 @@ def _embedding_scale(model: Any) -> float:
                 _states(model, **inputs)
                 for inputs in ({"input_ids": ids}, {"inputs_embeds": table[ids]}, {"inputs_embeds": 2 * table[ids]})
             )
+            if not wanted[1].isfinite().all():
+                raise broken_model("its hidden states")
             slope, gap = twice[0] - once[0], wanted[0] - once[0]
             # Exactly 1 where there is no factor: multiplying by what rounding leaves would change what is published.
             scale = 1 + float((slope * gap).sum() / slope.square().sum()) if gap.any() else 1.0
             found = _states(model, inputs_embeds=scale * table[ids])
+        except InputError:
+            raise
         except (RuntimeError, TypeError, ValueError) as error:  # a model that takes no embeddings, or not those alone
             raise refused from error
         rounding = max(1e-3, 8 * torch.finfo(table.dtype).eps)

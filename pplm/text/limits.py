@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any
 
 from transformers import GenerationConfig
 from transformers.generation import GenerationMode
 
+from pplm.config import SteeringConfig
 from pplm.errors import InputError, SteeringWarning
 
 _MODES = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
@@ -127,3 +128,29 @@ def check_length(model: Any, prompt_length: int, max_length: int, horizon_length
             f"max_new_tokens={max_length - prompt_length} after a prompt of {prompt_length} tokens needs {needed} "
             f"positions, the model has {positions}; shorten the prompt or lower max_new_tokens"
         )
+
+
+def broken_scores(token: int, steering: SteeringConfig, *, steered: bool, attributes: Sequence[str]) -> InputError:
+    """Return the error of a new token whose scores are no distribution although the unsteered ones are.
+
+    Parameters
+    ----------
+    token
+        Number of the new token, from 0.
+    steered
+        Whether the steered distribution is none already; if not, a logits processor is to blame.
+    attributes
+        Names of the attribute models whose loss was not a number.
+
+    """
+    if not steered:
+        return InputError(f"the logits processors left no token to choose as new token {token}; loosen them")
+    if attributes:
+        return InputError(
+            f"attribute model {attributes[0]!r} returned a loss that is not a number before new token {token}; mend "
+            "it, or leave it out"
+        )
+    return InputError(
+        f"the steered distribution of new token {token} is not a number; lower step_size (now {steering.step_size}) or "
+        f"num_iterations (now {steering.num_iterations}); if that does not help, the model's weights hold NaN"
+    )

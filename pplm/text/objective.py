@@ -19,6 +19,7 @@ from pplm.steering import State
 from pplm.text.distributions import kl_from_log_probs
 from pplm.text.forward import LastToken
 from pplm.text.reader import LastTokenReader
+from pplm.text.sampling import is_distribution
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class TextObjective:
         (attribute loss, KL) per reading, each (B,).
     acted
         (A, B) bool: which attribute models could act on which samples at the last call.
+    broke
+        (A,) bool: which attribute models returned a loss that is not a number at any call.
     reached
         (B,) bool: the samples that any attribute model can act on.
     logits
@@ -85,6 +88,7 @@ class TextObjective:
     outcomes: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     gradient_cosines: Tensor | None = None
     acted: Tensor = field(init=False)
+    broke: Tensor | bool = False
     reached: Tensor | None = None
     probes: bool = False
     gradient_norms: Tensor | None = None
@@ -149,6 +153,8 @@ class TextObjective:
     def _losses(self, step: SteeringStep) -> Tensor:
         losses = torch.stack([attribute.loss(step) for attribute in self.attributes])
         self.acted = losses.detach().isfinite()
+        # Where the reading itself is no distribution, a loss that is not a number is not the attribute model's fault.
+        self.broke = self.broke | (losses.detach().isnan() & is_distribution(step.logits.detach())).any(1)
         return losses
 
     def _weigh(self, losses: Tensor) -> Tensor:

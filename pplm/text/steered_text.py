@@ -16,14 +16,14 @@ from transformers import GenerationConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from pplm.config import SteeringConfig
-from pplm.errors import InputError
+from pplm.errors import broken_model
 from pplm.interface import WeightedAttribute
 from pplm.pooling import PooledHidden
 from pplm.steering import steer
 from pplm.text.distributions import fuse
 from pplm.text.forward import LastToken, ModelInputs, forward_last, normal_tensors, prefill_arguments
 from pplm.text.kv_cache import History, KeyValueBuffer, check_steerable, window_weights
-from pplm.text.limits import check_history
+from pplm.text.limits import broken_scores, check_history
 from pplm.text.objective import TextObjective, TextSoFar
 from pplm.text.reader import LastTokenReader
 from pplm.text.sampling import is_distribution
@@ -76,6 +76,7 @@ class SteeredText:
         groups = len(self.cache.layers) - (self._histories.single if self._histories else 0)
         self._norms = torch.zeros(groups, len(input_ids), dtype=precision, device=input_ids.device)
         self._strongest = self._norms.new_zeros(len(input_ids))  # norm of the longest gradient so far, `skip_weak`
+        self._untouched = torch.ones_like(input_ids[:, 0], dtype=torch.bool)  # samples whose two histories are equal
         self._rounds = model.dtype != precision
         self._exact: tuple[int, History] | None = None  # a half-precision model's moved window and where it starts
         self._watch = SteeringWatch(self.attributes, len(input_ids), input_ids.device)
@@ -119,27 +120,11 @@ class SteeredText:
         return fused
 
     def refuse_scores(self, broken: Tensor) -> NoReturn:
-        """Refuse the token appended last: of the samples in `broken`, (B,) bool, the scores were no distribution.
-
-        Raises
-        ------
-        InputError
-            With where the number that is none came from: the model, steering or a logits processor.
-
-        """
-        token, steering = self._new_tokens - 1, self.steering
-        unsteered, fused = self._read
-        if not is_distribution(unsteered[broken]).all():
-            raise InputError(
-                f"the model returned NaN or infinity as the logits of new token {token}; its weights or its number "
-                "format cannot be used: load it in float32, or load other weights"
-            )
-        if not is_distribution(fused[broken]).all():
-            raise InputError(
-                f"the steered distribution of new token {token} is not a number; lower step_size (now "
-                f"{steering.step_size}) or num_iterations (now {steering.num_iterations})"
-            )
-        raise InputError(f"the logits processors left no token to choose as new token {token}; loosen them")
+        """Refuse the token appended last: of the samples in `broken`, (B,) bool, the scores were no distribution."""
+        unsteered, fused = (bool(is_distribution(logits[broken]).all()) for logits in self._read)
+        if not unsteered:
+            raise broken_model(f"the logits of new token {self._new_tokens - 1}")
+        raise broken_scores(self._new_tokens - 1, self.steering, steered=not fused, attributes=self._watch.broken())
 
     def append(self, tokens: Tensor) -> None:
         """Append one chosen token per sample, (B,), without reading it yet."""
@@ -205,7 +190,8 @@ class SteeredText:
             return last.logits, loss >= steering.skip_below
         # A step of length 0 is the core's way to ask for a gradient.
         still = replace(steering, num_iterations=1, step_size=0.0)
-        looked = steer(self._window(reader, everybody), objective, still, weights=self._window_weights(everybody))
+        weights, untouched = self._window_weights(everybody), self._untouched
+        looked = steer(self._window(reader, everybody), objective, still, weights=weights, untouched=untouched)
         self._watch.losses(objective.acted, everybody)
         strength = torch.linalg.vector_norm(looked.gradient_norms[0], dim=0)
         self._strongest = torch.maximum(self._strongest, strength)
@@ -240,10 +226,14 @@ class SteeredText:
             self.attributes, text, start, steering.horizon_length, probes=self._watch.awaits_gradients
         )
         window, weights = self._window(text.reader, index), self._window_weights(index)
-        result = steer(window, objective, steering, self._norms[:, index], weights=weights)
+        untouched = self._untouched[index]
+        result = steer(window, objective, steering, self._norms[:, index], weights=weights, untouched=untouched)
         self._norms = self._norms.index_copy(1, index, result.norms)
+        if result.untouched is not None:
+            self._untouched = self._untouched.index_copy(0, index, result.untouched)
         has_history = self._history_lengths(index) > 0
         self._watch.losses(objective.acted, index)
+        self._watch.broke |= objective.broke
         if objective.gradient_norms is not None:
             to_lower = has_history & (objective.attribute_losses[0].nan_to_num() != 0)
             self._watch.gradients(objective.gradient_norms, to_lower)

@@ -30,12 +30,17 @@ class SteeringWatch:
         self._attributes = attributes
         self._acted = torch.zeros(len(attributes), batch, dtype=torch.bool, device=device)
         self._asked = torch.zeros(batch, dtype=torch.bool, device=device)
+        self.broke = torch.zeros(len(attributes), dtype=torch.bool, device=device)  # whose loss was not a number
         self.awaits_gradients = True  # until the first token that an attribute model acts on
 
     def losses(self, acted: Tensor, index: Tensor) -> None:
         """Note which of the A attribute models acted, (A, N) bool, on the N samples in `index`."""
         self._asked[index] = True
         self._acted[:, index] |= acted
+
+    def broken(self) -> list[str]:
+        """Return the names of the attribute models whose loss was not a number."""
+        return [a.name for a, broke in zip(self._attributes, self.broke.tolist(), strict=True) if broke]
 
     def gradients(self, norms: Tensor, took_part: Tensor) -> None:
         """Look at the attribute models' gradient norms (A, N) at the first token that any of them is to steer.
