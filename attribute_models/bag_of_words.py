@@ -259,7 +259,7 @@ class BagOfWords:
         """Return the log of the mass on credited tokens (B,), from texts (B, T) and log-probabilities (B, V)."""
         self._check_rows(log_probs.shape[-1])
         tables = self._tables_on(log_probs.device)
-        credit = tables.credit(input_ids)
+        credit = tables.credit_once(input_ids)
         credited = (credit > 0).any(-1)
         # Masked before the sum: the log of a row of zeros would give its neighbours' gradient nothing but NaN.
         weighed = torch.where(credited[:, None], log_probs[:, tables.columns] + credit.log(), 0.0)

@@ -39,6 +39,11 @@ class Avoid:
         return getattr(self.attribute, "steering_preset", "bag_of_words")
 
     @property
+    def reads_logits(self) -> bool:
+        """Whether the avoided attribute asks for the next token's logits."""
+        return getattr(self.attribute, "reads_logits", True)
+
+    @property
     def tokenizer_fingerprint(self) -> str | None:
         """Fingerprint of the tokenizer that the avoided attribute was made with, if it depends on one."""
         return getattr(self.attribute, "tokenizer_fingerprint", None)

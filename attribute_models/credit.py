@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ class CreditTables:
     after_opener: Tensor
     openers: Tensor
     continuing: Mapping[tuple[int, bool], tuple[Tensor, Tensor]]
+    _latest: list[tuple[Tensor | None, Tensor | None]] = field(default_factory=lambda: [(None, None)], repr=False)
 
     @classmethod
     def of(
@@ -79,6 +80,14 @@ class CreditTables:
             torch.tensor(openers, dtype=torch.long, device=device),
             continuing,
         )
+
+    def credit_once(self, input_ids: Tensor) -> Tensor:
+        """Return `credit(input_ids)`, found once for all iterations before a token, which show the same tensor."""
+        known, credit = self._latest[0]
+        if known is not input_ids or credit is None:
+            credit = self.credit(input_ids)
+            self._latest[0] = (input_ids, credit)  # one assignment: another thread sees both or neither
+        return credit
 
     def credit(self, input_ids: Tensor) -> Tensor:
         """Return the credits (B, K), at most 1, of the next token after each text (B, T) on the tables' device."""

@@ -67,6 +67,7 @@ class Discriminator:
     any_model: bool = False
 
     steering_preset = "discriminator"
+    reads_logits = False
 
     def __post_init__(self) -> None:
         """Check that shapes, labels and values fit together."""

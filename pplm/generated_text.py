@@ -35,7 +35,8 @@ class Generation:
     attribute_loss
         The weighted sum of these over the attribute models.
     kl
-        KL divergence of the steered distribution from the unsteered one, by new token and reading, in nats.
+        KL divergence of the steered distribution from the unsteered one, by new token and reading, in nats. Where
+        nothing asks for logits (heads alone, with `horizon_length` 0 and `kl_scale` 0) only the last reading has one.
     candidate
         With `rerank`: which of the candidates was kept, counted from 0.
     score

@@ -34,7 +34,8 @@ class SteeringStep:
     attention_mask
         (B, T) bool, False on padding.
     logits
-        (B, V) float32, steered logits of the next token; differentiable.
+        (B, V) float32, steered logits of the next token; differentiable. (B, 0) where neither the steering nor any
+        attribute model asks for them.
     pool
         Returns `mean_hidden_state`; called only when that is asked for, because it costs a pass.
 
@@ -110,7 +111,9 @@ class AttributeModel(Protocol):
     that `SteeringConfig.for_attributes` starts from); `for_model(model)`, called once before decoding, which returns
     the attribute model to use with this language model, or refuses it; `tokenizer_fingerprint`, that of the tokenizer
     whose token ids it works with (`pplm.models.fingerprint`), so that it is refused with any other; `may_be_idle`, True
-    where a text that it never acts on is as wanted, as when avoiding what does not occur; `text_loss(text)`,
+    where a text that it never acts on is as wanted, as when avoiding what does not occur; `reads_logits`, False where
+    `loss` asks for the mean hidden state alone (with no look-ahead and no KL term, steering then leaves the
+    language-model head out); `text_loss(text)`,
     which returns -log p(attribute | whole text) of each `WholeText`, (B,), and is what candidates are ranked by
     (`Rerank`).
     """

@@ -1,6 +1,7 @@
 """Moving only the upper layers: read in two parts, by any architecture, seen by nobody else."""
 
 import threading
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from helpers import STRONG, decode, new_tokens
 from transformers import DynamicCache
 
 import pplm
+from attribute_models import Discriminator
 from pplm import InputError, SteeringConfig
 from pplm.cli.sweep import parse_vary
 from pplm.text.kv_cache import KeyValueBuffer
@@ -79,6 +81,34 @@ def test_a_model_read_in_two_parts_equals_a_whole_pass_with_the_lower_window_lef
         torch.testing.assert_close(found.logits, expected.logits, rtol=0, atol=1e-5)
         torch.testing.assert_close(found.hidden_states[-1], expected.hidden_states[-1], rtol=0, atol=1e-5)
     assert (model(**arguments, past_key_values=cache(moved=False)).logits - found.logits).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_head_that_looks_at_no_logits_steers_alike_without_the_language_model_head(family, head):
+    model, calls = tiny(family), []
+    model.get_output_embeddings().register_forward_hook(lambda *_: calls.append(1))
+
+    @dataclass(frozen=True)
+    class ReadsLogits:
+        head: Discriminator
+        reads_logits = True
+
+        def loss(self, step):
+            assert step.logits.shape == (2, 90)
+            return self.head.loss(step)
+
+    fields = {**vars(STRONG), "layers": 2, "horizon_length": 0, "kl_scale": 0.0}
+    steering, prompts = SteeringConfig(**fields), [[3, 4, 5], [6, 7, 8, 9, 10, 11]]
+    counts, runs = [], []
+    for attribute in (head, ReadsLogits(head)):
+        calls.clear()
+        runs.append(decode(model, prompts, [attribute], steering, new=4))
+        counts.append(len(calls))
+    assert counts[1] - counts[0] == 4 * STRONG.num_iterations
+    for one, other in zip(runs[0].logits, runs[1].logits, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
+    assert runs[0].steering.kl[:, :-1].isnan().all()
+    torch.testing.assert_close(runs[0].steering.kl[:, -1], runs[1].steering.kl[:, -1], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("layers", [1, 0.5])

@@ -1,5 +1,7 @@
 """Steering some tokens and some samples only, and how many passes any of it takes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers import STRONG, decode, new_tokens
@@ -195,12 +197,30 @@ def test_a_finished_sample_s_neighbours_are_steered_as_before(gpt2, bag, head):
             torch.testing.assert_close(output.logits[step][row], free.logits[step][row], atol=1e-4, rtol=1e-4)
 
 
-def test_the_returned_cache_covers_the_finished_samples_too(gpt2, bag):
-    free = decode(gpt2, PROMPTS, [bag], STRONG, new=6)
-    output = decode(gpt2, PROMPTS, [bag], STRONG, new=6, eos_token_id=new_tokens(free)[0][1])
+@pytest.mark.parametrize("layers", [0, 1])
+def test_the_returned_cache_covers_the_finished_samples_too(gpt2, bag, layers):
+    steering = replace(STRONG, layers=layers)
+    free = decode(gpt2, PROMPTS, [bag], steering, new=6)
+    output = decode(gpt2, PROMPTS, [bag], steering, new=6, eos_token_id=new_tokens(free)[0][1])
+    assert output.lengths.tolist() == [2, 6, 6]
     wanted = gpt2(output.sequences[:, :-1]).past_key_values
     for found, real in zip(output.past_key_values.layers, wanted.layers, strict=True):
-        torch.testing.assert_close(found.keys, real.keys, atol=1e-4, rtol=1e-4)
+        for own, other in ((found.keys, real.keys), (found.values, real.values)):
+            torch.testing.assert_close(own[1:], other[1:], atol=1e-4, rtol=1e-4)
+            read = len(PROMPTS[0]) + 1  # the token that ended the first sample was not read
+            torch.testing.assert_close(own[0, :, :read], other[0, :, :read], atol=1e-4, rtol=1e-4)
+            assert not own[0, :, read:].any()
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_no_token_takes_another_pass_once_a_sample_has_finished(gpt2, bag, passes, layers):
+    steering = replace(STRONG, layers=layers)
+    end = new_tokens(decode(gpt2, PROMPTS, [bag], steering, new=6))[0][1]
+    without_end = list(passes)
+    passes.clear()
+    assert decode(gpt2, PROMPTS, [bag], steering, new=6, eos_token_id=end).lengths.tolist() == [2, 6, 6]
+    assert len(passes) == len(without_end)
+    assert passes[-4:] == [rows * 2 // 3 for rows in without_end[-4:]]
 
 
 def test_a_text_that_outgrows_the_spare_room_again_and_again_stays_the_same(gpt2, bag, monkeypatch):

@@ -38,8 +38,9 @@ class SteeredOutput(GenerateDecoderOnlyOutput):
     """What `generate(..., return_dict_in_generate=True)` returns: transformers' own output and the trace.
 
     `logits` are the fused logits, `scores` the same after the logits processors, and `past_key_values` is the
-    unsteered history of `sequences` but for their last token, as in transformers. `lengths` (B,) counts each
-    sample's new tokens up to the one that finished it.
+    unsteered history of `sequences` but for their last token, as in transformers. A sample is not read after its last
+    token: from there on its logits and its part of the history are zeros. `lengths` (B,) counts each sample's new tokens
+    up to the one that finished it.
     """
 
     # transformers builds its outputs from keywords and wants defaults; both are always there.
@@ -149,17 +150,16 @@ class SteeredDecoding:
     ) -> SteeredOutput | Tensor:
         """Run the loop; the bookkeeping around the choice of a token follows transformers' `_sample`."""
         has_eos = any(hasattr(criterion, "eos_token_id") for criterion in stopping_criteria)
-        unfinished = torch.ones_like(text.input_ids[:, 0])
+        input_ids = text.input_ids
+        unfinished = torch.ones_like(input_ids[:, 0])
         lengths = torch.zeros_like(unfinished)
-        count = len(unfinished)
         scores: tuple[Tensor, ...] | None = () if config.return_dict_in_generate and config.output_scores else None
         logits: tuple[Tensor, ...] | None = () if config.return_dict_in_generate and config.output_logits else None
         if self.streamer is not None:
-            self.streamer.put(text.input_ids.cpu())
+            self.streamer.put(input_ids.cpu())
         while True:
-            # Sorted, because to find the samples would make an accelerator wait; how many they are is known.
-            fused = text.next_logits(unfinished.argsort(descending=True, stable=True)[:count])
-            token_scores = logits_processor(text.input_ids, fused)
+            fused = text.next_logits()
+            token_scores = logits_processor(input_ids, fused)
             scores = None if scores is None else (*scores, token_scores)
             logits = None if logits is None else (*logits, fused)
             sound = is_distribution(token_scores) | (unfinished == 0)
@@ -168,24 +168,25 @@ class SteeredDecoding:
             if has_eos:
                 tokens = torch.where(unfinished.bool(), tokens, config._pad_token_tensor.to(tokens.device))
             text.append(tokens)
+            input_ids = torch.cat([input_ids, tokens[:, None]], dim=1)
             lengths = lengths + unfinished
-            unfinished = unfinished & ~stopping_criteria(text.input_ids, scores)
+            unfinished = unfinished & ~stopping_criteria(input_ids, scores)
             # The one copy of a token that the host waits for.
             chosen, going_on, sound = torch.stack([tokens, unfinished, sound]).cpu()
             if not sound.all():
                 text.refuse_scores(sound == 0)
             if self.streamer is not None:
                 self.streamer.put(chosen)
-            count = int(going_on.sum())
-            if count == 0:
+            if not going_on.any():
                 break
+            text.keep(going_on == 1)
         if self.streamer is not None:
             self.streamer.end()
         trace = text.finish()
         if not config.return_dict_in_generate:
-            return text.input_ids
+            return input_ids
         return SteeredOutput(
-            sequences=text.input_ids,
+            sequences=input_ids,
             scores=scores,
             logits=logits,
             past_key_values=text.cache,

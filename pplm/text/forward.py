@@ -29,7 +29,7 @@ class LastToken:
     Attributes
     ----------
     logits
-        (B, V) float32, of the token to come.
+        (B, V) float32, of the token to come; (B, 0) where the language-model head was left out.
     hidden_state
         (B, D), last layer, as it enters the language-model head.
 
@@ -43,16 +43,28 @@ class LastToken:
         """Take the last position of a model's outputs."""
         return cls(_last(outputs.logits).float(), _last(outputs.hidden_states[-1]))
 
+    @classmethod
+    def without_logits(cls, outputs: Any) -> LastToken:
+        """Take the last position of the outputs of a model's body."""
+        hidden_state = _last(outputs.last_hidden_state)
+        return cls(hidden_state.new_empty(len(hidden_state), 0, dtype=torch.float32), hidden_state)
+
     def rows(self, rows: slice | Tensor) -> LastToken:
         """Return some of the samples."""
         return LastToken(self.logits[rows], self.hidden_state[rows])
 
 
-def forward_last(model: Any, inputs: ModelInputs, cache: Cache) -> LastToken:
-    """Feed the last token (`inputs` of one position) over a cache of the positions before it."""
+def forward_last(model: Any, inputs: ModelInputs, cache: Cache, *, logits: bool = True) -> LastToken:
+    """Feed the last token (`inputs` of one position) over a cache of the positions before it.
+
+    Without `logits` the model's body is enough: the language-model head has a good part of a small model's weights.
+    """
+    arguments = {**inputs, "past_key_values": cache, "return_dict": True}
     with shared_products(model):
-        outputs = model(**{**inputs, "past_key_values": cache}, output_hidden_states=True, return_dict=True)
-    return LastToken.of(outputs)
+        if logits:
+            return LastToken.of(model(**arguments, output_hidden_states=True))
+        arguments.pop("logits_to_keep", None)
+        return LastToken.without_logits(model.base_model(**arguments))
 
 
 def expected_future(

@@ -7,6 +7,7 @@ whole history once a pass, and a steered token takes several passes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -114,7 +115,7 @@ class KeyValueBuffer:
             [t[:, :, :positions][index if n < self.single else both] for t in layer]
             for n, layer in enumerate(self.layers)
         ]
-        return KeyValueBuffer(layers, single=self.single)
+        return KeyValueBuffer(layers, self.limit, self.single)
 
     def put(self, index: Tensor, other: KeyValueBuffer, positions: slice) -> None:
         """Overwrite some positions of the steered history of the samples in `index` by those of another buffer."""
@@ -137,21 +138,21 @@ class KeyValueBuffer:
         length = start + (tail[0][0].shape[-2] if tail else 0)
         for number, (keys, values) in enumerate(self.layers):
             if tail and number >= self.single:
-                cache.layers.append(_BufferLayer(keys, values, start, *tail[number - self.single]))
+                cache.layers.append(_BufferLayer(keys, values, start, tail[number - self.single]))
             else:
-                cache.layers.append(_BufferLayer(keys, values, length, keys[:, :, :0], values[:, :, :0]))
+                cache.layers.append(_BufferLayer(keys, values, length))
         return cache
 
 
 class _BufferLayer(DynamicLayer):
     """A cache layer whose update writes into a buffer instead of copying all that came before."""
 
-    def __init__(self, keys: Tensor, values: Tensor, start: int, keys_tail: Tensor, values_tail: Tensor) -> None:
+    def __init__(self, keys: Tensor, values: Tensor, start: int, tail: Sequence[Tensor] = ()) -> None:
         super().__init__()
         self.lazy_initialization(keys, values)
         self._buffers, self._start = (keys, values), start
-        self._parts: list[list[Tensor]] = [[t] if t.shape[-2] else [] for t in (keys_tail, values_tail)]
-        stop = start + keys_tail.shape[-2]
+        self._parts: list[list[Tensor]] = [[t] for t in tail] or [[], []]
+        stop = start + (tail[0].shape[-2] if tail else 0)
         self.keys, self.values = keys[:, :, :stop], values[:, :, :stop]
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:

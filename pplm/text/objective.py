@@ -58,10 +58,13 @@ class TextObjective:
     ----------
     start
         The first position of the window.
+    reads_logits
+        Whether the steering or any attribute model asks for logits; if not, the iterations leave the language-model
+        head out.
     attribute_losses
         One (A, B) tensor per reading: the unweighted loss of each attribute model, NaN where it cannot act.
     outcomes
-        (attribute loss, KL) per reading, each (B,).
+        (attribute loss, KL) per reading, each (B,); the KL is NaN where there were no logits.
     acted
         (A, B) bool: which attribute models could act on which samples at the last call.
     broke
@@ -84,6 +87,7 @@ class TextObjective:
     text: TextSoFar
     start: int
     horizon_length: int
+    reads_logits: bool = True
     attribute_losses: list[Tensor] = field(default_factory=list)
     outcomes: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     gradient_cosines: Tensor | None = None
@@ -96,10 +100,10 @@ class TextObjective:
 
     def __call__(self, window: State) -> tuple[Tensor, Tensor]:
         """Run the model over the older history and the moved window."""
-        last = self.text.reader.steered(self.start, window)
+        last = self.text.reader.steered(self.start, window, logits=self.reads_logits)
         self.logits = last.logits.detach()
         step = self._shown(last)
-        losses = self._losses(step)
+        losses = self._losses(step, last)
         if not losses.requires_grad:
             raise InputError(
                 "no gradient reaches the model's history from its logits: its layers pass none on, as some int8 "
@@ -114,7 +118,7 @@ class TextObjective:
     def after(self, last: LastToken) -> None:
         """Keep the losses of the reading after the last step with the others."""
         step = self._shown(last)
-        self._outcome(step, self._losses(step))
+        self._outcome(step, self._losses(step, last))
 
     def _outcome(self, step: SteeringStep, losses: Tensor) -> tuple[Tensor, Tensor]:
         """Weigh the losses (A, B) of a reading: (attribute loss, KL), each (B,)."""
@@ -122,14 +126,18 @@ class TextObjective:
         # none acts, the KL is left out too; its gradient would be rounding noise, normalised to a whole step.
         self.attribute_losses.append(losses.detach().masked_fill(~self.acted, torch.nan))
         self.reached = (self.acted & (self._weights(losses) != 0)).any(0)
+        loss = self._weigh(losses)
+        if step.logits.shape[1] == 0:  # they are left out only where `kl_scale` is 0
+            self.outcomes.append((loss.detach(), torch.full_like(loss.detach(), torch.nan)))
+            return loss, torch.zeros_like(loss)
         divergence = kl_from_log_probs(step.log_probs, self.text.reader.unsteered_log_probs)
-        outcome = self._weigh(losses), torch.where(self.reached, divergence, 0.0)
-        self.outcomes.append((outcome[0].detach(), outcome[1].detach()))
-        return outcome
+        divergence = torch.where(self.reached, divergence, 0.0)
+        self.outcomes.append((loss.detach(), divergence.detach()))
+        return loss, divergence
 
     def attribute_loss(self, last: LastToken) -> Tensor:
         """Return the weighted loss (B,) of a reading that is made already, 0 where no attribute model can act."""
-        return self._weigh(self._losses(self._shown(last)))
+        return self._weigh(self._losses(self._shown(last), last))
 
     def _shown(self, last: LastToken) -> SteeringStep:
         """Return what attribute models are shown after a reading of the last token."""
@@ -150,11 +158,12 @@ class TextObjective:
 
         return SteeringStep(self.text.input_ids, self.text.attention_mask, last.logits, pool)
 
-    def _losses(self, step: SteeringStep) -> Tensor:
+    def _losses(self, step: SteeringStep, last: LastToken) -> Tensor:
         losses = torch.stack([attribute.loss(step) for attribute in self.attributes])
         self.acted = losses.detach().isfinite()
         # Where the reading itself is no distribution, a loss that is not a number is not the attribute model's fault.
-        self.broke = self.broke | (losses.detach().isnan() & is_distribution(step.logits.detach())).any(1)
+        sound = is_distribution(last.logits.detach()) if last.logits.shape[1] else last.hidden_state.isfinite().all(1)
+        self.broke = self.broke | (losses.detach().isnan() & sound).any(1)
         return losses
 
     def _weigh(self, losses: Tensor) -> Tensor:

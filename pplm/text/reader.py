@@ -56,10 +56,13 @@ class LastTokenReader:
         moved = self.histories.steered.history(slice(start, self.length))[self.histories.single :]
         return [[t.to(torch.promote_types(t.dtype, torch.float32), copy=True) for t in layer] for layer in moved]
 
-    def steered(self, start: int, window: Sequence[Sequence[Tensor]] | None = None) -> LastToken:
+    def steered(
+        self, start: int, window: Sequence[Sequence[Tensor]] | None = None, *, logits: bool = True
+    ) -> LastToken:
         """Read over the steered history, with `window` in place of its positions from `start` on.
 
-        The window is rounded to the model's number format for this reading; its gradient is not.
+        The window is rounded to the model's number format for this reading; its gradient is not. `logits=False` leaves
+        them out where that saves something.
         """
         dtype = self.histories.layers[0][0].dtype
         tail = [[t.to(dtype) for t in layer] for layer in window] if window else None
@@ -69,7 +72,8 @@ class LastTokenReader:
         if self.split is not None:
             _ = self.unsteered  # the one reading of the lower layers
             self.split.outputs, model = self._lower_outputs, self.split.upper
-        return forward_last(model, self.inputs, self.histories.steered.cache(start if tail else self.length, tail))
+        cache = self.histories.steered.cache(start if tail else self.length, tail)
+        return forward_last(model, self.inputs, cache, logits=logits)
 
     @property
     def unsteered(self) -> LastToken:

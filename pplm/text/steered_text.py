@@ -21,7 +21,8 @@ from pplm.interface import WeightedAttribute
 from pplm.pooling import PooledHidden
 from pplm.steering import steer
 from pplm.text.distributions import fuse
-from pplm.text.forward import LastToken, ModelInputs, forward_last, normal_tensors, prefill_arguments
+from pplm.text.ended import EndedHistories
+from pplm.text.forward import LastToken, ModelInputs, forward_last, normal_tensors, prefill_arguments, take_rows
 from pplm.text.kv_cache import History, KeyValueBuffer, check_steerable, window_weights
 from pplm.text.limits import broken_scores, check_history
 from pplm.text.objective import TextObjective, TextSoFar
@@ -36,7 +37,7 @@ class SteeredText:
     """A batch of texts with their two histories, the steered one and the unsteered one.
 
     Neither is recomputed: each pass feeds the last token alone. The steered history keeps its perturbation (paper,
-    section 3.2).
+    section 3.2). Only samples that go on are read (`keep`); all else below has their rows alone.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class SteeredText:
         input_ids, model_kwargs = normal_tensors(input_ids), normal_tensors(model_kwargs)
         self.active = bool(self.attributes) and self.steering.moves
         self.model, self.input_ids, self.model_kwargs = model, input_ids, model_kwargs
+        self._ended = EndedHistories(len(input_ids))
+        self._rows = torch.arange(len(input_ids), device=input_ids.device)  # of the whole batch, those that go on
         self.cache = model_kwargs["past_key_values"]
         cached = self.cache.get_seq_length()
         # Private, and the one way to feed a prompt as transformers does, over any cache of the caller's own.
@@ -96,11 +99,8 @@ class SteeredText:
             return self.input_ids.new_ones(self.input_ids.shape[0], self._length + 1, dtype=torch.bool)
         return mask.bool()
 
-    def next_logits(self, unfinished: Tensor) -> Tensor:
-        """Read the last token, steer, and return the fused logits of the next one: (B, V) float32.
-
-        Samples whose index `unfinished` does not name are read but not steered any more.
-        """
+    def next_logits(self) -> Tensor:
+        """Read the last token, steer, and return the fused logits of the next one: (B, V) float32."""
         if self._histories is None:
             if self._unsteered is None:
                 self._unsteered = forward_last(self.model, self._last_token_inputs(), self.cache)
@@ -112,22 +112,44 @@ class SteeredText:
         reader = LastTokenReader(
             self.model, self._last_token_inputs(), self._histories, self._length, self._unsteered, self._split
         )
-        steered_logits = self._steer(reader, unfinished)
+        steered_logits = self._steer(reader)
         self._unsteered = reader.unsteered
         self._show_unsteered(self._length + 1)
         fused = fuse(self._unsteered.logits, steered_logits, self.steering.gm_scale)
         self._read = (self._unsteered.logits, fused)
-        return fused
+        return self._ended.fill(fused, self._rows)
+
+    def keep(self, going_on: Tensor) -> None:
+        """Go on with some of the samples alone, (B,) bool on the host; the last token of none has been read yet.
+
+        Without steering all are read to the end, as transformers does.
+        """
+        if self._histories is None or int(going_on.sum()) == len(self._rows):
+            return
+        here, device = going_on[self._rows.cpu()], self._rows.device
+        index, ended = (which.nonzero()[:, 0].to(device) for which in (here, ~here))
+        self._ended.put(self._rows[ended], [[layer.keys[ended], layer.values[ended]] for layer in self.cache.layers])
+        self.model_kwargs = take_rows({"input_ids": self.input_ids, **self.model_kwargs}, index)
+        self.input_ids = self.model_kwargs.pop("input_ids")
+        self._rows, self._norms, self._strongest = self._rows[index], self._norms[:, index], self._strongest[index]
+        self._untouched = self._untouched[index]
+        if self._pooled is not None:
+            self._pooled = self._pooled.select(index)
+        if self._exact is not None:
+            self._exact = (self._exact[0], [[t[index] for t in layer] for layer in self._exact[1]])
+        self._histories = self._histories.select(index, self._histories.capacity)
+        self._show_unsteered(self._length)
 
     def refuse_scores(self, broken: Tensor) -> NoReturn:
         """Refuse the token appended last: of the samples in `broken`, (B,) bool, the scores were no distribution."""
-        unsteered, fused = (bool(is_distribution(logits[broken]).all()) for logits in self._read)
+        unsteered, fused = (bool(is_distribution(logits[broken[self._rows]]).all()) for logits in self._read)
         if not unsteered:
             raise broken_model(f"the logits of new token {self._new_tokens - 1}")
         raise broken_scores(self._new_tokens - 1, self.steering, steered=not fused, attributes=self._watch.broken())
 
     def append(self, tokens: Tensor) -> None:
-        """Append one chosen token per sample, (B,), without reading it yet."""
+        """Append one chosen token per sample, (B,) of the whole batch, without reading it yet."""
+        tokens = tokens[self._rows]
         if self._pooled is not None and self._unsteered is not None:
             self._pooled += PooledHidden.of(self._unsteered.hidden_state[:, None], self.attention_mask[:, -1:])
         self.input_ids = torch.cat([self.input_ids, tokens[:, None]], dim=1)
@@ -139,11 +161,8 @@ class SteeredText:
 
     def release(self) -> None:
         """Leave the unsteered history, but for the last token, in the caller's cache, in tensors of its own."""
-        for layer in self.cache.layers:
-            if self._histories is not None and layer.is_initialized:
-                layer.keys, layer.values = (
-                    t.clone(memory_format=torch.contiguous_format) for t in (layer.keys, layer.values)
-                )
+        if self._histories is not None:
+            self._ended.join(self._rows, self.cache)
         self._histories = None
 
     def finish(self) -> SteeringTrace:
@@ -151,7 +170,7 @@ class SteeredText:
         self._watch.warn_of_idle()
         return self.recorder.trace()
 
-    def _steer(self, reader: LastTokenReader, unfinished: Tensor) -> Tensor:
+    def _steer(self, reader: LastTokenReader) -> Tensor:
         """Move the window of the steered history, if this token's turn has come; return the steered logits (B, V)."""
         steering = self.steering
         if self._length == 0:  # a prompt of one token has no history to move
@@ -163,36 +182,36 @@ class SteeredText:
             return logits
         mask = self.attention_mask
         text = TextSoFar(self.input_ids, mask[:, -self.input_ids.shape[1] :], reader, self._pooled)
-        if not steering.skips and len(unfinished) == len(mask):
-            return self._move(text, unfinished, reader)
+        everybody = torch.arange(len(mask), device=mask.device)
+        if not steering.skips:
+            return self._move(text, everybody, reader)
         # One look at all samples decides which are steered; only they take the iterations.
-        logits, wants = self._look(text) if steering.skips else (reader.steered(self._length).logits, None)
-        wanting = unfinished if wants is None else unfinished[wants[unfinished]]
+        logits, wants = self._look(text, everybody)
+        wanting = everybody[wants]
         if len(wanting) == 0:
             self.recorder.record_unsteered(logits)
             return logits
         if len(wanting) == len(mask):
-            return self._move(text, wanting, reader)
+            return self._move(text, everybody, reader)
         some = text.select(wanting, steering.horizon_length)
         moved = self._move(some, wanting, reader)
         reader.put(wanting, some.reader, self._window_start)
         return logits.index_copy(0, wanting, moved)
 
-    def _look(self, text: TextSoFar) -> tuple[Tensor, Tensor]:
+    def _look(self, text: TextSoFar, everybody: Tensor) -> tuple[Tensor, Tensor]:
         """Read the last token over the steered history as it is: its logits (B, V), and who wants steering, (B,)."""
         steering, reader = self.steering, text.reader
         objective = TextObjective(self.attributes, text, self._window_start, steering.horizon_length)
-        everybody = torch.arange(len(self.input_ids), device=self.input_ids.device)
         if steering.skip_weak == 0:
             last = reader.steered(self._length)
             loss = objective.attribute_loss(last)
-            self._watch.losses(objective.acted, everybody)
+            self._watch.losses(objective.acted, self._rows)
             return last.logits, loss >= steering.skip_below
         # A step of length 0 is the core's way to ask for a gradient.
         still = replace(steering, num_iterations=1, step_size=0.0)
         weights, untouched = self._window_weights(everybody), self._untouched
         looked = steer(self._window(reader, everybody), objective, still, weights=weights, untouched=untouched)
-        self._watch.losses(objective.acted, everybody)
+        self._watch.losses(objective.acted, self._rows)
         strength = torch.linalg.vector_norm(looked.gradient_norms[0], dim=0)
         self._strongest = torch.maximum(self._strongest, strength)
         strong = (strength > 0) & (strength >= steering.skip_weak * self._strongest)
@@ -223,8 +242,9 @@ class SteeredText:
         """
         steering, start = self.steering, self._window_start
         objective = TextObjective(
-            self.attributes, text, start, steering.horizon_length, probes=self._watch.awaits_gradients
-        )
+            self.attributes, text, start, steering.horizon_length, self._reads_logits,
+            probes=self._watch.awaits_gradients,
+        )  # fmt: skip
         window, weights = self._window(text.reader, index), self._window_weights(index)
         untouched = self._untouched[index]
         result = steer(window, objective, steering, self._norms[:, index], weights=weights, untouched=untouched)
@@ -232,7 +252,7 @@ class SteeredText:
         if result.untouched is not None:
             self._untouched = self._untouched.index_copy(0, index, result.untouched)
         has_history = self._history_lengths(index) > 0
-        self._watch.losses(objective.acted, index)
+        self._watch.losses(objective.acted, self._rows[index])
         self._watch.broke |= objective.broke
         if objective.gradient_norms is not None:
             to_lower = has_history & (objective.attribute_losses[0].nan_to_num() != 0)
@@ -245,8 +265,14 @@ class SteeredText:
             self._exact = (start, exact)
         last = text.reader.steered(start, result.state)
         objective.after(last)
-        self.recorder.record_steered(objective, result.gradient_norms, has_history, index)
+        self.recorder.record_steered(objective, result.gradient_norms, has_history, self._rows[index])
         return last.logits
+
+    @property
+    def _reads_logits(self) -> bool:
+        """Whether an iteration needs the next token's logits: for the KL, for a look ahead or for an attribute."""
+        attributes = (getattr(attribute.model, "reads_logits", True) for attribute in self.attributes)
+        return self.steering.kl_scale > 0 or self.steering.horizon_length > 0 or any(attributes)
 
     def _history_lengths(self, index: Tensor) -> Tensor:
         """Return how many real positions lie before the last token of the samples in `index`."""

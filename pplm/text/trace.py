@@ -27,7 +27,8 @@ class SteeringTrace:
     attribute_loss
         (N, I + 1, B), their weighted sum.
     kl
-        (N, I + 1, B), not scaled by `kl_scale`; of the steered distribution, before the geometric mean.
+        (N, I + 1, B), not scaled by `kl_scale`; of the steered distribution, before the geometric mean. NaN before the
+        last reading where nothing asked for logits.
     gradient_norms
         (N, I, G, B).
     gradient_cosines
