@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from attribute_models.bag_of_words import BagOfWords
 from pplm.interface import AttributeModel, SteeringStep, WholeText
+from pplm.presets import kind_of
 
 SMALLEST_LOSS = 1e-6
 """The avoided attribute's own loss is held above this: at probability 1 the complement's loss would be infinite."""
@@ -34,9 +35,9 @@ class Avoid:
         return f"avoid {getattr(self.attribute, 'name', type(self.attribute).__name__)}"
 
     @property
-    def steering_preset(self) -> str:
-        """The avoided attribute's preset."""
-        return getattr(self.attribute, "steering_preset", "bag_of_words")
+    def steering_kind(self) -> str:
+        """The avoided attribute's kind."""
+        return kind_of(self.attribute)
 
     @property
     def reads_logits(self) -> bool:

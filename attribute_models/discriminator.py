@@ -66,7 +66,7 @@ class Discriminator:
     card: Mapping[str, Any] = field(default_factory=dict)
     any_model: bool = False
 
-    steering_preset = "discriminator"
+    steering_kind = "discriminator"
     reads_logits = False
 
     def __post_init__(self) -> None:

@@ -18,12 +18,13 @@ from pplm.lazy import lazy_names
 
 if TYPE_CHECKING:
     from pplm.attached import steering_presets
-    from pplm.config import PAPER_PRESETS, SteeringConfig
+    from pplm.config import SteeringConfig
     from pplm.errors import InputError, SteeringWarning
     from pplm.generated_text import Generation
     from pplm.generation import generate
     from pplm.interface import AttributeModel, SteeringStep, WholeText
     from pplm.models.loading import freeze, load_model
+    from pplm.presets import FAST_PRESETS, PAPER_PRESETS, SteeringPresets
     from pplm.rerank import Rerank
     from pplm.steering import Steered, steer
     from pplm.text.decoding import SteeredOutput, steered_decoding
@@ -32,6 +33,7 @@ else:
     __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
+    "FAST_PRESETS",
     "PAPER_PRESETS",
     "AttributeModel",
     "Generation",
@@ -40,6 +42,7 @@ __all__ = [
     "Steered",
     "SteeredOutput",
     "SteeringConfig",
+    "SteeringPresets",
     "SteeringStep",
     "SteeringTrace",
     "SteeringWarning",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pplm.config import PAPER_PRESETS
+from pplm.presets import SteeringPresets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,13 +20,13 @@ class Attached:
     Attributes
     ----------
     presets
-        The model's own steering settings by kind of attribute; None for the paper's.
+        The model's own steering settings.
     tokenizer
         Fingerprint of the tokenizer that was loaded with the model; None if there was none.
 
     """
 
-    presets: Mapping[str, Mapping[str, Any]] | None = None
+    presets: SteeringPresets = field(default_factory=SteeringPresets)
     tokenizer: str | None = None
 
 
@@ -41,6 +40,6 @@ def attached(model: Any) -> Attached:
     return getattr(model, _NAME, Attached())
 
 
-def steering_presets(model: PreTrainedModel) -> Mapping[str, Mapping[str, Any]]:
-    """Return the settings that `load_model` found beside a model's weights (`steering.json`), or the paper's."""
-    return attached(model).presets or PAPER_PRESETS
+def steering_presets(model: PreTrainedModel) -> SteeringPresets:
+    """Return the settings that `load_model` found beside a model's weights (`steering.json`); empty if none."""
+    return attached(model).presets

@@ -11,43 +11,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from types import MappingProxyType
 from typing import Any, Literal, get_args, get_type_hints
 
 from pplm.errors import InputError
+from pplm.presets import PresetName, SteeringPresets
 
 NormRule = Literal["running_max", "current"]
 """What a gradient is divided by: the largest norm seen so far for this sample and layer, or its own norm."""
 MIN_DISTINCT = 0.8
 """Candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower repeat themselves; see `pplm.Rerank`."""
-
-PAPER_PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "bag_of_words": MappingProxyType(
-            {
-                "step_size": 0.03,
-                "num_iterations": 3,
-                "gamma": 1.5,
-                "kl_scale": 0.01,
-                "gm_scale": 0.99,
-                "window_length": 5,
-                "norm_rule": "running_max",
-            }
-        ),
-        "discriminator": MappingProxyType(
-            {
-                "step_size": 0.04,
-                "num_iterations": 10,
-                "gamma": 1.0,
-                "kl_scale": 0.01,
-                "gm_scale": 0.95,
-                "window_length": 0,
-                "norm_rule": "current",
-            }
-        ),
-    }
-)
-"""The paper's settings for GPT-2 345M, by the kind of attribute model."""
+_NO_PRESETS = SteeringPresets()
 
 
 def _setting(default: Any, help_text: str) -> Any:
@@ -59,7 +32,7 @@ def _setting(default: Any, help_text: str) -> Any:
 class SteeringConfig:
     """How far, how often and how carefully the history is moved before each token.
 
-    Defaults are the paper's for a bag of words; `for_attributes` picks a preset that fits.
+    Defaults are the paper's for a bag of words; `for_attributes` picks a preset that fits the attribute and the model.
 
     Raises
     ------
@@ -155,7 +128,8 @@ class SteeringConfig:
         cls,
         attributes: Sequence[Any],
         *,
-        presets: Mapping[str, Mapping[str, Any]] = PAPER_PRESETS,
+        presets: SteeringPresets | Mapping[str, Any] = _NO_PRESETS,
+        preset: PresetName | None = None,
         **overrides: Any,
     ) -> SteeringConfig:
         """Return the preset for these attribute models, with single fields overridden.
@@ -163,28 +137,37 @@ class SteeringConfig:
         Parameters
         ----------
         attributes
-            Attribute models, or (model, weight) pairs. A model says which preset it wants in `steering_preset`
-            ("bag_of_words" when it says nothing). A mixture of both kinds takes the discriminator's, as in the paper,
-            changed by what a model's own presets say of a "mixture".
+            Attribute models, or (model, weight) pairs. A model says of which kind it is in `steering_kind`
+            ("bag_of_words" when it says nothing). Bags and heads together are a mixture.
         presets
-            Settings by preset name: the paper's, or a model's own (`pplm.steering_presets(model)`).
+            A model's own settings (`pplm.steering_presets(model)`); none by default.
+        preset
+            "paper": all layers, the model's own settings, else those published for GPT-2 345M. "fast": the last layers
+            in few steps, the model's own settings, else a general choice. None: the model's own, `fast` before `paper`,
+            else the general `fast`.
         **overrides
             Fields of `SteeringConfig` to set by hand.
 
         """
-        models = [item[0] if isinstance(item, tuple) else item for item in attributes]
-        wanted = {getattr(model, "steering_preset", "bag_of_words") for model in models}
-        name = "discriminator" if "discriminator" in wanted else "bag_of_words"
-        mixture = presets.get("mixture", {}) if len(wanted) > 1 else {}
-        return cls(**{**PAPER_PRESETS[name], **presets.get(name, {}), **mixture, **overrides})
+        chosen = SteeringPresets.of(presets).choose(attributes, preset)
+        return cls(**{**chosen.settings, **overrides})
 
     @classmethod
     def resolve(
-        cls, steering: SteeringConfig | None, attributes: Sequence[Any], presets: Mapping[str, Mapping[str, Any]]
+        cls,
+        steering: SteeringConfig | None,
+        preset: PresetName | None,
+        attributes: Sequence[Any],
+        presets: SteeringPresets,
     ) -> SteeringConfig:
         """Return the settings that are given, or the preset for these attribute models where none are (`None`)."""
         if steering is None:
-            return cls.for_attributes(attributes, presets=presets)
+            return cls.for_attributes(attributes, presets=presets, preset=preset)
+        if preset is not None:
+            raise InputError(
+                f"steering and preset={preset!r} both say how to steer; leave one out, or make the settings with "
+                f"SteeringConfig.for_attributes(..., preset={preset!r})"
+            )
         if not isinstance(steering, cls):
             raise InputError(f"steering must be a SteeringConfig, as SteeringConfig(step_size=0.1); got {steering!r}")
         return steering

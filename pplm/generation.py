@@ -25,6 +25,7 @@ from pplm.errors import InputError
 from pplm.generated_text import Generation, cut_texts
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 from pplm.models.fingerprint import tokenizer_fingerprint
+from pplm.presets import PresetName
 from pplm.rerank import Rerank, check_rankable, keep_best
 from pplm.text.decoding import steered_decoding
 from pplm.text.encoding import encode_prompt
@@ -37,6 +38,7 @@ def generate(
     *,
     attributes: Sequence[AttributeModel | tuple[AttributeModel, float]] = (),
     steering: SteeringConfig | None = None,
+    preset: PresetName | None = None,
     num_samples: int = 1,
     seed: int | None = None,
     bos: bool = True,
@@ -58,7 +60,10 @@ def generate(
     attributes
         Attribute models, or (model, weight) pairs. None at all gives plain, unsteered texts.
     steering
-        Settings; None takes the model's own preset for these attributes, or the paper's.
+        Settings; None takes a preset.
+    preset
+        "paper", "fast", or None for the model's own settings, else the general `fast`; see
+        `SteeringConfig.for_attributes`.
     num_samples
         Samples per prompt. More than one, or several candidates of `rerank`, turn `do_sample` on.
     seed
@@ -105,7 +110,7 @@ def generate(
     if not len(numbers) == len(prompts) == len({n for n in numbers if isinstance(n, Integral) and n >= 0}):
         raise InputError(f"prompt_indices must be {len(prompts)} different numbers of at least 0; got {numbers}")
     weighted = weigh_attributes(attributes)
-    steering = SteeringConfig.resolve(steering, [a.model for a in weighted], steering_presets(model))
+    steering = SteeringConfig.resolve(steering, preset, [a.model for a in weighted], steering_presets(model))
     arguments = _with_sampling(generate_arguments, num_samples, candidates)
     if candidates > 1 and streamer is not None:
         raise InputError("a streamer would show candidates that are not kept; leave out streamer or rerank")

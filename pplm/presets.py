@@ -1,41 +1,154 @@
-"""Which settings a model's own folder wants, by the kind of attribute."""
+"""Which settings steering starts from: two presets, `paper` and `fast`, by the kind of attribute.
+
+`paper` moves all layers, with the settings that the paper publishes for GPT-2 345M. `fast` moves the last layers alone,
+in one or a few steps, and looks at no future. Either may be a model's own, where somebody has looked for the settings
+that suit its weights.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, get_args
 
-from pplm.config import PAPER_PRESETS, SteeringConfig
 from pplm.errors import InputError
 
-PRESET_NAMES = (*PAPER_PRESETS, "mixture")
-PRESETS_FILE = "steering.json"
-"""A model folder may hold its own settings in this file: `{"bag_of_words": {"step_size": ...}, "discriminator": ...,
-"mixture": ...}`, each over the paper's."""
+PresetName = Literal["paper", "fast"]
+Settings = Mapping[str, Any]
+"""Fields of `SteeringConfig`."""
+KINDS = ("bag_of_words", "discriminator", "mixture")
+"""Kinds of attribute: bags and what is like them, heads, and both kinds together."""
+
+PAPER_PRESETS: Mapping[str, Settings] = MappingProxyType(
+    {
+        "bag_of_words": MappingProxyType(
+            {
+                "step_size": 0.03,
+                "num_iterations": 3,
+                "gamma": 1.5,
+                "kl_scale": 0.01,
+                "gm_scale": 0.99,
+                "window_length": 5,
+                "norm_rule": "running_max",
+            }
+        ),
+        "discriminator": MappingProxyType(
+            {
+                "step_size": 0.04,
+                "num_iterations": 10,
+                "gamma": 1.0,
+                "kl_scale": 0.01,
+                "gm_scale": 0.95,
+                "window_length": 0,
+                "norm_rule": "current",
+            }
+        ),
+    }
+)
+"""The paper's settings for GPT-2 345M, by kind of attribute; a mixture takes the discriminator's."""
+
+_UPPER = MappingProxyType({"layers": 0.15, "num_iterations": 1, "step_size": 0.5, "gm_scale": 0.8})
+FAST_PRESETS: Mapping[str, Settings] = MappingProxyType(
+    {
+        "bag_of_words": _UPPER,
+        "discriminator": MappingProxyType({**_UPPER, "horizon_length": 0, "kl_scale": 0.0}),
+        "mixture": MappingProxyType({**_UPPER, "horizon_length": 0}),
+    }
+)
+"""What `fast` is on a model without settings of its own, each over the paper's: a careful guess, which
+`pplm sweep` improves on."""
 
 
-def read_presets(folder: Path) -> Mapping[str, Mapping[str, Any]] | None:
-    """Return the settings that lie beside a model's weights (`steering.json`), or None if there are none.
+@dataclass(frozen=True)
+class Preset:
+    """The settings that a request comes to before single fields are changed.
+
+    Attributes
+    ----------
+    name
+        "paper" or "fast".
+    own
+        Whether they are the model's own.
+    settings
+        Fields of `SteeringConfig`.
+
+    """
+
+    name: PresetName
+    own: bool
+    settings: Settings
+
+    def __str__(self) -> str:
+        """Name the preset, and say where it was not made for the model."""
+        general = {"paper": "published for GPT-2 345M", "fast": "a general choice"}[self.name]
+        where = "" if self.own else f" ({general}; this model has no settings of its own for it)"
+        return f"preset {self.name}{where}"
+
+
+@dataclass(frozen=True)
+class SteeringPresets:
+    """A model's own settings: for each preset, fields of `SteeringConfig` by kind of attribute, over the paper's."""
+
+    paper: Mapping[str, Settings] = field(default_factory=dict)
+    fast: Mapping[str, Settings] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, table: SteeringPresets | Mapping[str, Any]) -> SteeringPresets:
+        """Read a table `{"paper": {kind: settings}, "fast": {kind: settings}}`, or one of kinds alone, the paper's.
+
+        Raises
+        ------
+        InputError
+            If it names a preset or a kind that there is not.
+
+        """
+        if isinstance(table, SteeringPresets):
+            return table
+        names = get_args(PresetName)
+        tables = table if any(name in table for name in names) else {"paper": table}
+        for name, kinds in tables.items():
+            if name not in names:
+                raise InputError(f"{name!r} is none of {', '.join(names)}")
+            for kind in kinds:
+                if kind not in KINDS:
+                    raise InputError(f"{kind!r} is none of {', '.join(KINDS)}")
+        return cls(**tables)
+
+    def choose(self, attributes: Iterable[Any], name: PresetName | None = None) -> Preset:
+        """Return the preset for these attribute models; without a name, the model's own, else the general `fast`.
+
+        Raises
+        ------
+        InputError
+            If there is no preset of that name.
+
+        """
+        if name not in (None, *get_args(PresetName)):
+            raise InputError(f"preset must be one of {', '.join(get_args(PresetName))}; got {name!r}")
+        kinds = {kind_of(attribute) for attribute in attributes} or {"bag_of_words"}
+        base = "discriminator" if "discriminator" in kinds else "bag_of_words"
+        kind = "mixture" if len(kinds) > 1 else base
+        own_paper = {**self.paper.get(base, {}), **self.paper.get(kind, {})}
+        if name is None:
+            name = "paper" if own_paper and kind not in self.fast else "fast"
+        if name == "paper":
+            return Preset(name, bool(own_paper), {**PAPER_PRESETS[base], **own_paper})
+        settings = self.fast.get(kind, FAST_PRESETS[kind])
+        return Preset(name, kind in self.fast, {**PAPER_PRESETS[base], **settings})
+
+
+def kind_of(attribute: Any) -> str:
+    """Return the kind that an attribute model, or a (model, weight) pair, says it is: `steering_kind`.
 
     Raises
     ------
     InputError
-        If the file is there but is not JSON, or names settings that there are not.
+        If it names a kind that there is not.
 
     """
-    path = folder / PRESETS_FILE
-    if not path.is_file():
-        return None
-    try:
-        presets = json.loads(path.read_text(encoding="utf-8"))
-        for name, settings in presets.items():
-            if name not in PRESET_NAMES:
-                raise InputError(f"{name!r} is none of {', '.join(PRESET_NAMES)}")
-            SteeringConfig(**settings)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is no table of settings in JSON ({error}); repair or remove it") from error
-    return presets
+    model = attribute[0] if isinstance(attribute, tuple) else attribute
+    kind = getattr(model, "steering_kind", "bag_of_words")
+    if kind not in PAPER_PRESETS:
+        raise InputError(f"steering_kind of {type(model).__name__} must be of {', '.join(PAPER_PRESETS)}; got {kind!r}")
+    return kind

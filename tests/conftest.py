@@ -19,6 +19,8 @@ import pplm
 from attribute_models import BagOfWords, Discriminator
 from pplm.cli import main
 
+# `scripts/gpu_check.py` runs some of these tests on an accelerator.
+torch.set_default_device(os.environ.get("PPLM_TEST_DEVICE"))
 # Tiny matrices gain nothing from a second thread, and lose a factor of 30 where cores are shared.
 torch.set_num_threads(1)
 

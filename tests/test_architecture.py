@@ -37,12 +37,11 @@ def of_pplm(path):
 
 LEVELS = (
     {"errors", "lazy"},
-    {"pooling", "seeds"},
+    {"pooling", "seeds", "presets"},
     {"config"},
     {"attached"},
     {"steering", "interface", "batching"},
     {"text", "sine", "files"},
-    {"presets"},
     {"models"},
     {"evaluation"},
     {"generated_text"},
@@ -99,7 +98,7 @@ def test_within_text_the_tensors_do_not_import_the_loop():
 
 def test_text_opens_no_file():
     for path in modules("pplm/text"):
-        assert not {name for name in of_pplm(path) if room(name) in {"files", "models", "presets"}}, path
+        assert not {name for name in of_pplm(path) if room(name) in {"files", "models"}}, path
         assert not {"pathlib", "os", "io", "json"} & imported(path), path
 
 
@@ -116,6 +115,7 @@ def test_the_wave_imports_nothing_of_text():
             {
                 "config",
                 "errors",
+                "presets",
                 "interface",
                 "attached",
                 "files",
@@ -137,7 +137,7 @@ def test_measuring_and_pretraining_import_little(package, allowed):
 
 
 def test_attribute_models_import_the_interface_and_not_the_machinery():
-    allowed = {"attached", "interface", "errors", "config", "lazy", "pooling", "files", "models"}
+    allowed = {"attached", "interface", "errors", "config", "presets", "lazy", "pooling", "files", "models"}
     found = set().union(*(of_pplm(path) for path in modules("attribute_models")))
     assert "interface" in found
     assert {name for name in found if room(name) not in allowed} <= {"text", "text.encoding"}

@@ -15,6 +15,10 @@ SETTINGS = {
     "running norm": SteeringConfig(step_size=0.1, gamma=1.5, norm_rule="running_max", gm_scale=0.9),
     "whole history": SteeringConfig(step_size=0.1, gamma=1.0, window_length=0, norm_rule="current"),
     "window and decay": SteeringConfig(step_size=0.15, gamma=1.0, window_length=4, decay=True),
+    "last layer": SteeringConfig(step_size=0.1, gamma=1.5, layers=1, num_iterations=1),
+    "last layer, no look ahead": SteeringConfig(
+        step_size=0.1, gamma=1.0, norm_rule="current", layers=1, horizon_length=0, kl_scale=0.0, window_length=0
+    ),
     "horizon": SteeringConfig(step_size=0.1, gamma=1.0, horizon_length=2, norm_rule="current", num_iterations=2),
     "every second": SteeringConfig(step_size=0.1, gamma=1.0, steer_every=2),
     "skipping": SteeringConfig(step_size=0.1, gamma=1.0, skip_below=2.5),

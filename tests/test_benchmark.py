@@ -97,7 +97,7 @@ def test_unsteered_is_plain_decoding(gpt2, factories, runs):
 
 
 def test_the_steered_run_steers(gpt2, factories, runs):
-    measure(gpt2, factories, steering={"step_size": 0.5})
+    measure(gpt2, factories, preset="paper", steering={"step_size": 0.5})
     loop = next(call["custom_generate"] for call in runs if "custom_generate" in call)
     assert (loop.steering.step_size, loop.steering.num_iterations) == (0.5, 3)
     ids = torch.tensor([[3, 4, 5]])
@@ -111,7 +111,8 @@ def test_the_steered_run_steers(gpt2, factories, runs):
 
 def test_a_bag_takes_two_passes_more_an_iteration_and_a_discriminator_four(gpt2, factories):
     def passes(name, iterations):
-        (row,) = measure(gpt2, factories, attributes=(name,), steering={"num_iterations": iterations})
+        steering = {"num_iterations": iterations}
+        (row,) = measure(gpt2, factories, attributes=(name,), preset="paper", steering=steering)
         return row.passes_per_token
 
     assert passes("bag", 5) - passes("bag", 2) == pytest.approx(2 * 3)

@@ -173,7 +173,7 @@ def test_options_reach_the_decoding(lines):
     assert lines(PROMPT, "--bag", "space", "--top-k", 1, "--num-samples", 1, "--no-unsteered")[0]["text"] == likeliest
     assert lines(PROMPT, "--bag", "space", "--top-p", 1e-6, "--num-samples", 1)[1]["text"] == likeliest
     assert lines(PROMPT, "--bag", "space", "--temperature", 1e-4, "--num-samples", 1)[1]["text"] == likeliest
-    far = lines(PROMPT, "--bag", "space", "--greedy", "--repetition-penalty", 5.0, "--gm-scale", 1, "--step-size", 2)
+    far = lines(PROMPT, "--bag", "space", "--greedy", "--repetition-penalty", 5.0, "--gm-scale", 1, "--step-size", 20)
     assert far[1]["text"] != likeliest
     assert lines(PROMPT, "--bag", "space", "--greedy", "--no-bos")[0]["token_ids"]
 

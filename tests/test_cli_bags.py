@@ -218,7 +218,9 @@ def test_a_bag_that_cannot_be_saved_is_told(run, tmp_path):
 
 def test_the_settings_that_steer_are_shown_once_and_only_where_something_steers(run, sky):
     err = run("--bag", sky, "--step-size", 0.25, "--steer-every", 2)[2]
-    assert err.startswith("steering: step_size 0.25, num_iterations 1, gamma 1.5, ")
+    assert re.match(
+        r"steering: preset fast \(a general choice; [^)]*\), step_size 0.25, num_iterations 1, gamma 1.5, ", err
+    )
     assert "steer_every 2" in err
     assert err.count("steering:") == 1
     assert "steering:" not in run("--step-size", 0.25)[2]

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from pplm.cli import main
+from pplm.presets import FAST_PRESETS
 
 pytestmark = pytest.mark.filterwarnings("ignore:bag space.*can begin 2 of its 76 words:pplm.SteeringWarning")
 """The tiny model spells nearly no word."""
@@ -74,9 +75,9 @@ def test_one_command_prints_a_table_and_writes_rows_and_a_figure(tiny, tmp_path,
     assert result["machine"]["torch"] in printed
 
 
-def test_settings_are_the_papers_for_each_attribute_unless_given(tiny, tmp_path):
+def test_settings_are_the_preset_s_for_each_attribute_unless_given(tiny, tmp_path):
     result = run(["--model", tiny, "--samples", "1", "--new-tokens", "1", "--prompt-tokens", "3", "--window-length",
-                  "2"], tmp_path)  # fmt: skip
+                  "2", "--preset", "paper"], tmp_path)  # fmt: skip
     bag, head = (result["settings"]["steering"][name] for name in ("bag", "discriminator"))
     assert (bag["num_iterations"], bag["step_size"], bag["window_length"]) == (3, 0.03, 2)
     assert (head["num_iterations"], head["step_size"], head["window_length"]) == (10, 0.04, 2)
@@ -146,5 +147,8 @@ def test_the_settings_that_steered_are_shown_for_each_attribute(tiny, capsys):
     main(["benchmark", "--model", tiny, "--device", "cpu", *lengths.split(), "--num-iterations", "2"])
     lines = capsys.readouterr().err.splitlines()
     bag, head = (line for line in lines if "steering: " in line)
-    assert bag.startswith("bag, steering: step_size 0.03, num_iterations 2, ")
-    assert head.startswith("discriminator, steering: step_size 0.04, num_iterations 2, ")
+    general = "preset fast (a general choice; this model has no settings of its own for it)"
+    assert bag.startswith(
+        f"bag, steering: {general}, step_size {FAST_PRESETS['bag_of_words']['step_size']}, num_iterations 2, "
+    )
+    assert head.startswith(f"discriminator, steering: {general}, step_size ")

@@ -330,7 +330,8 @@ def test_a_sweep_draws_b_once_and_every_combination(run):
     assert len(lines_of(output)) == len(arms) * 2 * 2
     settings = json.loads((output / "settings.json").read_text())["settings"]["arms"]
     assert settings["steered to legal, step_size 0.25, gm_scale 0.9"]["step_size"] == 0.25
-    assert settings["steered to legal, step_size 0.25, gm_scale 0.9"]["num_iterations"] == 3
+    assert settings["steered to legal, step_size 0.25, gm_scale 0.9"]["num_iterations"] == 1
+    assert "Steered with preset fast." in (output / "report.md").read_text()
     assert re.match(r"\| attribute \| best settings +\|", out)
     report = (output / "report.md").read_text()
     assert out in report

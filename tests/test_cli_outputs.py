@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from pplm import InputError, SteeringConfig, SteeringWarning
+from pplm import InputError, SteeringConfig, SteeringPresets, SteeringWarning
 from pplm.cli.options import steering_line
 from pplm.cli.outputs import check_outputs, write_text
 
@@ -96,9 +96,10 @@ def test_a_missing_folder_is_named(tmp_path):
 
 def test_the_settings_of_a_run_are_one_line_without_those_that_do_nothing():
     preset = "step_size 0.03, num_iterations 3, gamma 1.5, kl_scale 0.01, gm_scale 0.99, window_length 5"
-    assert steering_line(SteeringConfig()) == f"steering: {preset}, norm_rule running_max"
-    line = steering_line(SteeringConfig(steer_every=2))
-    assert line == f"steering: {preset}, steer_every 2, norm_rule running_max"
+    chosen = SteeringPresets().choose([], "paper")
+    start = f"steering: {chosen}, {preset}"
+    assert steering_line(SteeringConfig(), chosen) == f"{start}, norm_rule running_max"
+    assert steering_line(SteeringConfig(steer_every=2), chosen) == f"{start}, steer_every 2, norm_rule running_max"
 
 
 def test_the_settings_that_the_waves_were_drawn_with_are_shown(command):

@@ -1,12 +1,10 @@
 import dataclasses
 import math
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import pplm
 from attribute_models import BagOfWords, Discriminator
 from pplm import InputError, SteeringConfig
 
@@ -115,54 +113,6 @@ def head():
     return Discriminator.from_weights(torch.eye(2), torch.zeros(2), ["a", "b"], "a")
 
 
-def test_a_bag_takes_the_paper_s_bag_settings():
-    config = SteeringConfig.for_attributes([BAG])
-    assert (config.step_size, config.num_iterations, config.gamma, config.window_length) == (0.03, 3, 1.5, 5)
-    assert (config.kl_scale, config.gm_scale, config.norm_rule) == (0.01, 0.99, "running_max")
-
-
-@pytest.mark.parametrize("order", [1, -1])
-def test_a_discriminator_and_any_mixture_with_one_take_the_discriminator_s_settings(order):
-    for attributes in ([head()], [BAG, head()][::order], [(BAG, 2.0), (head(), 0.5)][::order]):
-        config = SteeringConfig.for_attributes(attributes)
-        assert (config.step_size, config.num_iterations, config.gamma) == (0.04, 10, 1.0)
-        assert (config.kl_scale, config.gm_scale, config.norm_rule) == (0.01, 0.95, "current")
-
-
-def test_a_model_that_names_no_preset_takes_the_bag_s():
-    assert SteeringConfig.for_attributes([OwnModel()]) == SteeringConfig.for_attributes([BAG])
-
-
-def test_single_fields_override_the_preset_and_are_checked():
-    config = SteeringConfig.for_attributes([head()], step_size=0.2)
-    assert (config.step_size, config.num_iterations) == (0.2, 10)
-    with pytest.raises(InputError, match="step_size"):
-        SteeringConfig.for_attributes([head()], step_size=-1)
-
-
-def test_a_model_s_own_preset_replaces_only_what_it_names():
-    own = {"bag_of_words": {"step_size": 0.15}}
-    assert SteeringConfig.for_attributes([BAG], presets=own).step_size == 0.15
-    assert SteeringConfig.for_attributes([BAG], presets=own).gamma == 1.5
-    assert SteeringConfig.for_attributes([head()], presets=own).step_size == 0.04
-    assert SteeringConfig.for_attributes([BAG], presets=own, step_size=0.3).step_size == 0.3
-
-
-def test_the_paper_s_presets_cannot_be_changed():
-    with pytest.raises(TypeError):
-        pplm.PAPER_PRESETS["bag_of_words"]["step_size"] = 1.0
-
-
 def test_every_setting_explains_itself():
     for field in dataclasses.fields(SteeringConfig):
         assert len(field.metadata["help"]) > 20
-
-
-def test_a_model_s_own_mixture_changes_its_discriminator_preset_for_both_kinds_together_alone():
-    head, bag = SimpleNamespace(steering_preset="discriminator"), SimpleNamespace()
-    presets = {"discriminator": {"step_size": 0.2, "kl_scale": 0.5}, "mixture": {"step_size": 0.07}}
-    mixed = SteeringConfig.for_attributes([bag, head], presets=presets)
-    assert (mixed.step_size, mixed.kl_scale, mixed.num_iterations) == (0.07, 0.5, 10)
-    assert SteeringConfig.for_attributes([head, head], presets=presets).step_size == 0.2
-    assert SteeringConfig.for_attributes([bag, bag], presets=presets).step_size == 0.03
-    assert SteeringConfig.for_attributes([bag, head], presets=presets, step_size=1.0).step_size == 1.0

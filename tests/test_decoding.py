@@ -249,12 +249,12 @@ def test_one_attribute_needs_no_list_and_two_of_a_name_are_told_apart(gpt2, bag)
     assert trace.names == ("bag", "bag#2")
 
 
-@pytest.mark.parametrize("presets", [None, {"bag_of_words": {"num_iterations": 2}, "discriminator": {"gamma": 0.5}}])
-def test_without_settings_the_model_s_preset_is_taken_or_the_paper_s(gpt2, bag, head, presets):
-    model = copy.copy(gpt2)
+@pytest.mark.parametrize("own", [{}, {"bag_of_words": {"num_iterations": 2}, "discriminator": {"gamma": 0.5}}])
+def test_without_settings_the_model_s_preset_is_taken_or_the_general_one(gpt2, bag, head, own):
+    model, presets = copy.copy(gpt2), pplm.SteeringPresets(paper=own)
     attach(model, Attached(presets=presets))
     for attributes in ([bag], [bag, head]):
-        wanted = SteeringConfig.for_attributes(attributes, presets=presets or pplm.PAPER_PRESETS)
+        wanted = SteeringConfig.for_attributes(attributes, presets=presets)
         found, same = (decode(model, [PROMPT], attributes, settings, new=2) for settings in (None, wanted))
         assert torch.equal(found.steering.kl, same.steering.kl)
         assert len(found.steering.kl[0]) == wanted.num_iterations + 1

@@ -39,7 +39,7 @@ def mean_drop(dtype, step_size, tokenizer, texts):
     model, _ = pplm.load_model(device="cpu", dtype=dtype)
     bag = BagOfWords.load("space", tokenizer)
     steering = pplm.SteeringConfig.for_attributes(
-        [bag], presets=pplm.steering_presets(model), step_size=step_size, gm_scale=1.0
+        [bag], presets=pplm.steering_presets(model), preset="paper", step_size=step_size, gm_scale=1.0
     )
     drops = [
         losses(model, tokenizer, prompt, [], steering, forced)

@@ -47,9 +47,7 @@ def test_the_embedded_model_comes_with_its_card():
 
 
 def test_the_embedded_model_has_its_own_preset_beside_its_weights(embedded):
-    presets = pplm.steering_presets(embedded[0])
-    assert presets["bag_of_words"]["step_size"] >= 0.05
-    pplm.SteeringConfig.for_attributes([], presets=presets)
+    assert pplm.steering_presets(embedded[0]).paper["bag_of_words"]["step_size"] >= 0.05
 
 
 def test_a_local_folder_is_loaded_with_its_own_weights(folder, gpt2):
@@ -148,8 +146,8 @@ def test_a_hub_id_without_network_is_refused_at_once(offline, name):
     assert time.time() - began < 5
 
 
-def test_a_model_without_a_preset_file_takes_the_paper_s(gpt2):
-    assert pplm.steering_presets(gpt2) == pplm.PAPER_PRESETS
+def test_a_model_without_a_preset_file_has_no_settings_of_its_own(gpt2):
+    assert pplm.steering_presets(gpt2) == pplm.SteeringPresets()
 
 
 def test_a_preset_file_beside_the_weights_is_read(folder, tmp_path):
@@ -165,13 +163,13 @@ def test_a_preset_file_is_read_in_the_subfolder_of_the_weights(folder, tmp_path)
     (tmp_path / "steering.json").write_text('{"bag_of_words": {"step_size": 0.4}}')
     (tmp_path / "tiny" / "steering.json").write_text('{"bag_of_words": {"step_size": 0.5}}')
     model, _ = pplm.load_model(tmp_path, subfolder="tiny", device="cpu")
-    assert pplm.steering_presets(model) == {"bag_of_words": {"step_size": 0.5}}
+    assert pplm.steering_presets(model).paper == {"bag_of_words": {"step_size": 0.5}}
 
 
 def test_a_model_that_was_not_loaded_takes_no_preset_file_of_the_current_folder(gpt2, tmp_path, monkeypatch):
     (tmp_path / "steering.json").write_text('{"bag_of_words": {"step_size": 0.5}}')
     monkeypatch.chdir(tmp_path)
-    assert pplm.steering_presets(gpt2) == pplm.PAPER_PRESETS
+    assert pplm.steering_presets(gpt2) == pplm.SteeringPresets()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from pplm.config import SteeringConfig, check_whole
 from pplm.errors import InputError
 from pplm.models.loading import Dtype
+from pplm.presets import PresetName, SteeringPresets
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,10 @@ class BenchmarkConfig:
         Of the prompts' random tokens and of the samples drawn (>= 0).
     top_k
         Tokens are drawn among the k likeliest, steered and unsteered alike (>= 0; 0 is all, 1 is greedy).
+    preset
+        The settings to start from: "paper", "fast", or None for what `generate` takes by default.
     steering
-        Fields of `SteeringConfig` over the model's preset for each attribute model.
+        Fields of `SteeringConfig` over the preset.
 
     Raises
     ------
@@ -78,6 +81,7 @@ class BenchmarkConfig:
     repeats: int = 3
     seed: int = 0
     top_k: int = 10
+    preset: PresetName | None = None
     steering: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -99,6 +103,7 @@ class BenchmarkConfig:
         if unknown:
             raise InputError(f"steering has no setting {min(unknown)!r}; see SteeringConfig for those there are")
         SteeringConfig(**self.steering)
+        SteeringPresets().choose([], self.preset)
 
     def cases(self) -> list[Case]:
         """Return all combinations; number formats change fastest, so that they are measured beside each other."""

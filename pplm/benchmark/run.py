@@ -94,8 +94,8 @@ def run_benchmark(
 def steering_settings(
     model: Any, attributes: Mapping[str, AttributeFactory], config: BenchmarkConfig, *, tokenizer: Any = None
 ) -> dict[str, SteeringConfig]:
-    """Return the settings of each attribute: the model's preset for its kind, under those of the benchmark."""
-    given = {"presets": steering_presets(model), **config.steering}
+    """Return the settings of each attribute: the preset for its kind, under those of the benchmark."""
+    given = {"presets": steering_presets(model), "preset": config.preset, **config.steering}
     return {
         name: SteeringConfig.for_attributes([attributes[name](model, tokenizer)], **given) for name in config.attributes
     }

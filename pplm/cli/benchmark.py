@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import attribute_models  # imports its names, and torch, at their first use
+from pplm.attached import steering_presets
 from pplm.cli.options import comma_list, device_option, given_steering, steering_line, steering_options
 from pplm.cli.outputs import FILE, check_outputs, overwrite_option, write_json
 from pplm.errors import InputError
@@ -97,14 +98,14 @@ def benchmark_command(
     """Measure the time of steered and of unsteered generation, with batches of the same size.
 
     Options that take a list take several values, separated by commas; every combination is measured. Unsteered is
-    transformers' own generate. Settings are the model's preset, or the paper's: 3 iterations and a window of 5 for a
-    bag, 10 iterations and no window for a discriminator. Times are elapsed times, divided by new tokens and samples:
-    the median of the rounds, with the lowest and the highest.
+    transformers' own generate. Settings are those that pplm generate takes by default, or another --preset's. Times are
+    elapsed times, divided by new tokens and samples: the median of the rounds, with the lowest and the highest.
     """
     from pplm.benchmark import BenchmarkConfig, describe_machine, run_benchmark, steering_settings
     from pplm.benchmark.plot import plot_benchmark
 
-    config = BenchmarkConfig(steering=given_steering(options), **options)
+    given = given_steering(options)
+    config = BenchmarkConfig(preset=given.pop("preset"), steering=given, **options)
     for name in config.attributes:
         if name not in ATTRIBUTES:
             raise InputError(f"--attributes must be of {', '.join(ATTRIBUTES)}; got {name!r}")
@@ -116,7 +117,8 @@ def benchmark_command(
     with progress_bar("measuring") as progress:
         rows = run_benchmark(model, ATTRIBUTES, config, tokenizer=tokenizer, progress=progress)
     for name, settings in steering.items():
-        click.echo(f"{name}, {steering_line(settings)}", err=True)
+        preset = steering_presets(model).choose([ATTRIBUTES[name](model, tokenizer)], config.preset)
+        click.echo(f"{name}, {steering_line(settings, preset)}", err=True)
     machine = describe_machine(model.device)
     click.echo(f"{model_name}, {', '.join(f'{name} {value}' for name, value in machine.items())}\n")
     for line in _table(rows):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pplm.attached import steering_presets
 from pplm.cli.options import Command, given_sampling, join_processes, model_options, sampling_options
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress, progress_bar
@@ -105,6 +106,9 @@ def prepare(options: dict[str, Any], chosen: AttributeSet, plan: PoolPlan, steer
     processes, place = join_processes(options["device"])
     model, tokenizer = load_model(options["model_name"], device=place, dtype=options["dtype"])
     attributes = build_attributes(chosen, model, tokenizer, held_out_head=options["held_out_head"])
+    changes = dict(steering)
+    preset, presets = changes.pop("preset"), steering_presets(model)
+    steered = dict.fromkeys(str(presets.choose(own.models, preset)) for own in attributes.values())
     judges, notes = _judges(options, chosen, place) if processes.main else ([], [])  # the others only write texts
     return Study(
         model=model,
@@ -112,11 +116,12 @@ def prepare(options: dict[str, Any], chosen: AttributeSet, plan: PoolPlan, steer
         attributes=attributes,
         plan=plan,
         output=options["output"],
-        steering=steering,
+        steering=changes,
+        preset=preset,
         judges=judges,
         insist_judge=options["insist_judge"],
         paper=chosen.paper,
-        notes=notes,
+        notes=[*notes, *(f"Steered with {line}." for line in steered)],
         processes=processes,
     )
 

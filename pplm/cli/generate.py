@@ -127,7 +127,8 @@ def generate_command(
         seed = processes.share(secrets.randbelow(2**31))
     if processes.main:
         unsteered = "no attribute given (--bag, --discriminator, ...): the texts are unsteered"
-        click.echo(steering_line(steering) if attributes else unsteered, err=True)
+        preset = steering_presets(model).choose(attributes, given["preset"])
+        click.echo(steering_line(steering, preset) if attributes else unsteered, err=True)
         if options["seed"] is None:
             click.echo(f"seed {seed}", err=True)
     request = {

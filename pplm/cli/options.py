@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import click
 
-from pplm.config import MIN_DISTINCT, PAPER_PRESETS, SteeringConfig
+from pplm.config import MIN_DISTINCT, SteeringConfig
 from pplm.errors import InputError
 from pplm.models.resources import EMBEDDED_MODEL
+from pplm.presets import PAPER_PRESETS, Preset, PresetName
 
 if TYPE_CHECKING:
     from pplm.models.processes import Processes
@@ -68,8 +69,16 @@ def given_fields(settings: type, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def steering_options(command: Command) -> Command:
-    """Add every field of `SteeringConfig` under its own name; not given means the preset's value."""
-    return field_options(SteeringConfig, show_defaults=False)(command)
+    """Add --preset, and every field of `SteeringConfig` under its own name; not given means the preset's value."""
+    command = field_options(SteeringConfig, show_defaults=False)(command)
+    return click.option(
+        "--preset",
+        type=click.Choice(get_args(PresetName)),
+        default=None,
+        help="Settings to start from. fast moves the last layers alone, in few steps; paper moves all layers, as "
+        "published. Either is the model's own where it has some.  [default: the model's own, fast before paper; else a "
+        "general fast]",
+    )(command)
 
 
 def sampling_options(command: Command) -> Command:
@@ -130,20 +139,23 @@ def given_rerank(options: dict[str, Any]) -> Rerank | None:
 
 
 def given_steering(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the steering fields that the user gave out of a command's options, checked before a model is loaded."""
+    """Take --preset and the steering fields that the user gave out of a command's options, the fields checked.
+
+    They are keywords of `SteeringConfig.for_attributes`; no model is loaded for this.
+    """
     given = given_fields(SteeringConfig, options)
     SteeringConfig(**given)
-    return given
+    return {"preset": options.pop("preset"), **given}
 
 
-def steering_line(settings: SteeringConfig) -> str:
+def steering_line(settings: SteeringConfig, preset: Preset) -> str:
     """Return the settings of a run in one line: those that a preset sets, and others that are not at their default."""
     shown = (
         f"{field.name} {getattr(settings, field.name)}"
         for field in fields(settings)
         if field.name in PAPER_PRESETS["bag_of_words"] or getattr(settings, field.name) != field.default
     )
-    return f"steering: {', '.join(shown)}"
+    return f"steering: {preset}, {', '.join(shown)}"
 
 
 def _field_option(field: Field[Any], kind: Any, *, show_default: bool) -> Callable[[Command], Command]:

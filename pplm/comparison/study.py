@@ -22,6 +22,7 @@ from pplm.errors import InputError
 from pplm.evaluation import Judge, check_independent
 from pplm.models.fingerprint import public_name, weight_hashes
 from pplm.models.processes import Processes
+from pplm.presets import PresetName
 from pplm.text.encoding import encode_prompt
 from pplm.text.limits import check_length
 
@@ -42,6 +43,8 @@ class Study:
         Folder for texts, tables, report and pictures. An interrupted run in it is continued.
     steering
         Fields of `SteeringConfig` that replace the preset's, such as {"step_size": 0.3}.
+    preset
+        "paper", "fast", or None for what `pplm.generate` takes by default.
     judges
         They read the texts of all attributes; held-out heads belong to their `Attribute`. Only the main process needs
         them.
@@ -62,6 +65,7 @@ class Study:
     plan: PoolPlan
     output: Path
     steering: Mapping[str, Any] = field(default_factory=dict)
+    preset: PresetName | None = None
     judges: Sequence[Judge] = ()
     insist_judge: bool = False
     paper: str | None = None
@@ -84,9 +88,10 @@ class Study:
         object.__setattr__(self, "output", Path(self.output))
 
     def arm(self, attribute: str, name: str, **settings: Any) -> Arm:
-        """Return the arm that steers to an attribute with the model's preset, changed by `steering` and `settings`."""
+        """Return the arm that steers to an attribute with a preset, changed by `steering` and `settings`."""
         models, presets = self.attributes[attribute].models, steering_presets(self.model)
-        config = SteeringConfig.for_attributes(models, presets=presets, **{**self.steering, **settings})
+        changes = {**self.steering, **settings}
+        config = SteeringConfig.for_attributes(models, presets=presets, preset=self.preset, **changes)
         return Arm(name, attribute, config)
 
     def draw(self, plan: PoolPlan, arms: Sequence[Arm], on_progress: Callable[[int, int], None] | None) -> Pools:

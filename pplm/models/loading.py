@@ -18,8 +18,9 @@ from transformers.activations import NewGELUActivation
 from pplm.attached import Attached, attach, attached
 from pplm.errors import InputError
 from pplm.models.fingerprint import tokenizer_fingerprint
+from pplm.models.presets_file import read_presets
 from pplm.models.resources import EMBEDDED_MODEL, data_path, local_path
-from pplm.presets import read_presets
+from pplm.presets import SteeringPresets
 
 ADAPTER_FILE = "adapter_config.json"
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -90,7 +91,8 @@ def load_model(
         raise InputError(_cannot_load("model", str(name_or_path), arguments, error)) from error
     if "gguf_file" in arguments:  # the weights are plain numbers now, and can be saved as such
         model.hf_quantizer.remove_quantization_config(model)
-    presets, tokens = read_presets(Path(source, subfolder)), tokenizer_fingerprint(tokenizer)
+    presets = read_presets(Path(source, subfolder)) or SteeringPresets()
+    tokens = tokenizer_fingerprint(tokenizer)
     attach(model, Attached(presets=presets, tokenizer=tokens))
     return freeze(fuse_gelu(model.to(place))), tokenizer
 

@@ -26,6 +26,7 @@ from pplm.attached import steering_presets
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
+from pplm.presets import PresetName
 from pplm.text.kv_cache import check_steerable
 from pplm.text.limits import check_decoding_mode, check_length, check_model, check_prefix, warn_of_streamer
 from pplm.text.sampling import RandomStreams, SampleId, choose_tokens, is_distribution
@@ -39,8 +40,8 @@ class SteeredOutput(GenerateDecoderOnlyOutput):
 
     `logits` are the fused logits, `scores` the same after the logits processors, and `past_key_values` is the
     unsteered history of `sequences` but for their last token, as in transformers. A sample is not read after its last
-    token: from there on its logits and its part of the history are zeros. `lengths` (B,) counts each sample's new tokens
-    up to the one that finished it.
+    token: from there on its logits and its part of the history are zeros. `lengths` (B,) counts each sample's new
+    tokens up to the one that finished it.
     """
 
     # transformers builds its outputs from keywords and wants defaults; both are always there.
@@ -52,6 +53,7 @@ def steered_decoding(
     attributes: Sequence[AttributeModel | tuple[AttributeModel, float]],
     steering: SteeringConfig | None = None,
     *,
+    preset: PresetName | None = None,
     seed: int | None = None,
     sample_ids: Sequence[SampleId] | None = None,
     streamer: BaseStreamer | None = None,
@@ -65,8 +67,10 @@ def steered_decoding(
     attributes
         Attribute models, or (model, weight) pairs; none at all gives plain decoding.
     steering
-        Settings; None takes the preset for these attributes of the model that decodes, as `pplm.generate` does: the
-        one that `load_model` found beside its weights (`steering.json`), or the paper's.
+        Settings; None takes a preset for these attributes of the model that decodes, as `pplm.generate` does.
+    preset
+        "paper", "fast", or None for the settings that `load_model` found beside the model's weights (`steering.json`),
+        else the general `fast`; see `SteeringConfig.for_attributes`.
     seed
         Gives every sample its own random stream. None draws from torch's global generator as transformers does.
     sample_ids
@@ -82,7 +86,7 @@ def steered_decoding(
     """
     weighted = weigh_attributes(attributes)
     stop = None if stop_strings is None else _stop_criterion(stop_strings, tokenizer)
-    return SteeredDecoding(weighted, steering, seed, sample_ids, streamer, stop)
+    return SteeredDecoding(weighted, steering, preset, seed, sample_ids, streamer, stop)
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ class SteeredDecoding:
 
     attributes: tuple[WeightedAttribute, ...]
     steering: SteeringConfig | None = None
+    preset: PresetName | None = None
     seed: int | None = None
     sample_ids: Sequence[SampleId] | None = None
     streamer: BaseStreamer | None = None
@@ -126,7 +131,8 @@ class SteeredDecoding:
         check_prefix(cache, input_ids.shape[0])
         length = _text_length(input_ids, generation_config, model_kwargs)
         new_tokens = generation_config.max_length - input_ids.shape[1]
-        steering = SteeringConfig.resolve(self.steering, [a.model for a in self.attributes], steering_presets(model))
+        models = [attribute.model for attribute in self.attributes]
+        steering = SteeringConfig.resolve(self.steering, self.preset, models, steering_presets(model))
         check_length(model, length, length + new_tokens, steering.horizon_length)
         streams = self._streams(input_ids.shape[0], generation_config)
         if self.stop is not None:

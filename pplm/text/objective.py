@@ -87,13 +87,13 @@ class TextObjective:
     text: TextSoFar
     start: int
     horizon_length: int
-    reads_logits: bool = True
     attribute_losses: list[Tensor] = field(default_factory=list)
     outcomes: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     gradient_cosines: Tensor | None = None
     acted: Tensor = field(init=False)
     broke: Tensor | bool = False
     reached: Tensor | None = None
+    reads_logits: bool = True
     probes: bool = False
     gradient_norms: Tensor | None = None
     logits: Tensor = field(init=False)

@@ -27,7 +27,7 @@ class RandomStreams:
 
     def __init__(self, seed: int, samples: Sequence[SampleId]) -> None:
         seed = check_whole("seed", seed)
-        self._generators = [torch.Generator().manual_seed(_stream_seed(seed, sample)) for sample in samples]
+        self._generators = [torch.Generator("cpu").manual_seed(_stream_seed(seed, sample)) for sample in samples]
         self._drawn: list[Tensor] = []  # (B, 1) each
 
     def sample(self, probabilities: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class RandomStreams:
         # On a Mac's accelerator there are no double-precision numbers.
         place = torch.device("cpu") if probabilities.device.type == "mps" else probabilities.device
         if not self._drawn:
-            ahead = [torch.rand(_AHEAD, generator=g, dtype=torch.float64) for g in self._generators]
+            ahead = [torch.rand(_AHEAD, generator=g, dtype=torch.float64, device="cpu") for g in self._generators]
             self._drawn = list(torch.stack(ahead, dim=1).to(place)[..., None])
         cumulative = probabilities.to(place).double().cumsum(-1)
         # Dividing by the last entry makes the end exactly 1 > uniform: no token of probability 0 can be drawn.

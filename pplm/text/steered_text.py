@@ -242,9 +242,13 @@ class SteeredText:
         """
         steering, start = self.steering, self._window_start
         objective = TextObjective(
-            self.attributes, text, start, steering.horizon_length, self._reads_logits,
+            self.attributes,
+            text,
+            start,
+            steering.horizon_length,
+            reads_logits=self._reads_logits,
             probes=self._watch.awaits_gradients,
-        )  # fmt: skip
+        )
         window, weights = self._window(text.reader, index), self._window_weights(index)
         untouched = self._untouched[index]
         result = steer(window, objective, steering, self._norms[:, index], weights=weights, untouched=untouched)

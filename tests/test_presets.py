@@ -1,0 +1,213 @@
+"""Which settings a request comes to: the presets `paper` and `fast`, a model's own and the general ones."""
+
+import copy
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import pplm
+from attribute_models import Avoid, BagOfWords, Discriminator
+from pplm import InputError, SteeringConfig, SteeringPresets
+from pplm.attached import Attached, attach
+from pplm.benchmark import BenchmarkConfig, steering_settings
+from pplm.models.presets_file import read_presets
+from pplm.models.resources import data_path
+from pplm.presets import FAST_PRESETS, KINDS, PAPER_PRESETS
+
+BAG = BagOfWords.from_token_ids([1, 2], 10)
+HEAD = Discriminator.from_weights(torch.eye(2), torch.zeros(2), ["a", "b"], "a")
+OWN = {
+    "paper": {"bag_of_words": {"step_size": 0.4}, "mixture": {"step_size": 0.07}},
+    "fast": {"bag_of_words": {"step_size": 6.0, "layers": 1, "num_iterations": 1}},
+}
+
+
+@pytest.fixture
+def words(tokenizer):
+    return BagOfWords.from_words(["moon", "star", "sun"], tokenizer, name="sky")
+
+
+class OwnModel:
+    def loss(self, step):
+        return step.logits[:, 0]
+
+
+def settings(attributes, **given):
+    return SteeringConfig.for_attributes(attributes, **given)
+
+
+# --- the paper's ------------------------------------------------------------------------------------------------
+
+
+def test_the_paper_s_settings_for_a_bag():
+    config = settings([BAG], preset="paper")
+    assert (config.step_size, config.num_iterations, config.gamma, config.window_length) == (0.03, 3, 1.5, 5)
+    assert (config.kl_scale, config.gm_scale, config.norm_rule, config.layers) == (0.01, 0.99, "running_max", 0)
+    assert config == SteeringConfig()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_paper_s_settings_for_a_discriminator_and_for_any_mixture_with_one(order):
+    for attributes in ([HEAD], [BAG, HEAD][::order], [(BAG, 2.0), (HEAD, 0.5)][::order]):
+        config = settings(attributes, preset="paper")
+        assert (config.step_size, config.num_iterations, config.gamma, config.horizon_length) == (0.04, 10, 1.0, 1)
+        assert (config.kl_scale, config.gm_scale, config.norm_rule, config.layers) == (0.01, 0.95, "current", 0)
+
+
+def test_no_preset_can_be_changed():
+    for table in (PAPER_PRESETS, FAST_PRESETS):
+        with pytest.raises(TypeError):
+            table["bag_of_words"]["step_size"] = 1.0
+
+
+# --- which one --------------------------------------------------------------------------------------------------
+
+
+def test_a_model_without_settings_of_its_own_takes_the_general_fast_ones():
+    for attributes, kind in (([BAG], "bag_of_words"), ([HEAD], "discriminator"), ([BAG, HEAD], "mixture")):
+        base = PAPER_PRESETS["bag_of_words" if kind == "bag_of_words" else "discriminator"]
+        assert settings(attributes) == settings(attributes, preset="fast")
+        assert settings(attributes) == SteeringConfig(**{**base, **FAST_PRESETS[kind]})
+        assert settings(attributes).layers
+        assert settings(attributes).num_iterations == 1
+
+
+def test_a_model_s_own_settings_come_before_the_general_ones_and_fast_before_paper():
+    assert (settings([BAG], presets=OWN).step_size, settings([BAG], presets=OWN).layers) == (6.0, 1)
+    assert settings([BAG], presets=OWN, preset="fast") == settings([BAG], presets=OWN)
+    assert settings([BAG], presets=OWN, preset="paper") == SteeringConfig(step_size=0.4)
+    only_paper = {"paper": OWN["paper"]}
+    assert settings([BAG], presets=only_paper) == SteeringConfig(step_size=0.4)
+    assert settings([BAG], presets=only_paper, preset="fast") == settings([BAG])
+    assert settings([HEAD], presets=OWN) == settings([HEAD], preset="fast")
+
+
+def test_a_model_s_own_settings_replace_only_what_they_name():
+    own = {"discriminator": {"step_size": 0.2, "kl_scale": 0.5}, "mixture": {"step_size": 0.07}}
+    mixed = settings([BAG, HEAD], presets=own)
+    assert (mixed.step_size, mixed.kl_scale, mixed.num_iterations) == (0.07, 0.5, 10)
+    assert settings([HEAD, HEAD], presets=own).step_size == 0.2
+    assert settings([BAG, BAG], presets=own) == settings([BAG, BAG])
+    assert settings([BAG, HEAD], presets=own, step_size=1.0).step_size == 1.0
+
+
+def test_single_fields_override_the_preset_and_are_checked():
+    config = settings([HEAD], preset="paper", step_size=0.2)
+    assert (config.step_size, config.num_iterations) == (0.2, 10)
+    with pytest.raises(InputError, match="step_size"):
+        settings([HEAD], step_size=-1)
+
+
+def test_an_attribute_model_says_of_which_kind_it_is():
+    assert settings([OwnModel()]) == settings([BAG])
+    assert settings([Avoid(HEAD)]) == settings([HEAD])
+    assert settings([SimpleNamespace(steering_kind="discriminator")]) == settings([HEAD])
+    with pytest.raises(InputError, match=r"steering_kind of SimpleNamespace must be of .*; got 'head'"):
+        settings([SimpleNamespace(steering_kind="head")])
+
+
+def test_an_unknown_preset_is_refused_wherever_it_is_named(gpt2, tokenizer, bag):
+    for ask in (
+        lambda: settings([BAG], preset="slow"),
+        lambda: BenchmarkConfig(preset="slow"),
+        lambda: pplm.generate(gpt2, tokenizer, "a", attributes=[bag], preset="slow", max_new_tokens=1),
+    ):
+        with pytest.raises(InputError, match="preset must be one of paper, fast; got 'slow'"):
+            ask()
+
+
+def test_settings_and_a_preset_together_are_refused(gpt2, tokenizer, bag):
+    with pytest.raises(InputError, match="steering and preset='fast' both say how to steer"):
+        pplm.generate(gpt2, tokenizer, "a", attributes=[bag], preset="fast", steering=SteeringConfig())
+
+
+# --- every way in -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["paper", "fast", None])
+def test_every_way_to_steer_takes_the_preset(gpt2, tokenizer, words, preset):
+    model = copy.copy(gpt2)
+    attach(model, Attached(presets=SteeringPresets.of(OWN)))
+    wanted = settings([words], presets=OWN, preset=preset)
+    request = {"max_new_tokens": 3, "do_sample": True, "seed": 1}
+    texts = [
+        pplm.generate(model, tokenizer, "The lake", attributes=[words], **how, **request)[0]
+        for how in ({"preset": preset}, {"steering": wanted})
+    ]
+    assert texts[0].attribute_loss == texts[1].attribute_loss
+    assert len(texts[0].attribute_loss[0]) == wanted.num_iterations + 1
+    inputs = tokenizer("The lake", return_tensors="pt")
+    output = model.generate(
+        **inputs,
+        custom_generate=pplm.steered_decoding([words], preset=preset),
+        max_new_tokens=2,
+        return_dict_in_generate=True,
+        pad_token_id=0,
+    )
+    assert output.steering.gradient_norms.shape[2] == (wanted.layers or 2)
+    chosen = steering_settings(model, {"b": lambda *_: words}, BenchmarkConfig(attributes=("b",), preset=preset))
+    assert chosen == {"b": wanted}
+
+
+@pytest.mark.parametrize(
+    ("preset", "line"), [("paper", "preset paper,"), ("fast", "preset fast,"), (None, "preset fast,")]
+)
+def test_the_command_line_names_the_preset(command, preset, line):
+    given = ["--preset", preset] if preset else []
+    code, _, err = command("generate", "The lake", "--bag", "space", "--max-new-tokens", "2", "--greedy", *given)
+    assert code == 0
+    assert f"steering: preset {'paper' if 'paper' in given else 'fast'}, step_size" in err
+
+
+def test_the_command_line_says_where_a_preset_was_not_made_for_the_model(command, gpt2, tokenizer, tmp_path):
+    for part in (gpt2, tokenizer):
+        part.save_pretrained(tmp_path)
+    (tmp_path / "words.txt").write_text("moon\nstar\nsun\n")
+    request = ["--bag", tmp_path / "words.txt", "--model", tmp_path, "--device", "cpu", "--greedy"]
+    code, _, err = command("generate", "The sea", "--max-new-tokens", "2", *request)
+    assert code == 0
+    assert "steering: preset fast (a general choice; this model has no settings of its own for it), step_size" in err
+
+
+# --- steering.json ----------------------------------------------------------------------------------------------
+
+
+def test_the_embedded_model_has_settings_of_its_own_for_every_kind():
+    presets = read_presets(data_path("gpt2-mini"))
+    assert set(presets.paper) == set(KINDS)
+    for attributes in ([BAG], [HEAD], [BAG, HEAD]):
+        assert presets.choose(attributes).own
+        assert presets.choose(attributes, "paper").own
+
+
+def test_a_file_of_kinds_alone_is_the_paper_s(tmp_path):
+    kinds = {"bag_of_words": {"step_size": 0.5}, "mixture": {"gm_scale": 0.9}}
+    (tmp_path / "steering.json").write_text(json.dumps(kinds))
+    assert read_presets(tmp_path) == SteeringPresets(paper=kinds)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"paper": {}, "slow": {}}, "'slow' is none of paper, fast"),
+        ({"fast": {"head": {}}}, "'head' is none of bag_of_words, discriminator, mixture"),
+        ({"head": {}}, "'head' is none of bag_of_words, discriminator, mixture"),
+        ({"fast": {"mixture": {"step_size": -1}}}, "step_size must be finite and at least 0"),
+        ({"fast": {"mixture": {"stepsize": 1}}}, "is no table of settings in JSON"),
+        ({"fast": 3}, "is no table of settings in JSON"),
+    ],
+)
+def test_a_file_that_names_what_there_is_not_is_refused(tmp_path, table, words):
+    (tmp_path / "steering.json").write_text(json.dumps(table))
+    with pytest.raises(InputError, match=words):
+        read_presets(tmp_path)
+
+
+def test_the_presets_hold_fields_of_the_settings_alone():
+    names = {field.name for field in dataclasses.fields(SteeringConfig)}
+    for table in (PAPER_PRESETS, FAST_PRESETS):
+        for kind in table.values():
+            assert set(kind) <= names
