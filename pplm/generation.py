@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import fields
 from numbers import Integral
 from typing import Any
@@ -154,6 +154,8 @@ def _texts(prompts: Any) -> list[str]:
     """Return prompts as a list of texts; refuse what is none by its type."""
     if isinstance(prompts, str):
         return [prompts]
+    if isinstance(prompts, Set):
+        raise InputError("prompts must be in an order, which a set has not; pass a list")
     if isinstance(prompts, Iterable) and not isinstance(prompts, Mapping | Tensor | bytes):
         prompts = list(prompts)
         wrong = [prompt for prompt in prompts if not isinstance(prompt, str)]

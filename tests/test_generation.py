@@ -273,6 +273,7 @@ def test_every_entry_point_takes_the_preset_that_came_with_the_model(gpt2, token
         (lambda _: {"prompt": "The sea"}, "got dict; pass the text itself"),
         (lambda _: [5, 6], "each of prompts must be a text .*; got int 5; leave it out or write it as text"),
         (lambda _: ["The sea", float("nan")], "got float nan; leave it out or write it as text"),
+        (lambda _: {"a", "b"}, "prompts must be in an order, which a set has not"),
         (lambda _: 7, "got int; pass the text itself"),
         (lambda _: b"The sea", "got bytes; pass the text itself"),
         (lambda _: [{"role": "user", "content": "Hi"}], "a list of messages; .*apply_chat_template"),

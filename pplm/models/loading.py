@@ -70,6 +70,8 @@ def load_model(
     """
     if "device_map" in model_arguments:
         raise InputError("a model over several devices (device_map) cannot be steered; pass device= instead")
+    if "torch_dtype" in model_arguments:
+        raise InputError(f"torch_dtype={model_arguments['torch_dtype']!r}: pass the number format as dtype=, a name")
     source, arguments = _locate(str(name_or_path))
     arguments |= {"trust_remote_code": trust_remote_code, "revision": revision, "token": token, "subfolder": subfolder}
     adapter = Path(source) / subfolder / ADAPTER_FILE
