@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pplm.errors import broken_model
 from pplm.files.progress import OnProgress
+from pplm.products import fast_products
 from pplm.text.encoding import bos_token_id
 
 _ROWS = 32
@@ -31,7 +32,8 @@ def next_logits(model: Any, input_ids: Tensor) -> Tensor:
         If the model computes NaN or infinity.
 
     """
-    logits = model(input_ids=input_ids).logits.float()
+    with fast_products(model):
+        logits = model(input_ids=input_ids).logits.float()
     if not logits.amax(-1).isfinite().all():
         raise broken_model("its logits")
     return logits

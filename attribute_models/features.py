@@ -23,6 +23,7 @@ from pplm.errors import InputError
 from pplm.files.progress import OnProgress
 from pplm.models.processes import Processes
 from pplm.pooling import PooledHidden
+from pplm.products import fast_products
 from pplm.text.encoding import bos_token_id, encode_texts, mask_arguments, pad_right
 
 _SHORTEST_PREFIX = 2
@@ -173,7 +174,8 @@ def pool_batch(model: PreTrainedModel, ids: Sequence[Sequence[int]], ends: Tenso
     """Read B texts and pool the first `ends` (B, P) positions of each: (B, P, D), float32, on the CPU."""
     input_ids, mask = pad_right(ids, model.device)
     arguments = {"use_cache": False, "return_dict": True, **mask_arguments(mask)}
-    hidden = model.base_model(input_ids=input_ids, **arguments).last_hidden_state
+    with fast_products(model):
+        hidden = model.base_model(input_ids=input_ids, **arguments).last_hidden_state
     pieces = []
     for end in ends.to(model.device).unbind(1):
         longest = int(end.max())

@@ -21,6 +21,7 @@ from pplm.errors import InputError
 from pplm.evaluation.counts import mean_dist
 from pplm.generated_text import Generation, without_end
 from pplm.interface import WeightedAttribute, WholeText
+from pplm.products import fast_products
 from pplm.text.encoding import mask_arguments, pad_right
 
 _log = logging.getLogger(__name__)
@@ -172,6 +173,7 @@ def _read(model: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Se
     rows = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
     input_ids, mask = pad_right(rows, model.device)
     arguments = {"use_cache": False, "output_hidden_states": True, "return_dict": True, **mask_arguments(mask)}
-    outputs = model(input_ids=input_ids, **arguments)
+    with fast_products(model):
+        outputs = model(input_ids=input_ids, **arguments)
     prompt_lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
     return WholeText(input_ids, mask, prompt_lengths, outputs.logits.float(), outputs.hidden_states[-1])

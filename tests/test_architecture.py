@@ -37,7 +37,7 @@ def of_pplm(path):
 
 LEVELS = (
     {"errors", "lazy"},
-    {"pooling", "seeds", "presets"},
+    {"pooling", "seeds", "presets", "products"},
     {"config"},
     {"attached"},
     {"steering", "interface", "batching"},
@@ -85,14 +85,14 @@ def test_the_core_imports_only_settings_and_errors():
 
 
 def test_products_import_torch_alone():
-    assert not of_pplm(ROOT / "pplm/text/products.py")
-    names = {name.split(".")[0] for name in imported(ROOT / "pplm/text/products.py")}
+    assert not of_pplm(ROOT / "pplm/products.py")
+    names = {name.split(".")[0] for name in imported(ROOT / "pplm/products.py")}
     assert names <= sys.stdlib_module_names | {"torch"}
 
 
 def test_within_text_the_tensors_do_not_import_the_loop():
     above = {"text.decoding", "text.steered_text", "text.objective", "text.reader", "text.forward", "text.limits"}
-    for module in ("distributions", "kv_cache", "products", "sampling", "encoding"):
+    for module in ("distributions", "kv_cache", "sampling", "encoding"):
         assert not of_pplm(ROOT / f"pplm/text/{module}.py") & above
 
 
@@ -128,7 +128,7 @@ def test_the_wave_imports_nothing_of_text():
             },
         ),
         ("pretraining", {"config", "errors", "lazy", "models", "files", "seeds"}),
-        ("evaluation", {"errors", "lazy", "files", "models", "text", "batching"}),
+        ("evaluation", {"errors", "lazy", "products", "files", "models", "text", "batching"}),
     ],
 )
 def test_measuring_and_pretraining_import_little(package, allowed):
@@ -137,7 +137,7 @@ def test_measuring_and_pretraining_import_little(package, allowed):
 
 
 def test_attribute_models_import_the_interface_and_not_the_machinery():
-    allowed = {"attached", "interface", "errors", "config", "presets", "lazy", "pooling", "files", "models"}
+    allowed = {"attached", "interface", "errors", "config", "presets", "products", "lazy", "pooling", "files", "models"}
     found = set().union(*(of_pplm(path) for path in modules("attribute_models")))
     assert "interface" in found
     assert {name for name in found if room(name) not in allowed} <= {"text", "text.encoding"}

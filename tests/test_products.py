@@ -1,4 +1,6 @@
-"""Products that are shared out to the processor's cores are the products of torch, and so are their gradients."""
+"""Products that are computed by oneDNN are the products of torch, and so are their gradients."""
+
+import types
 
 import pytest
 import torch
@@ -7,20 +9,18 @@ from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from pplm import SteeringConfig, steered_decoding
-from pplm.text import products
-from pplm.text.products import product, shared_products
+from pplm import SteeringConfig, products, steered_decoding
+from pplm.products import fast_products, product
 
 
 @pytest.fixture
-def shared(monkeypatch):
-    """Share out whatever the size and the machine, and count it."""
+def fast(monkeypatch):
+    """Send products to oneDNN whatever their size, and count them."""
     calls = []
-    for name in ("_by_sums", "_by_columns"):
-        real = getattr(products, name)
-        monkeypatch.setattr(products, name, lambda *a, real=real, name=name: (calls.append(name), real(*a))[1])
+    monkeypatch.setattr(products, "_MIN_WORK", 0)
     monkeypatch.setattr(products, "_MIN_WEIGHTS", 0)
-    monkeypatch.setattr(products, "_shares", lambda: True)
+    real = products._Linear.forward
+    monkeypatch.setattr(products._Linear, "forward", staticmethod(lambda *a: (calls.append(1), real(*a))[1]))
     return calls
 
 
@@ -31,14 +31,13 @@ def numbers(*shape, seed=0):
 sizes = st.integers(1, 35)
 
 
-@given(rows=sizes, inner=sizes, outer=sizes, transposed=st.booleans())
-def test_a_shared_product_and_its_gradient_are_those_of_torch(rows, inner, outer, transposed):
+@given(rows=sizes, inner=sizes, outer=sizes)
+def test_a_fast_product_and_its_gradient_are_those_of_torch(rows, inner, outer):
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "_MIN_WORK", 0)
         patch.setattr(products, "_MIN_WEIGHTS", 0)
-        patch.setattr(products, "_shares", lambda: True)
         x, matrix = numbers(rows, inner).requires_grad_(), numbers(inner, outer, seed=1)
-        given_matrix = matrix.T.contiguous() if transposed else matrix
-        result = product(x, given_matrix, transposed=transposed)
+        result = product(x, matrix)
         upstream = numbers(rows, outer, seed=2)
         (gradient,) = torch.autograd.grad(result, x, upstream)
     exact = x.detach().double() @ matrix.double()
@@ -48,7 +47,7 @@ def test_a_shared_product_and_its_gradient_are_those_of_torch(rows, inner, outer
 
 @pytest.mark.parametrize("rows", [1, 3, 20])
 @pytest.mark.parametrize("kind", ["Linear", "Linear without bias", "Conv1D"])
-def test_layers_share_their_products_out_inside_the_context_only(shared, kind, rows):
+def test_layers_are_fast_inside_the_context_only(fast, kind, rows):
     layer = {
         "Linear": lambda: torch.nn.Linear(12, 18),
         "Linear without bias": lambda: torch.nn.Linear(12, 18, bias=False),
@@ -58,28 +57,29 @@ def test_layers_share_their_products_out_inside_the_context_only(shared, kind, r
         layer.bias.copy_(numbers(18))
     x = numbers(rows, 1, 12).requires_grad_()
     plain = layer(x)
-    assert not shared
-    with shared_products(of_model(layer)):
+    assert not fast
+    with fast_products(of_model(layer)):
         result = layer(x)
-    assert len(shared) == 1
+    assert len(fast) == 1
     assert result.shape == (rows, 1, 18)
     torch.testing.assert_close(result, plain)
     gradients = [torch.autograd.grad(output.square().sum(), x)[0] for output in (result, plain)]
     torch.testing.assert_close(*gradients)
-    assert len(shared) == 2  # the way back, too
+    assert len(fast) == 2  # the way back, too
     layer(x)
-    assert len(shared) == 2
+    assert len(fast) == 2
 
 
-def test_more_rows_and_smaller_matrices_are_left_to_torch(shared, monkeypatch):
-    product(numbers(33, 8), numbers(8, 8))
-    assert not shared
-    monkeypatch.setattr(products, "_MIN_WEIGHTS", 64)
-    product(numbers(5, 8), numbers(8, 8))  # with so many rows a matrix has to be twice as large
-    assert not shared
+def test_small_products_are_left_to_torch(fast, monkeypatch):
+    monkeypatch.setattr(products, "_MIN_WORK", 256)
+    product(numbers(3, 8), numbers(8, 8))
+    assert not fast
     product(numbers(4, 8), numbers(8, 8))
-    product(numbers(5, 8), numbers(8, 16))
-    assert len(shared) == 2
+    product(numbers(2, 8), numbers(8, 16))
+    assert len(fast) == 2
+    monkeypatch.setattr(products, "_MIN_WEIGHTS", 128)
+    product(numbers(4, 8), numbers(8, 8))
+    assert len(fast) == 2
 
 
 def of_model(layer, device="cpu", dtype=torch.float32):
@@ -90,58 +90,60 @@ def of_model(layer, device="cpu", dtype=torch.float32):
 
 
 @pytest.mark.parametrize("where", [{"dtype": torch.bfloat16}, {"device": "meta"}])
-def test_other_number_formats_and_accelerators_are_left_to_torch(shared, where):
+def test_other_number_formats_and_accelerators_are_left_to_torch(fast, where):
     layer = of_model(torch.nn.Linear(8, 8), **where)
-    with shared_products(layer):
+    with fast_products(layer):
         layer(numbers(1, 8))
-    assert not shared
+    assert not fast
 
 
-def test_other_matrices_are_left_to_torch(shared):
+def test_other_matrices_are_left_to_torch(fast):
     rows, square = numbers(2, 8), numbers(8, 8)
     for matrix in (square.T, square.double(), square.bfloat16(), square.to_sparse()):
         result = product(rows.to(matrix.dtype), matrix)
         torch.testing.assert_close(result.float(), rows @ matrix.to_dense().float(), rtol=1e-2, atol=1e-2)
-    assert not shared
+    assert not fast
 
 
 @pytest.mark.parametrize("shape", [(0, 8), (0, 3, 8)])
-def test_no_rows_at_all_give_none(shared, shape):
+def test_no_rows_at_all_give_none(fast, shape):
     layer = of_model(torch.nn.Linear(8, 6))
-    with shared_products(layer):
+    with fast_products(layer):
         assert layer(torch.zeros(shape)).shape == (*shape[:-1], 6)
-    assert not shared
+    assert not fast
 
 
-def test_a_single_vector_and_an_argument_by_name_work(shared):
+def test_a_single_vector_and_an_argument_by_name_work(fast):
     weight, row = numbers(6, 8), numbers(8)
-    with shared_products(of_model(torch.nn.Linear(1, 1))):
+    with fast_products(of_model(torch.nn.Linear(1, 1))):
         torch.testing.assert_close(torch.nn.functional.linear(row, weight), weight @ row)
-        assert len(shared) == 1
-        torch.testing.assert_close(torch.nn.functional.linear(row, weight=weight), weight @ row)
-    assert len(shared) == 1
+        torch.testing.assert_close(torch.nn.functional.linear(row[None], weight=weight), (weight @ row)[None])
+    assert not fast
 
 
 def test_autocast_rounds_what_it_would_round(monkeypatch):
+    monkeypatch.setattr(products, "_MIN_WORK", 0)
     monkeypatch.setattr(products, "_MIN_WEIGHTS", 0)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     layer, rows = of_model(torch.nn.Linear(7, 6)), numbers(3, 7).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         plain = layer(rows)
-        with shared_products(layer):
+        with fast_products(layer):
             result = layer(rows)
     assert result.dtype == plain.dtype == torch.bfloat16
     torch.testing.assert_close(result, plain, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("threads", [1, 64])
-def test_one_thread_and_very_many_are_left_to_torch(monkeypatch, threads):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    monkeypatch.setattr(products, "_MIN_WEIGHTS", 0)
-    monkeypatch.setattr(products, "_Product", None)  # would fail if it were used
+@pytest.mark.parametrize("lacking", ["the library", "the operator"])
+def test_without_onednn_everything_is_left_to_torch(fast, monkeypatch, lacking):
+    if lacking == "the library":
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    else:
+        lacks = {**vars(torch), "ops": types.SimpleNamespace(mkldnn=None)}
+        monkeypatch.setattr(products, "torch", types.SimpleNamespace(**lacks))
     layer = of_model(torch.nn.Linear(8, 8))
-    with shared_products(layer):
+    with fast_products(layer):
         layer(numbers(1, 8))
+    assert not fast
 
 
 class Wanted:
@@ -151,7 +153,7 @@ class Wanted:
 
 @pytest.mark.parametrize("learns", [False, True])
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_steered_text_is_the_same_with_shared_products(monkeypatch, family, learns):
+def test_steered_text_is_the_same_with_fast_products(monkeypatch, family, learns):
     torch.manual_seed(0)
     sizes = {"vocab_size": 61, "bos_token_id": 0, "eos_token_id": 0}
     if family == "gpt2":
@@ -172,14 +174,14 @@ def test_steered_text_is_the_same_with_shared_products(monkeypatch, family, lear
 
     plain = steered()
     taken = []
-    real = products._Product.apply
+    real = products._Linear.apply
+    monkeypatch.setattr(products, "_MIN_WORK", 0)
     monkeypatch.setattr(products, "_MIN_WEIGHTS", 0)
-    monkeypatch.setattr(products, "_shares", lambda: True)
-    monkeypatch.setattr(products._Product, "apply", lambda *a: (taken.append(a), real(*a))[1])
-    shared = steered()
+    monkeypatch.setattr(products._Linear, "apply", lambda *a: (taken.append(a), real(*a))[1])
+    fast = steered()
     assert taken
-    assert torch.equal(plain.sequences, shared.sequences)
-    for one, other in zip(plain.logits, shared.logits, strict=True):
+    assert torch.equal(plain.sequences, fast.sequences)
+    for one, other in zip(plain.logits, fast.logits, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
     assert all(weight.grad is None for weight in model.parameters())
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())

@@ -62,8 +62,8 @@ def attribute_options(command: Command) -> Command:
                      help="Steer away from a bag of words. Repeatable."),
         click.option("--bag", "bags", multiple=True, metavar="NAME_OR_PATH[:WEIGHT]",
                      help="Steer towards a bag of words: a shipped list (space, legal, ...) or a text file with one "
-                     "word or phrase per line. A weight sets how much each of several attributes counts; a single one's changes "
-                     "little, because its gradient is normalised. Repeatable."),
+                     "word or phrase per line. A weight sets how much each of several attributes counts; that of a "
+                     "single one changes little, because its gradient is normalised. Repeatable."),
     ):  # fmt: skip
         command = option(command)
     return command

@@ -18,6 +18,7 @@ from pplm.evaluation.judges import JudgedText, shorten
 from pplm.models.fingerprint import same_weights, weight_hashes
 from pplm.models.loading import load_model
 from pplm.models.resources import local_path
+from pplm.products import fast_products
 from pplm.text.encoding import TextTokens, encode_with_starts, mask_arguments, pad_right
 
 
@@ -98,7 +99,9 @@ class PerplexityJudge:
     def _losses(self, ids: Sequence[Sequence[int]]) -> list[Tensor]:
         """Return for each of B texts the losses (T - 1,) of its tokens after the first, float64, on the CPU."""
         input_ids, mask = pad_right(ids, self.model.device)
-        logits = self.model(input_ids=input_ids, use_cache=False, return_dict=True, **mask_arguments(mask)).logits
+        arguments = {"input_ids": input_ids, "use_cache": False, "return_dict": True, **mask_arguments(mask)}
+        with fast_products(self.model):
+            logits = self.model(**arguments).logits
         # Row by row: a second copy of all logits (B, T, V) would be the largest thing in memory.
         return [
             functional.cross_entropy(

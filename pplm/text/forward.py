@@ -16,8 +16,8 @@ from torch import Tensor
 from transformers import Cache
 
 from pplm.errors import InputError, broken_model
+from pplm.products import fast_products, product
 from pplm.text.kv_cache import KeyValueBuffer
-from pplm.text.products import product, shared_products
 
 ModelInputs = Mapping[str, Any]
 
@@ -60,7 +60,7 @@ def forward_last(model: Any, inputs: ModelInputs, cache: Cache, *, logits: bool 
     Without `logits` the model's body is enough: the language-model head has a good part of a small model's weights.
     """
     arguments = {**inputs, "past_key_values": cache, "return_dict": True}
-    with shared_products(model):
+    with fast_products(model):
         if logits:
             return LastToken.of(model(**arguments, output_hidden_states=True))
         arguments.pop("logits_to_keep", None)
@@ -102,7 +102,7 @@ def expected_future(
         future = _advance(inputs, step)
         future["past_key_values"] = cache
         future["inputs_embeds"] = scale * product(logits.softmax(-1).to(embeddings.dtype), embeddings)[:, None]
-        with shared_products(model):
+        with fast_products(model):
             if step == horizon_length:  # nobody asks for the distribution after the horizon: the body is enough
                 future.pop("logits_to_keep", None)
                 hidden_states.append(model.base_model(**future, return_dict=True).last_hidden_state)

@@ -19,6 +19,7 @@ from pplm.config import SteeringConfig
 from pplm.errors import broken_model
 from pplm.interface import WeightedAttribute
 from pplm.pooling import PooledHidden
+from pplm.products import fast_products
 from pplm.steering import steer
 from pplm.text.distributions import fuse
 from pplm.text.ended import EndedHistories
@@ -58,7 +59,8 @@ class SteeredText:
         self.cache = model_kwargs["past_key_values"]
         cached = self.cache.get_seq_length()
         # Private, and the one way to feed a prompt as transformers does, over any cache of the caller's own.
-        outputs = model._prefill(input_ids, generation_config, prefill_arguments(model_kwargs, input_ids.device))
+        with fast_products(model):
+            outputs = model._prefill(input_ids, generation_config, prefill_arguments(model_kwargs, input_ids.device))
         check_steerable(self.cache)
         check_history(model, self.cache.get_seq_length(), cached + outputs.hidden_states[-1].shape[1])
         self._unsteered: LastToken | None = LastToken.of(outputs)

@@ -1,0 +1,92 @@
+"""Matrix products of a language model on a processor, by the faster of two libraries.
+
+torch multiplies float32 numbers on a processor by MKL, which on some processors (AMD's among them) leaves half of the
+time unused or, where the rows are few, all cores but one. oneDNN comes with torch as well, which gives it other number
+formats. In `fast_products` a model's products go to it; result and gradient are the same but for rounding.
+`scripts/products_table.py` measures both.
+
+The products are caught by a torch function mode, which acts on the calling thread alone and ends with its `with` block,
+exceptions included; no module of the model is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter, functional
+from torch.overrides import TorchFunctionMode
+
+_MIN_WORK, _MIN_WEIGHTS = 2**19, 2**16
+"""Multiplications of the smallest product that is worth the detour, which takes 10 to 15 microseconds, and the weights
+of its matrix."""
+
+
+def fast_products(model: Any) -> AbstractContextManager[Any]:
+    """Return a context in which the products of a model's layers are computed by oneDNN.
+
+    In it no gradient flows to these layers' weight matrices; steering asks for none. Nothing changes on accelerators,
+    in half precision, under autocast, and where torch lacks oneDNN.
+    """
+    useful = model.device.type == "cpu" and model.dtype == torch.float32 and _available()
+    return _FastProducts() if useful else nullcontext()
+
+
+def product(rows: Tensor, matrix: Tensor) -> Tensor:
+    """Return rows (M, K) @ matrix (K, N), by oneDNN where that saves time; then no gradient flows to `matrix`."""
+    return _Linear.apply(rows, matrix.T, None) if _worthwhile(rows, matrix) else rows @ matrix
+
+
+class _Linear(torch.autograd.Function):
+    """Rows (..., K) @ the transpose of weight (N, K), plus a bias (N,) or None."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        # Private, and the one way to oneDNN that neither copies the weights nor wants them in its own layout.
+        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return _Linear.apply(gradients[0].contiguous(), weight.T, None), None, None
+
+
+class _FastProducts(TorchFunctionMode):
+    """Replaces the products of linear layers: `nn.Linear`, and the `Conv1D` of GPT-2."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if not kwargs:
+            if func is functional.linear and len(args) > 1 and _worthwhile(args[0], args[1]):
+                return _Linear.apply(*args, *[None] * (3 - len(args)))
+            if func is torch.addmm and _worthwhile(args[1], args[2]) and args[0].dim() == 1:
+                return _Linear.apply(args[1], args[2].T, args[0])
+        return func(*args, **(kwargs or {}))
+
+
+def _available() -> bool:
+    return (
+        torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and not torch.is_autocast_enabled("cpu")  # which rounds some products and not others
+    )
+
+
+def _worthwhile(rows: Tensor, matrix: Tensor) -> bool:
+    return (
+        type(matrix) in (Tensor, Parameter)  # others, such as quantised ones, have products of their own
+        and rows.dim() > 1
+        and rows.numel() > 0
+        and matrix.numel() >= _MIN_WEIGHTS
+        and rows.numel() // rows.shape[-1] * matrix.numel() >= _MIN_WORK
+        and matrix.layout == torch.strided
+        and matrix.is_contiguous()
+        and rows.dtype == matrix.dtype == torch.float32
+        and rows.device.type == matrix.device.type == "cpu"
+        and _available()
+    )
