@@ -230,6 +230,7 @@ class BagOfWords:
             bound = self._bound[model][1]
         if not avoided:
             bound.report().check_begun()
+        bound._tables_on(model.get_input_embeddings().weight.device)  # so that no token waits for a copy
         return bound
 
     def log_mass(self, step: SteeringStep) -> Tensor:
@@ -290,7 +291,7 @@ class BagOfWords:
         return {}
 
     def _tables_on(self, device: torch.device) -> CreditTables:
-        """Return the tables on a device, which are made once, so that no token waits for a copy."""
+        """Return the tables on a device, which are made once."""
         if device not in self._tables:
             # Kept for later, when gradients may be wanted that tensors of a caller's inference mode cannot have.
             with torch.inference_mode(False):

@@ -9,6 +9,9 @@ left is named in the file. On a CPU the same check runs with `--device cpu --sam
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +20,9 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import click
-import pytest
 import torch
 
 from attribute_models import BagOfWords
@@ -36,6 +39,7 @@ from pplm.text.split import decoder_layers
 TESTS = ("test_parity.py", "test_batches.py", "test_layers.py")
 PROMPTS = ("The lake", "In the north of the country", "An essential part of", "The weather")
 DTYPES = ("float32", "bfloat16")
+_FAILED = ("failure", "error")
 
 
 @dataclass
@@ -99,30 +103,18 @@ def gpu_check(
     click.echo(f"written: {output}", err=True)
 
 
-class _Outcomes:
-    """Counts pytest's outcomes and keeps the failures."""
-
-    def __init__(self) -> None:
-        self.passed, self.skipped = 0, 0
-        self.failed: list[dict[str, str]] = []
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take one report: called by pytest for each phase of each test."""
-        if report.failed:
-            self.failed.append({"test": report.nodeid, "error": str(report.longrepr)[-2000:]})
-        elif report.skipped:
-            self.skipped += 1
-        elif report.when == "call":
-            self.passed += 1
-
-
 def _tests(device: str) -> dict[str, Any]:
     """Run the tests of parity, of batches and of layers on the device."""
-    os.environ["PPLM_TEST_DEVICE"] = device
-    folder, outcomes = Path(__file__).resolve().parent.parent / "tests", _Outcomes()
-    code = pytest.main(["-q", "-p", "no:cacheprovider", *(str(folder / name) for name in TESTS)], plugins=[outcomes])
-    torch.set_default_device(None)
-    return {"exit_code": int(code), **vars(outcomes)}
+    folder = Path(__file__).resolve().parent.parent / "tests"
+    with tempfile.TemporaryDirectory() as place:
+        results = Path(place, "results.xml")
+        options = ["-q", "-p", "no:cacheprovider", f"--junitxml={results}"]
+        command = [sys.executable, "-m", "pytest", *options, *(str(folder / name) for name in TESTS)]
+        environment = {**os.environ, "PPLM_TEST_DEVICE": device}
+        done = subprocess.run(command, env=environment, check=False, capture_output=True)  # noqa: S603
+        cases = list(ElementTree.parse(results).iter("testcase"))  # noqa: S314 - of pytest's own making
+    failed = {case.attrib["name"]: part.attrib["message"] for case in cases for part in case if part.tag in _FAILED}
+    return {"exit_code": done.returncode, "tests": len(cases), "failed": failed}
 
 
 def _dtypes(device: str, preset: Any) -> list[dict[str, Any]]:

@@ -11,11 +11,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import STRONG, decode
 from transformers import GPT2LMHeadModel
 
 import pplm
 from attribute_models import Avoid, BagOfWords
 from attribute_models.completion import completion_probabilities
+from attribute_models.credit import CreditTables
 from attribute_models.entries import Entry
 from pplm import InputError
 from pplm.interface import SteeringStep
@@ -611,3 +613,11 @@ def test_a_bag_prints_its_name_and_sizes_also_in_an_error(tokenizer):
     with pytest.raises(InputError) as error:
         pplm.steered_decoding([[bag, 1.0]])
     assert len(str(error.value)) < 200
+
+
+def test_credits_are_found_once_a_token_whatever_the_iterations(gpt2, tokenizer, monkeypatch):
+    bag = BagOfWords.from_words(["moon", "star", "moonlight"], tokenizer)
+    seen, real = [], CreditTables.credit
+    monkeypatch.setattr(CreditTables, "credit", lambda *a: (seen.append(a[1].shape), real(*a))[1])
+    decode(gpt2, [[3, 4, 5], [6, 7, 8]], [bag.for_model(gpt2)], STRONG, new=4)
+    assert [tuple(shape) for shape in seen] == [(2, 3), (2, 4), (2, 5), (2, 6)]

@@ -85,7 +85,8 @@ def decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
     found = [(name, module) for name, module in lists if name.count(".") == depth]
     if len(found) != 1:
         raise InputError(
-            f"{type(model).__name__} does not keep its {count} layers in one list; leave layers at 0 (all of them)"
+            f"{type(model).__name__} does not keep its {count} layers in one list; move all of them (layers=0, or "
+            "preset='paper')"
         )
     return found[0]
 

@@ -1,0 +1,55 @@
+"""Scripts that measure: they run, and their output has what they promise."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not (ROOT / "scripts").is_dir(), reason="needs a checkout")]
+
+
+def run(script, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, ROOT / "scripts" / script, *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+
+
+def test_the_gpu_check_runs_on_a_processor_and_leaves_out_what_there_is_no_time_for(tmp_path):
+    output = tmp_path / "gpu.json"
+    done = run("gpu_check.py", "--device", "cpu", "--models", "gpt2", "--samples", 1, "--new-tokens", 2, "--output",
+               output, "--limit", 120)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(output.read_text())
+    assert found["machine"]["device"] == "cpu"
+    assert found["tests"]["exit_code"] == 0
+    assert found["tests"]["tests"] > 100
+    assert found["tests"]["failed"] == {}
+    parts = {name: part for name, part in found.items() if name.startswith(("dtypes", "benchmark"))}
+    assert all(isinstance(rows, list) for rows in parts.values()), parts
+    assert len(parts) + len(found["left_out"]) == 8
+    assert {row["dtype"] for row in parts["dtypes paper"]} == {"bfloat16", "float16"}
+
+
+def test_the_parts_of_a_token_s_time_add_up():
+    done = run("token_time.py", "--samples", 1, "--new-tokens", 2)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if "|" in line]
+    cells = {row[0]: row[1:] for row in rows}
+    for column in range(4):
+        parts = [
+            float(cells[name][column]) for name in cells if name not in ("", "---", "together", "unsteered tokens")
+        ]
+        assert sum(parts) == pytest.approx(float(cells["together"][column]), abs=0.5)
+        assert float(cells["language-model head"][column]) > 0
+    assert float(cells["lower layers"][0]) > float(cells["upper layers"][0]) > 0
+    assert float(cells["lower layers"][1]) == 0
+
+
+def test_both_ways_to_multiply_are_measured():
+    done = run("products_table.py", "--rows", "2", "--shapes", "64x2048", "--repeats", 2)
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in done.stdout.splitlines() if "64x2048" in line]) == 1
