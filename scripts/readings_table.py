@@ -1,0 +1,81 @@
+"""What a steered token reads, in readings of all weights, for models too large for this machine: docs/speed.md.
+
+python scripts/readings_table.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import click
+
+from pplm import SteeringConfig
+from pplm.cli import run_command
+from pplm.files.tables import markdown_table
+from pplm.text.split import moved_layers
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model by the weights that a token reads: those of each of its layers and those of the language-model head."""
+
+    name: str
+    layers: int
+    layer_weights: int
+    head_weights: int
+
+    @classmethod
+    def gpt2(cls, name: str, layers: int, width: int) -> Shape:
+        """Four matrices a layer: keys, queries and values; the attention's output; up and down."""
+        return cls(name, layers, 12 * width**2, 50257 * width)
+
+    @classmethod
+    def llama(cls, name: str, layers: int, width: int, inner: int, kv_width: int, vocabulary: int) -> Shape:
+        """Seven matrices a layer, keys and values `kv_width` wide."""
+        return cls(name, layers, 2 * width * (width + kv_width) + 3 * width * inner, vocabulary * width)
+
+    def readings(self, steering: SteeringConfig, *, logits: bool) -> float:
+        """Return how often all weights are read for one steered token of a few samples.
+
+        Once for the unsteered reading; with fewer layers the upper ones and the head again for each iteration, there
+        and back, and once after the last. With all layers the unsteered reading rides in the first iteration's.
+        """
+        whole = self.layers * self.layer_weights + self.head_weights
+        if not steering.layers:
+            return (
+                2 * steering.num_iterations + 1 + 2 * steering.num_iterations * steering.horizon_length * (not logits)
+            )
+        upper = moved_layers(steering.layers, self.layers) * self.layer_weights
+        iteration = upper + self.head_weights * logits
+        return (whole + 2 * steering.num_iterations * iteration + upper + self.head_weights) / whole
+
+
+SHAPES = (
+    Shape.gpt2("GPT-2 small (124M)", 12, 768),
+    Shape.gpt2("GPT-2 medium (355M)", 24, 1024),
+    Shape.llama("1B (Llama 3.2)", 16, 2048, 8192, 512, 128256),
+    Shape.llama("7B (Llama 2)", 32, 4096, 11008, 4096, 32000),
+    Shape.llama("13B (Llama 2)", 40, 5120, 13824, 5120, 32000),
+)
+
+
+class _Head:
+    steering_kind = "discriminator"
+
+
+@click.command()
+def readings_table() -> None:
+    """Print a Markdown table: the presets for a model without settings of its own."""
+    columns = [(kind, preset) for preset in ("fast", "paper") for kind in ("bag", "head")]
+    rows = []
+    for shape in SHAPES:
+        cells = []
+        for kind, preset in columns:
+            steering = SteeringConfig.for_attributes([_Head()] if kind == "head" else [], preset=preset)
+            cells.append(f"{shape.readings(steering, logits=kind == 'bag'):.2f}")
+        rows.append([shape.name, *cells])
+    click.echo("\n".join(markdown_table(["", *(f"{kind}, {preset}" for kind, preset in columns)], rows)))
+
+
+if __name__ == "__main__":
+    run_command(readings_table)
