@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import Cache
 
 from pplm.errors import InputError, broken_model
+from pplm.pooling import PooledHidden
 from pplm.products import fast_products, product
 from pplm.text.kv_cache import KeyValueBuffer
 
@@ -204,6 +205,29 @@ def prefill_arguments(model_kwargs: dict[str, Any], device: torch.device) -> dic
     if kwargs.get("logits_to_keep") == 1:
         kwargs["logits_to_keep"] = torch.tensor([-1], device=device)
     return kwargs
+
+
+def pool_prompt(
+    model: Any, text: tuple[Tensor, Tensor, ModelInputs], hidden_states: Tensor, cached: int, *, again: bool
+) -> PooledHidden | None:
+    """Pool the unsteered hidden states of all positions but the last, (B, T, D) being those just read.
+
+    A cache of the caller's own holds no hidden states: its positions are read `again`, if that is wanted and the text
+    (input ids, attention mask and other inputs) names their tokens; if it does not, there is no such mean, and an
+    attribute model that asks for it says so.
+    """
+    input_ids, mask, arguments = text
+    pooled = PooledHidden.of(hidden_states[:, :-1], mask[:, cached:-1])
+    if cached == 0 or not again:
+        return pooled
+    if input_ids.shape[1] < mask.shape[1]:
+        return None
+    inputs = {"input_ids": input_ids[:, :cached], "attention_mask": mask[:, :cached].long()}
+    for name in ("position_ids", "token_type_ids"):
+        if arguments.get(name) is not None:
+            inputs[name] = arguments[name][:, :cached]
+    body = model.base_model(**inputs, use_cache=False, return_dict=True)
+    return pooled + PooledHidden.of(body.last_hidden_state, mask[:, :cached])
 
 
 def normal_tensors(value: Any) -> Any:

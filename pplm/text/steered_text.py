@@ -23,7 +23,16 @@ from pplm.products import fast_products
 from pplm.steering import steer
 from pplm.text.distributions import fuse
 from pplm.text.ended import EndedHistories
-from pplm.text.forward import LastToken, ModelInputs, forward_last, normal_tensors, prefill_arguments, take_rows
+from pplm.text.exact_window import ExactWindow
+from pplm.text.forward import (
+    LastToken,
+    ModelInputs,
+    forward_last,
+    normal_tensors,
+    pool_prompt,
+    prefill_arguments,
+    take_rows,
+)
 from pplm.text.kv_cache import History, KeyValueBuffer, check_steerable, window_weights
 from pplm.text.limits import broken_scores, check_history
 from pplm.text.objective import TextObjective, TextSoFar
@@ -65,7 +74,8 @@ class SteeredText:
         check_history(model, self.cache.get_seq_length(), cached + outputs.hidden_states[-1].shape[1])
         self._unsteered: LastToken | None = LastToken.of(outputs)
         self._length = self.cache.get_seq_length() - 1  # positions before the last token
-        self._pooled = self._pool_prompt(outputs.hidden_states[-1], cached)
+        text = (input_ids, self.attention_mask, model_kwargs)
+        self._pooled = pool_prompt(model, text, outputs.hidden_states[-1], cached, again=self.active)
         del outputs  # it holds the hidden states of all layers
         self._histories: KeyValueBuffer | None = None
         self._split: SplitModel | None = None
@@ -83,14 +93,10 @@ class SteeredText:
         self._strongest = self._norms.new_zeros(len(input_ids))  # norm of the longest gradient so far, `skip_weak`
         self._untouched = torch.ones_like(input_ids[:, 0], dtype=torch.bool)  # samples whose two histories are equal
         self._rounds = model.dtype != precision
-        self._exact: tuple[int, History] | None = None  # a half-precision model's moved window and where it starts
+        self._exact = ExactWindow()  # used with half-precision models
         self._watch = SteeringWatch(self.attributes, len(input_ids), input_ids.device)
-        self.recorder = TraceRecorder(
-            tuple(a.name for a in self.attributes),
-            self.steering.num_iterations,
-            groups,
-            input_ids.shape[0],
-        )
+        names = tuple(attribute.name for attribute in self.attributes)
+        self.recorder = TraceRecorder(names, self.steering.num_iterations, groups, len(input_ids))
         self._new_tokens = 0
 
     @property
@@ -137,8 +143,7 @@ class SteeredText:
         self._untouched = self._untouched[index]
         if self._pooled is not None:
             self._pooled = self._pooled.select(index)
-        if self._exact is not None:
-            self._exact = (self._exact[0], [[t[index] for t in layer] for layer in self._exact[1]])
+        self._exact.select(index)
         self._histories = self._histories.select(index, self._histories.capacity)
         self._show_unsteered(self._length)
 
@@ -228,14 +233,7 @@ class SteeredText:
     def _window(self, reader: LastTokenReader, index: Tensor) -> History:
         """Return the steered window of the samples in `index`, in float32 at least, as steering has left it."""
         start = self._window_start
-        window = reader.window(start)
-        if self._exact is not None:
-            begin, exact = self._exact
-            for layer, others in zip(window, exact, strict=True):
-                for own, other in zip(layer, others, strict=True):
-                    kept = other[index, :, start - begin :]
-                    own[:, :, : kept.shape[2]] = kept
-        return window
+        return self._exact.restore(reader.window(start), start, index)
 
     def _move(self, text: TextSoFar, index: Tensor, everybody: LastTokenReader) -> Tensor:
         """Let the core move the window of the samples in `index`; return their logits over the outcome.
@@ -264,11 +262,8 @@ class SteeredText:
             to_lower = has_history & (objective.attribute_losses[0].nan_to_num() != 0)
             self._watch.gradients(objective.gradient_norms, to_lower)
         if self._rounds:
-            exact = self._window(everybody, torch.arange(len(self.input_ids), device=index.device))
-            for layer, others in zip(exact, result.state, strict=True):
-                for own, moved in zip(layer, others, strict=True):
-                    own[index] = moved
-            self._exact = (start, exact)
+            whole = self._window(everybody, torch.arange(len(self.input_ids), device=index.device))
+            self._exact.keep(whole, start, index, result.state)
         last = text.reader.steered(start, result.state)
         objective.after(last)
         self.recorder.record_steered(objective, result.gradient_norms, has_history, self._rows[index])
@@ -300,22 +295,3 @@ class SteeredText:
     def _last_token_inputs(self) -> ModelInputs:
         inputs = self.model.prepare_inputs_for_generation(self.input_ids, next_sequence_length=1, **self.model_kwargs)
         return {name: value for name, value in inputs.items() if name != "past_key_values"}
-
-    def _pool_prompt(self, hidden_states: Tensor, cached: int) -> PooledHidden | None:
-        """Pool the unsteered hidden states of all positions but the last, (B, T, D) being those just read.
-
-        A cache of the caller's own holds no hidden states: its positions are read again if `input_ids` names
-        their tokens; if not, there is no such mean, and an attribute model that asks for it says so.
-        """
-        mask = self.attention_mask
-        pooled = PooledHidden.of(hidden_states[:, :-1], mask[:, cached:-1])
-        if cached == 0 or not self.active:
-            return pooled
-        if self.input_ids.shape[1] < mask.shape[1]:
-            return None
-        inputs = {"input_ids": self.input_ids[:, :cached], "attention_mask": mask[:, :cached].long()}
-        for name in ("position_ids", "token_type_ids"):
-            if self.model_kwargs.get(name) is not None:
-                inputs[name] = self.model_kwargs[name][:, :cached]
-        body = self.model.base_model(**inputs, use_cache=False, return_dict=True)
-        return pooled + PooledHidden.of(body.last_hidden_state, mask[:, :cached])
