@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ Prefix = tuple[int, ...]
 LEAST_COMPLETION = 0.01
 """A beginning that becomes its entry less often than this is not credited. Its share of the mass would be small, but
 it is the share of pieces that are common anyway (" for" of fork), and these would rise without the words."""
+_NOTHING = (None, 0, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,7 @@ class CreditTables:
     after_opener: Tensor
     openers: Tensor
     continuing: Mapping[tuple[int, bool], tuple[Tensor, Tensor]]
-    _latest: list[tuple[Tensor | None, Tensor | None]] = field(default_factory=lambda: [(None, None)], repr=False)
+    _latest: list[tuple[Tensor | None, int, Tensor | None]] = field(default_factory=lambda: [_NOTHING], repr=False)
 
     @classmethod
     def of(
@@ -83,11 +85,16 @@ class CreditTables:
 
     def credit_once(self, input_ids: Tensor) -> Tensor:
         """Return `credit(input_ids)`, found once for all iterations before a token, which show the same tensor."""
-        known, credit = self._latest[0]
-        if known is not input_ids or credit is None:
+        if input_ids.is_inference():  # it does not count its changes
+            return self.credit(input_ids)
+        known, version, credit = self._latest[0]
+        if known is not input_ids or version != input_ids._version or credit is None:
             credit = self.credit(input_ids)
-            self._latest[0] = (input_ids, credit)  # one assignment: another thread sees both or neither
+            self._latest[0] = (input_ids, input_ids._version, credit)  # at once: another thread sees all or nothing
         return credit
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_latest": [_NOTHING]}  # somebody's texts do not travel
 
     def credit(self, input_ids: Tensor) -> Tensor:
         """Return the credits (B, K), at most 1, of the next token after each text (B, T) on the tables' device."""

@@ -150,6 +150,8 @@ class SteeringConfig:
 
         """
         chosen = SteeringPresets.of(presets).choose(attributes, preset)
+        if unknown := set(chosen.settings) - set(get_type_hints(cls)):
+            raise InputError(f"presets name a setting {min(unknown)!r} that there is not; see SteeringConfig")
         return cls(**{**chosen.settings, **overrides})
 
     @classmethod

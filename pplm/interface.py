@@ -49,6 +49,10 @@ class SteeringStep:
     @cached_property
     def log_probs(self) -> Tensor:
         """(B, V) log-probabilities of the next token; differentiable."""
+        if self.logits.shape[1] == 0:
+            raise InputError(
+                "an attribute model with reads_logits = False asks for log_probs; leave that line out of it"
+            )
         return self.logits.log_softmax(-1)
 
     @cached_property

@@ -56,8 +56,8 @@ FAST_PRESETS: Mapping[str, Settings] = MappingProxyType(
         "mixture": MappingProxyType({**_UPPER, "horizon_length": 0}),
     }
 )
-"""What `fast` is on a model without settings of its own, each over the paper's: a careful guess, which
-`pplm sweep` improves on."""
+"""What `fast` is on a model without settings of its own, over the paper's: a careful guess, which `pplm sweep` improves
+on."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Preset:
 
 @dataclass(frozen=True)
 class SteeringPresets:
-    """A model's own settings: for each preset, fields of `SteeringConfig` by kind of attribute, over the paper's."""
+    """A model's own settings by kind of attribute: fields of `SteeringConfig`, over the general ones."""
 
     paper: Mapping[str, Settings] = field(default_factory=dict)
     fast: Mapping[str, Settings] = field(default_factory=dict)
@@ -106,13 +106,19 @@ class SteeringPresets:
         if isinstance(table, SteeringPresets):
             return table
         names = get_args(PresetName)
+        if not isinstance(table, Mapping):
+            raise InputError(f"presets must be a table by preset and kind of attribute; got {table!r}")
         tables = table if any(name in table for name in names) else {"paper": table}
         for name, kinds in tables.items():
             if name not in names:
                 raise InputError(f"{name!r} is none of {', '.join(names)}")
-            for kind in kinds:
+            if not isinstance(kinds, Mapping):
+                raise InputError(f"preset {name!r} must be a table of settings by kind; got {kinds!r}")
+            for kind, settings in kinds.items():
                 if kind not in KINDS:
                     raise InputError(f"{kind!r} is none of {', '.join(KINDS)}")
+                if not isinstance(settings, Mapping):
+                    raise InputError(f"{kind} of preset {name!r} must be a table of settings; got {settings!r}")
         return cls(**tables)
 
     def choose(self, attributes: Iterable[Any], name: PresetName | None = None) -> Preset:
@@ -134,8 +140,8 @@ class SteeringPresets:
             name = "paper" if own_paper and kind not in self.fast else "fast"
         if name == "paper":
             return Preset(name, bool(own_paper), {**PAPER_PRESETS[base], **own_paper})
-        settings = self.fast.get(kind, FAST_PRESETS[kind])
-        return Preset(name, kind in self.fast, {**PAPER_PRESETS[base], **settings})
+        settings = {**PAPER_PRESETS[base], **FAST_PRESETS[kind], **self.fast.get(kind, {})}
+        return Preset(name, kind in self.fast, settings)
 
 
 def kind_of(attribute: Any) -> str:
@@ -148,7 +154,9 @@ def kind_of(attribute: Any) -> str:
 
     """
     model = attribute[0] if isinstance(attribute, tuple) else attribute
+    if hasattr(model, "steering_preset") and not hasattr(model, "steering_kind"):
+        raise InputError(f"{type(model).__name__}.steering_preset is now called steering_kind; rename it")
     kind = getattr(model, "steering_kind", "bag_of_words")
-    if kind not in PAPER_PRESETS:
+    if not isinstance(kind, str) or kind not in PAPER_PRESETS:
         raise InputError(f"steering_kind of {type(model).__name__} must be of {', '.join(PAPER_PRESETS)}; got {kind!r}")
     return kind

@@ -37,7 +37,7 @@ def fast_products(model: Any) -> AbstractContextManager[Any]:
 
 def product(rows: Tensor, matrix: Tensor) -> Tensor:
     """Return rows (M, K) @ matrix (K, N), by oneDNN where that saves time; then no gradient flows to `matrix`."""
-    return _Linear.apply(rows, matrix.T, None) if _worthwhile(rows, matrix) else rows @ matrix
+    return _Linear.apply(rows, matrix.T, None) if _worthwhile(rows, matrix, 0) else rows @ matrix
 
 
 class _Linear(torch.autograd.Function):
@@ -62,9 +62,11 @@ class _FastProducts(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if not kwargs:
-            if func is functional.linear and len(args) > 1 and _worthwhile(args[0], args[1]):
-                return _Linear.apply(*args, *[None] * (3 - len(args)))
-            if func is torch.addmm and _worthwhile(args[1], args[2]) and args[0].dim() == 1:
+            if func is functional.linear and len(args) > 1:
+                rows, weight, bias = (*args, None)[:3]
+                if _worthwhile(rows, weight, 1) and _plain_bias(bias, len(weight)):
+                    return _Linear.apply(rows, weight, bias)
+            elif func is torch.addmm and _worthwhile(args[1], args[2], 0) and _plain_bias(args[0], args[2].shape[1]):
                 return _Linear.apply(args[1], args[2].T, args[0])
         return func(*args, **(kwargs or {}))
 
@@ -72,16 +74,21 @@ class _FastProducts(TorchFunctionMode):
 def _available() -> bool:
     return (
         torch.backends.mkldnn.is_available()
+        and bool(torch.backends.mkldnn.enabled)
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and not torch.compiler.is_compiling()  # compiled parts have products of their own
         and not torch.is_autocast_enabled("cpu")  # which rounds some products and not others
     )
 
 
-def _worthwhile(rows: Tensor, matrix: Tensor) -> bool:
+def _worthwhile(rows: Tensor, matrix: Tensor, inner: int) -> bool:
+    """Return whether to multiply rows (..., K) and a matrix, whose dimension `inner` is K, by oneDNN."""
     return (
         type(matrix) in (Tensor, Parameter)  # others, such as quantised ones, have products of their own
         and rows.dim() > 1
         and rows.numel() > 0
+        and matrix.dim() == 2
+        and rows.shape[-1] == matrix.shape[inner]
         and matrix.numel() >= _MIN_WEIGHTS
         and rows.numel() // rows.shape[-1] * matrix.numel() >= _MIN_WORK
         and matrix.layout == torch.strided
@@ -89,4 +96,15 @@ def _worthwhile(rows: Tensor, matrix: Tensor) -> bool:
         and rows.dtype == matrix.dtype == torch.float32
         and rows.device.type == matrix.device.type == "cpu"
         and _available()
+    )
+
+
+def _plain_bias(bias: Tensor | None, size: int) -> bool:
+    """Return whether oneDNN adds a bias as torch would; it takes the numbers as they lie in memory."""
+    return bias is None or (
+        type(bias) in (Tensor, Parameter)
+        and bias.shape == (size,)
+        and bias.is_contiguous()
+        and bias.dtype == torch.float32
+        and not (bias.requires_grad and torch.is_grad_enabled())
     )

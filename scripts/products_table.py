@@ -1,4 +1,4 @@
-"""A processor's products of a few rows by MKL, which torch asks, and by oneDNN: the table of docs/speed.md.
+"""A processor's products of a few rows as torch and as pplm computes them: the table of docs/speed.md.
 
 python scripts/products_table.py
 """
@@ -24,7 +24,9 @@ _SEED = 0
 @click.option("--rows", default="1,4,16,64", show_default=True, callback=comma_list(int), help="Rows of the product.")
 @click.option("--shapes", default="768x3072,3072x768,768x50257", show_default=True, callback=comma_list(str),
               help="Of the matrices.")  # fmt: skip
-@click.option("--repeats", default=30, show_default=True, help="The shortest of so many is shown.")
+@click.option(
+    "--repeats", default=30, show_default=True, type=click.IntRange(1), help="The shortest of so many is shown."
+)
 def products_table(rows: Sequence[int], shapes: Sequence[str], repeats: int) -> None:
     """Print a Markdown table of microseconds, forward and back."""
     generator = torch.Generator().manual_seed(_SEED)
@@ -38,7 +40,7 @@ def products_table(rows: Sequence[int], shapes: Sequence[str], repeats: int) -> 
             slow = _microseconds(lambda x=given, m=matrix, g=upstream: (x @ m).backward(g), repeats)
             fast = _microseconds(lambda x=given, m=matrix, g=upstream: product(x, m).backward(g), repeats)
             lines.append([str(count), shape, f"{slow:.0f}", f"{fast:.0f}", f"{fast / slow:.2f}"])
-    click.echo("\n".join(markdown_table(["rows", "matrix", "MKL", "oneDNN", "ratio"], lines)))
+    click.echo("\n".join(markdown_table(["rows", "matrix", "torch", "pplm", "ratio"], lines)))
 
 
 def _microseconds(work: Callable[[], object], repeats: int) -> float:

@@ -34,19 +34,19 @@ class Shape:
         """Seven matrices a layer, keys and values `kv_width` wide."""
         return cls(name, layers, 2 * width * (width + kv_width) + 3 * width * inner, vocabulary * width)
 
-    def readings(self, steering: SteeringConfig, *, logits: bool) -> float:
+    def readings(self, steering: SteeringConfig, *, head: bool) -> float:
         """Return how often all weights are read for one steered token of a few samples.
 
-        Once for the unsteered reading; with fewer layers the upper ones and the head again for each iteration, there
-        and back, and once after the last. With all layers the unsteered reading rides in the first iteration's.
+        Once for the unsteered reading; with fewer layers the upper ones and the language-model head again for each
+        iteration, there and back, and once after the last. A discriminator (`head`) that looks at no future leaves the
+        language-model head out of its iterations. With all layers the unsteered reading rides in the first iteration's.
         """
         whole = self.layers * self.layer_weights + self.head_weights
         if not steering.layers:
-            return (
-                2 * steering.num_iterations + 1 + 2 * steering.num_iterations * steering.horizon_length * (not logits)
-            )
+            ahead = steering.horizon_length * head  # passes there and back, and there once more after the last step
+            return (2 * steering.num_iterations + 1) * (1 + ahead)
         upper = moved_layers(steering.layers, self.layers) * self.layer_weights
-        iteration = upper + self.head_weights * logits
+        iteration = upper + self.head_weights * (not head)
         return (whole + 2 * steering.num_iterations * iteration + upper + self.head_weights) / whole
 
 
@@ -72,7 +72,7 @@ def readings_table() -> None:
         cells = []
         for kind, preset in columns:
             steering = SteeringConfig.for_attributes([_Head()] if kind == "head" else [], preset=preset)
-            cells.append(f"{shape.readings(steering, logits=kind == 'bag'):.2f}")
+            cells.append(f"{shape.readings(steering, head=kind == 'head'):.2f}")
         rows.append([shape.name, *cells])
     click.echo("\n".join(markdown_table(["", *(f"{kind}, {preset}" for kind, preset in columns)], rows)))
 

@@ -36,24 +36,30 @@ RUNS = {
 
 
 class Clock:
-    """Adds up the seconds spent in named parts; a part inside another counts for the outer one alone."""
+    """Adds up the seconds spent in named parts; what a part inside another takes counts for the inner one alone."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
-        self._running = False
+        self._open: list[str] = []
+        self._since = 0.0
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Count the seconds of the block."""
-        if self._running:
-            yield
-            return
-        self._running, start = True, perf_counter()
+        self._turn()
+        self._open.append(name)
         try:
             yield
         finally:
-            self.seconds[name] += perf_counter() - start
-            self._running = False
+            self._turn()
+            self._open.pop()
+
+    def _turn(self) -> None:
+        """Count what has passed since the last turn for the part that is open."""
+        now = perf_counter()
+        if self._open:
+            self.seconds[self._open[-1]] += now - self._since
+        self._since = now
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function that counts for a part."""

@@ -621,3 +621,19 @@ def test_credits_are_found_once_a_token_whatever_the_iterations(gpt2, tokenizer,
     monkeypatch.setattr(CreditTables, "credit", lambda *a: (seen.append(a[1].shape), real(*a))[1])
     decode(gpt2, [[3, 4, 5], [6, 7, 8]], [bag.for_model(gpt2)], STRONG, new=4)
     assert [tuple(shape) for shape in seen] == [(2, 3), (2, 4), (2, 5), (2, 6)]
+
+
+def test_a_text_that_is_changed_where_it_stands_is_credited_anew(gpt2, tokenizer):
+    bag = BagOfWords.from_words(["moon sea", "star"], tokenizer).for_model(gpt2)
+    ids = torch.tensor([[3, 4, 5]])
+    shown = [bag.log_mass(step(torch.zeros(1, len(tokenizer)), ids)).item()]
+    ids[:, -1] = tokenizer.encode(" moon")[-1]
+    shown += [bag.log_mass(step(torch.zeros(1, len(tokenizer)), text)).item() for text in (ids, ids.clone())]
+    assert shown[0] != shown[1] == shown[2]
+
+
+def test_the_latest_texts_do_not_travel_with_a_bag(gpt2, tokenizer):
+    bag = BagOfWords.from_words(["moonlight", "star"], tokenizer).for_model(gpt2)
+    before = len(pickle.dumps(bag))
+    bag.log_mass(step(torch.zeros(1, len(tokenizer)), torch.full((1, 5000), 3)))
+    assert len(pickle.dumps(bag)) < before + 1000

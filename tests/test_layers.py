@@ -111,6 +111,34 @@ def test_a_head_that_looks_at_no_logits_steers_alike_without_the_language_model_
     torch.testing.assert_close(runs[0].steering.kl[:, -1], runs[1].steering.kl[:, -1], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("layers", [0, 1])
+def test_without_logits_only_the_last_reading_has_a_kl_whatever_the_layers(model, head, layers):
+    fields = {**vars(STRONG), "layers": layers, "horizon_length": 0, "kl_scale": 0.0}
+    trace = decode(model, [[3, 4, 5, 6]], [head], SteeringConfig(**fields)).steering
+    assert trace.kl.isfinite().any(0).flatten().tolist() == [False] * STRONG.num_iterations + [True]
+
+
+class Detached:
+    reads_logits = False
+
+    def loss(self, step):
+        return step.mean_hidden_state.detach().sum(-1)
+
+
+class Reads(Detached):
+    def loss(self, step):
+        return step.log_probs[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "words"), [(Detached(), "must keep the autograd graph"), (Reads(), "asks for log_probs")]
+)
+def test_an_attribute_model_that_does_not_do_what_it_says_is_refused(model, attribute, words):
+    fields = {**vars(STRONG), "layers": 1, "horizon_length": 0, "kl_scale": 0.0}
+    with pytest.raises(InputError, match=words):
+        decode(model, [[3, 4, 5, 6]], [attribute], SteeringConfig(**fields))
+
+
 @pytest.mark.parametrize("layers", [1, 0.5])
 def test_only_the_upper_layers_of_the_steered_history_differ(model, bag, layers):
     steering = SteeringConfig(**{**vars(STRONG), "layers": layers})

@@ -85,6 +85,25 @@ def test_a_model_s_own_settings_come_before_the_general_ones_and_fast_before_pap
     assert settings([HEAD], presets=OWN) == settings([HEAD], preset="fast")
 
 
+def test_a_model_s_own_fast_settings_stand_on_the_general_ones():
+    own = {"fast": {"discriminator": {"step_size": 2.0}}}
+    assert settings([HEAD], presets=own) == dataclasses.replace(settings([HEAD]), step_size=2.0)
+
+
+@pytest.mark.parametrize(
+    ("presets", "words"),
+    [
+        (None, "presets must be a table"),
+        ({"paper": None}, "preset 'paper' must be a table"),
+        ({"fast": {"bag_of_words": 3}}, "bag_of_words of preset 'fast' must be a table"),
+        ({"paper": {"bag_of_words": {"stepsize": 1}}}, "'stepsize' that there is not"),
+    ],
+)
+def test_presets_that_are_no_table_are_refused(presets, words):
+    with pytest.raises(InputError, match=words):
+        settings([BAG], presets=presets, preset="fast" if presets and "fast" in presets else "paper")
+
+
 def test_a_model_s_own_settings_replace_only_what_they_name():
     own = {"discriminator": {"step_size": 0.2, "kl_scale": 0.5}, "mixture": {"step_size": 0.07}}
     mixed = settings([BAG, HEAD], presets=own)
@@ -105,6 +124,8 @@ def test_an_attribute_model_says_of_which_kind_it_is():
     assert settings([OwnModel()]) == settings([BAG])
     assert settings([Avoid(HEAD)]) == settings([HEAD])
     assert settings([SimpleNamespace(steering_kind="discriminator")]) == settings([HEAD])
+    with pytest.raises(InputError, match="steering_preset is now called steering_kind; rename it"):
+        settings([SimpleNamespace(steering_preset="discriminator")])
     with pytest.raises(InputError, match=r"steering_kind of SimpleNamespace must be of .*; got 'head'"):
         settings([SimpleNamespace(steering_kind="head")])
 
@@ -113,6 +134,7 @@ def test_an_unknown_preset_is_refused_wherever_it_is_named(gpt2, tokenizer, bag)
     for ask in (
         lambda: settings([BAG], preset="slow"),
         lambda: BenchmarkConfig(preset="slow"),
+        lambda: pplm.steered_decoding([bag], preset="slow"),
         lambda: pplm.generate(gpt2, tokenizer, "a", attributes=[bag], preset="slow", max_new_tokens=1),
     ):
         with pytest.raises(InputError, match="preset must be one of paper, fast; got 'slow'"):
@@ -197,7 +219,7 @@ def test_a_file_of_kinds_alone_is_the_paper_s(tmp_path):
         ({"head": {}}, "'head' is none of bag_of_words, discriminator, mixture"),
         ({"fast": {"mixture": {"step_size": -1}}}, "step_size must be finite and at least 0"),
         ({"fast": {"mixture": {"stepsize": 1}}}, "is no table of settings in JSON"),
-        ({"fast": 3}, "is no table of settings in JSON"),
+        ({"fast": 3}, "preset 'fast' must be a table of settings by kind; got 3"),
     ],
 )
 def test_a_file_that_names_what_there_is_not_is_refused(tmp_path, table, words):

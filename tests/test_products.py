@@ -185,3 +185,64 @@ def test_steered_text_is_the_same_with_fast_products(monkeypatch, family, learns
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
     assert all(weight.grad is None for weight in model.parameters())
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "bias",
+    [torch.arange(36.0)[::2], torch.ones(1).expand(18), torch.ones(1), torch.ones(18).double(), torch.ones(3, 18)],
+    ids=["every second", "expanded", "one for all", "double", "of two dimensions"],
+)
+def test_a_bias_that_does_not_lie_in_memory_as_it_is_read_is_left_to_torch(fast, bias):
+    rows, weight = numbers(3, 12), numbers(18, 12)
+    for work in (
+        lambda: torch.nn.functional.linear(rows, weight, bias),
+        lambda: torch.addmm(bias, rows, weight.T.contiguous()),
+    ):
+        try:
+            wanted = work()
+        except RuntimeError as error:
+            with fast_products(of_model(torch.nn.Linear(1, 1))), pytest.raises(RuntimeError, match=str(error)[:20]):
+                work()
+        else:
+            with fast_products(of_model(torch.nn.Linear(1, 1))):
+                torch.testing.assert_close(work(), wanted)
+    assert not fast
+
+
+def test_shapes_that_do_not_fit_are_refused_as_torch_does(fast):
+    with (
+        fast_products(of_model(torch.nn.Linear(1, 1))),
+        pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"),
+    ):
+        torch.nn.functional.linear(numbers(3, 11), numbers(18, 12))
+
+
+def test_a_bias_that_learns_keeps_its_gradient(fast):
+    layer = torch.nn.Linear(12, 18)
+    layer.weight.requires_grad_(False)
+    layer.device, layer.dtype = torch.device("cpu"), torch.float32
+    with fast_products(layer):
+        layer(numbers(3, 12)).sum().backward()
+    assert layer.bias.grad.tolist() == [3.0] * 18
+    assert not fast
+
+
+def test_a_user_who_turns_onednn_off_is_obeyed(fast, monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    layer = of_model(torch.nn.Linear(8, 8))
+    with fast_products(layer):
+        layer(numbers(1, 8))
+    assert not fast
+
+
+@pytest.mark.slow
+def test_compiled_parts_of_a_model_keep_their_own_products(monkeypatch):
+    monkeypatch.setattr(products, "_MIN_WORK", 0)
+    monkeypatch.setattr(products, "_MIN_WEIGHTS", 0)
+    layer, rows = of_model(torch.nn.Linear(64, 32)), numbers(3, 64).requires_grad_()
+    wanted = layer(rows)
+    layer.compile()
+    with fast_products(layer):
+        found = layer(rows)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(*(torch.autograd.grad(out.sum(), rows)[0] for out in (found, wanted)))

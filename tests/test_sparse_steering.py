@@ -223,6 +223,17 @@ def test_no_token_takes_another_pass_once_a_sample_has_finished(gpt2, bag, passe
     assert passes[-4:] == [rows * 2 // 3 for rows in without_end[-4:]]
 
 
+def test_an_error_while_a_finished_sample_leaves_is_the_one_that_is_raised(gpt2, bag, monkeypatch):
+    end = new_tokens(decode(gpt2, PROMPTS, [bag], STRONG, new=6))[0][1]
+
+    def full(*_):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr("pplm.text.kv_cache.KeyValueBuffer.keep", full)
+    with pytest.raises(torch.OutOfMemoryError, match="full"):
+        decode(gpt2, PROMPTS, [bag], STRONG, new=6, eos_token_id=end)
+
+
 def test_a_text_that_outgrows_the_spare_room_again_and_again_stays_the_same(gpt2, bag, monkeypatch):
     wanted = decode(gpt2, PROMPTS, [bag], STRONG, new=12)
     monkeypatch.setattr("pplm.text.kv_cache.ROOM", 1)

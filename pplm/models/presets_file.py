@@ -10,8 +10,8 @@ from pplm.errors import InputError
 from pplm.presets import SteeringPresets
 
 PRESETS_FILE = "steering.json"
-"""`{"paper": {kind: settings}, "fast": {kind: settings}}`, each over the paper's; the kinds are "bag_of_words",
-"discriminator" and "mixture". A file of kinds alone, as of before there was `fast`, is read as the paper's."""
+"""`{"paper": {kind: settings}, "fast": {kind: settings}}`, each over the general ones; the kinds are "bag_of_words",
+"discriminator" and "mixture". A file of kinds alone, as written before `fast` existed, is read as the paper's."""
 
 
 def read_presets(folder: Path) -> SteeringPresets | None:

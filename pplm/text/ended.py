@@ -28,8 +28,12 @@ class EndedHistories:
     def join(self, rows: Tensor, cache: Cache) -> None:
         """Let a cache of the rows that go on hold all rows, in tensors of its own; zeros follow where one ended."""
         for number, layer in enumerate(cache.layers):
-            whole = [self.fill(t, rows) for t in (layer.keys, layer.values)]
+            if not self._parts:
+                layer.keys, layer.values = (
+                    t.clone(memory_format=torch.contiguous_format) for t in (layer.keys, layer.values)
+                )
+                continue
+            layer.keys, layer.values = (self.fill(t, rows) for t in (layer.keys, layer.values))
             for ended, history in self._parts:
-                for tensor, kept in zip(whole, history[number], strict=True):
+                for tensor, kept in zip((layer.keys, layer.values), history[number], strict=True):
                     tensor[ended, :, : kept.shape[2]] = kept
-            layer.keys, layer.values = (t.clone(memory_format=torch.contiguous_format) for t in whole)

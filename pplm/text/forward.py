@@ -48,7 +48,7 @@ class LastToken:
     def without_logits(cls, outputs: Any) -> LastToken:
         """Take the last position of the outputs of a model's body."""
         hidden_state = _last(outputs.last_hidden_state)
-        return cls(hidden_state.new_empty(len(hidden_state), 0, dtype=torch.float32), hidden_state)
+        return cls(hidden_state[:, :0].float(), hidden_state)
 
     def rows(self, rows: slice | Tensor) -> LastToken:
         """Return some of the samples."""

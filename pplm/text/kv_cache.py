@@ -108,6 +108,12 @@ class KeyValueBuffer:
         """The unsteered history alone, sharing memory."""
         return self.history_rows(slice(self.batch, None))
 
+    def keep(self, index: Tensor) -> None:
+        """Forget the samples that are not in `index`, layer by layer: old and new never lie in memory together."""
+        both = torch.cat([index, index + self.batch])
+        for number, layer in enumerate(self.layers):
+            layer[:] = [t[index if number < self.single else both] for t in layer]
+
     def select(self, index: Tensor, positions: int) -> KeyValueBuffer:
         """Return a copy of the first positions of both histories of the samples in `index`."""
         both = torch.cat([index, index + self.batch])

@@ -118,16 +118,16 @@ class TextObjective:
     def after(self, last: LastToken) -> None:
         """Keep the losses of the reading after the last step with the others."""
         step = self._shown(last)
-        self._outcome(step, self._losses(step, last))
+        self._outcome(step, self._losses(step, last), last=True)
 
-    def _outcome(self, step: SteeringStep, losses: Tensor) -> tuple[Tensor, Tensor]:
-        """Weigh the losses (A, B) of a reading: (attribute loss, KL), each (B,)."""
+    def _outcome(self, step: SteeringStep, losses: Tensor, *, last: bool = False) -> tuple[Tensor, Tensor]:
+        """Weigh the losses (A, B) of a reading, the last one having logits always: (attribute loss, KL), each (B,)."""
         # An infinite loss has no gradient: the attribute model cannot act here, and one of weight 0 never does. Where
         # none acts, the KL is left out too; its gradient would be rounding noise, normalised to a whole step.
         self.attribute_losses.append(losses.detach().masked_fill(~self.acted, torch.nan))
         self.reached = (self.acted & (self._weights(losses) != 0)).any(0)
         loss = self._weigh(losses)
-        if step.logits.shape[1] == 0:  # they are left out only where `kl_scale` is 0
+        if not (self.reads_logits or last):  # `kl_scale` is 0 then
             self.outcomes.append((loss.detach(), torch.full_like(loss.detach(), torch.nan)))
             return loss, torch.zeros_like(loss)
         divergence = kl_from_log_probs(step.log_probs, self.text.reader.unsteered_log_probs)

@@ -86,7 +86,7 @@ def decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
     if len(found) != 1:
         raise InputError(
             f"{type(model).__name__} does not keep its {count} layers in one list; move all of them (layers=0, or "
-            "preset='paper')"
+            "the preset paper)"
         )
     return found[0]
 

@@ -128,7 +128,7 @@ class SteeredText:
         return self._ended.fill(fused, self._rows)
 
     def keep(self, going_on: Tensor) -> None:
-        """Go on with some of the samples alone, (B,) bool on the host; the last token of none has been read yet.
+        """Go on with some of the samples alone, (B,) bool on the host, before their last tokens are read.
 
         Without steering all are read to the end, as transformers does.
         """
@@ -136,20 +136,22 @@ class SteeredText:
             return
         here, device = going_on[self._rows.cpu()], self._rows.device
         index, ended = (which.nonzero()[:, 0].to(device) for which in (here, ~here))
+        histories, self._histories = self._histories, None  # an error below leaves nothing to be put together
         self._ended.put(self._rows[ended], [[layer.keys[ended], layer.values[ended]] for layer in self.cache.layers])
+        histories.keep(index)
         self.model_kwargs = take_rows({"input_ids": self.input_ids, **self.model_kwargs}, index)
         self.input_ids = self.model_kwargs.pop("input_ids")
         self._rows, self._norms, self._strongest = self._rows[index], self._norms[:, index], self._strongest[index]
         self._untouched = self._untouched[index]
+        self._exact.select(index)
         if self._pooled is not None:
             self._pooled = self._pooled.select(index)
-        self._exact.select(index)
-        self._histories = self._histories.select(index, self._histories.capacity)
+        self._histories = histories
         self._show_unsteered(self._length)
 
     def refuse_scores(self, broken: Tensor) -> NoReturn:
         """Refuse the token appended last: of the samples in `broken`, (B,) bool, the scores were no distribution."""
-        unsteered, fused = (bool(is_distribution(logits[broken[self._rows]]).all()) for logits in self._read)
+        unsteered, fused = (bool(is_distribution(logits[broken[self._rows.cpu()]]).all()) for logits in self._read)
         if not unsteered:
             raise broken_model(f"the logits of new token {self._new_tokens - 1}")
         raise broken_scores(self._new_tokens - 1, self.steering, steered=not fused, attributes=self._watch.broken())
@@ -189,23 +191,23 @@ class SteeredText:
             return logits
         mask = self.attention_mask
         text = TextSoFar(self.input_ids, mask[:, -self.input_ids.shape[1] :], reader, self._pooled)
-        everybody = torch.arange(len(mask), device=mask.device)
+        everyone = torch.arange(len(mask), device=mask.device)
         if not steering.skips:
-            return self._move(text, everybody, reader)
+            return self._move(text, everyone, reader)
         # One look at all samples decides which are steered; only they take the iterations.
-        logits, wants = self._look(text, everybody)
-        wanting = everybody[wants]
+        logits, wants = self._look(text, everyone)
+        wanting = everyone[wants]
         if len(wanting) == 0:
             self.recorder.record_unsteered(logits)
             return logits
         if len(wanting) == len(mask):
-            return self._move(text, everybody, reader)
+            return self._move(text, everyone, reader)
         some = text.select(wanting, steering.horizon_length)
         moved = self._move(some, wanting, reader)
         reader.put(wanting, some.reader, self._window_start)
         return logits.index_copy(0, wanting, moved)
 
-    def _look(self, text: TextSoFar, everybody: Tensor) -> tuple[Tensor, Tensor]:
+    def _look(self, text: TextSoFar, everyone: Tensor) -> tuple[Tensor, Tensor]:
         """Read the last token over the steered history as it is: its logits (B, V), and who wants steering, (B,)."""
         steering, reader = self.steering, text.reader
         objective = TextObjective(self.attributes, text, self._window_start, steering.horizon_length)
@@ -216,8 +218,8 @@ class SteeredText:
             return last.logits, loss >= steering.skip_below
         # A step of length 0 is the core's way to ask for a gradient.
         still = replace(steering, num_iterations=1, step_size=0.0)
-        weights, untouched = self._window_weights(everybody), self._untouched
-        looked = steer(self._window(reader, everybody), objective, still, weights=weights, untouched=untouched)
+        weights, untouched = self._window_weights(everyone), self._untouched
+        looked = steer(self._window(reader, everyone), objective, still, weights=weights, untouched=untouched)
         self._watch.losses(objective.acted, self._rows)
         strength = torch.linalg.vector_norm(looked.gradient_norms[0], dim=0)
         self._strongest = torch.maximum(self._strongest, strength)
@@ -235,10 +237,10 @@ class SteeredText:
         start = self._window_start
         return self._exact.restore(reader.window(start), start, index)
 
-    def _move(self, text: TextSoFar, index: Tensor, everybody: LastTokenReader) -> Tensor:
+    def _move(self, text: TextSoFar, index: Tensor, whole: LastTokenReader) -> Tensor:
         """Let the core move the window of the samples in `index`; return their logits over the outcome.
 
-        `everybody` reads the whole batch, of which `text` may hold a part.
+        `whole` reads the whole batch, of which `text` may hold a part.
         """
         steering, start = self.steering, self._window_start
         objective = TextObjective(
@@ -262,8 +264,8 @@ class SteeredText:
             to_lower = has_history & (objective.attribute_losses[0].nan_to_num() != 0)
             self._watch.gradients(objective.gradient_norms, to_lower)
         if self._rounds:
-            whole = self._window(everybody, torch.arange(len(self.input_ids), device=index.device))
-            self._exact.keep(whole, start, index, result.state)
+            window = self._window(whole, torch.arange(len(self.input_ids), device=index.device))
+            self._exact.keep(window, start, index, result.state)
         last = text.reader.steered(start, result.state)
         objective.after(last)
         self.recorder.record_steered(objective, result.gradient_norms, has_history, self._rows[index])
