@@ -15,8 +15,6 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     MaxTimeCriteria,
-    MistralConfig,
-    MistralForCausalLM,
     StaticCache,
     StoppingCriteria,
     TextStreamer,
@@ -639,22 +637,6 @@ def test_input_embeddings_are_refused(gpt2, bag):
 def test_a_static_cache_of_the_caller_is_refused(gpt2, bag):
     with pytest.raises(InputError, match="Static"):
         decode(gpt2, [PROMPT], [bag], past_key_values=StaticCache(config=gpt2.config, max_cache_len=32))
-
-
-def test_a_model_with_a_sliding_window_is_refused_by_its_layer():
-    config = MistralConfig(
-        vocab_size=90,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        sliding_window=8,
-        pad_token_id=0,
-    )
-    mistral = pplm.freeze(MistralForCausalLM(config))
-    with pytest.raises(InputError, match="DynamicSlidingWindowLayer"):
-        decode(mistral, [PROMPT], [BagOfWords.from_token_ids([3], 90)])
 
 
 @pytest.mark.parametrize("horizon", [1, 3])

@@ -27,7 +27,7 @@ from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
 from pplm.presets import PresetName, SteeringPresets
-from pplm.text.kv_cache import check_steerable
+from pplm.text.kv_cache import check_steerable, with_whole_history
 from pplm.text.limits import check_decoding_mode, check_length, check_model, check_prefix, warn_of_streamer
 from pplm.text.sampling import RandomStreams, SampleId, choose_tokens, is_distribution
 from pplm.text.steered_text import SteeredText
@@ -39,7 +39,8 @@ class SteeredOutput(GenerateDecoderOnlyOutput):
     """What `generate(..., return_dict_in_generate=True)` returns: transformers' own output and the trace.
 
     `logits` are the fused logits, `scores` the same after the logits processors, and `past_key_values` is the
-    unsteered history of `sequences` but for their last token, as in transformers. A sample is not read after its last
+    unsteered history of `sequences` but for their last token, as in transformers (but whole, also of a model with a
+    sliding window). A sample is not read after its last
     token: from there on its logits and its part of the history are zeros. `lengths` (B,) counts each sample's new
     tokens up to the one that finished it.
     """
@@ -125,7 +126,7 @@ class SteeredDecoding:
 
         """
         warn_of_streamer(sys._getframe().f_back)
-        cache = model_kwargs.get("past_key_values")
+        cache = with_whole_history(model_kwargs.get("past_key_values"))
         check_decoding_mode(generation_config, model_kwargs)
         check_model(model, cache)
         check_steerable(cache)
@@ -141,7 +142,8 @@ class SteeredDecoding:
         # Tensors made in inference mode have no gradients, so a caller's inference mode is left here.
         with torch.inference_mode(False), torch.no_grad():
             attributes = bind_attributes(self.attributes, model)
-            text = SteeredText(attributes, steering, model, input_ids, generation_config, model_kwargs)
+            arguments = {**model_kwargs, "past_key_values": cache}
+            text = SteeredText(attributes, steering, model, input_ids, generation_config, arguments)
             try:
                 return self._decode(text, streams, logits_processor, stopping_criteria, generation_config)
             finally:

@@ -13,13 +13,26 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from pplm.errors import InputError
 
 History = list[list[Tensor]]
 ROOM = 64
 """Positions that a buffer has to spare when it is made or grows."""
+
+
+def with_whole_history(cache: Any) -> Any:
+    """Return a plain cache in place of an empty one that would forget what lies before a sliding window.
+
+    The model masks what a layer must not see by itself, so a cache that keeps the whole history gives the same text.
+    Positions that a layer cannot see get a gradient of zero there, so steering leaves them alone.
+    """
+    kinds = {type(layer) for layer in getattr(cache, "layers", ())}
+    forgets = kinds <= {DynamicLayer, DynamicSlidingWindowLayer} and DynamicSlidingWindowLayer in kinds
+    if forgets and type(cache) is DynamicCache and not cache.offloading and cache.get_seq_length() == 0:
+        return DynamicCache()
+    return cache
 
 
 def check_steerable(cache: object) -> None:
