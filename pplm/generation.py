@@ -232,7 +232,8 @@ def _for_transformers(arguments: dict[str, Any], pad_id: int) -> dict[str, Any]:
     """Add what we need to the caller's arguments; inside a copy of a given config, as transformers wants it."""
     config = copy.deepcopy(arguments.get("generation_config"))
     if config is None:
-        return {"pad_token_id": pad_id, **arguments, "return_dict_in_generate": True}
+        # Some models' own configs turn the cache off (MPT), which matters to training alone.
+        return {"pad_token_id": pad_id, "use_cache": True, **arguments, "return_dict_in_generate": True}
     config.return_dict_in_generate = True
     if config.pad_token_id is None:
         config.pad_token_id = pad_id

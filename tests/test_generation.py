@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import STRONG
-from transformers import GenerationConfig, TextStreamer
+from transformers import GenerationConfig, MptConfig, MptForCausalLM, TextStreamer
 
 import pplm
 from attribute_models import BagOfWords, Discriminator
@@ -260,6 +260,17 @@ def test_every_entry_point_takes_the_preset_that_came_with_the_model(gpt2, token
     code, _, _ = command("generate", "The sea", "--max-new-tokens", 6, "--output", lines, *arguments)
     assert code == 0
     assert json.loads(lines.read_text())["kl"] == out.kl
+
+
+def test_a_model_whose_own_config_turns_the_cache_off_is_steered_all_the_same(tokenizer, words):
+    torch.manual_seed(0)
+    config = MptConfig(vocab_size=len(tokenizer), d_model=32, n_layers=2, n_heads=4, max_seq_len=64)
+    model = pplm.freeze(MptForCausalLM(config))
+    assert model.generation_config.use_cache is False
+    steered = run(model, tokenizer, "The sea", attributes=[words])[0]
+    assert steered.kl[0][-1] > 0
+    with pytest.raises(InputError, match="use_cache=False, given or of the model's own .*; pass use_cache=True"):
+        run(model, tokenizer, "The sea", attributes=[words], use_cache=False)
 
 
 # --- what is refused -------------------------------------------------------------------------------------------

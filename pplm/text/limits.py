@@ -31,7 +31,10 @@ def check_decoding_mode(config: GenerationConfig, model_kwargs: Mapping[str, Any
         extra = " (prompt_lookup_num_tokens is set)" if config.prompt_lookup_num_tokens is not None else ""
         raise InputError(f"{name}{extra} cannot be steered; use greedy decoding or sampling (num_beams=1)")
     if not config.use_cache:
-        raise InputError("use_cache=False cannot be steered: the key/value cache is what steering moves")
+        raise InputError(
+            "use_cache=False, given or of the model's own generation config, cannot be steered: the key/value cache is "
+            "what steering moves; pass use_cache=True"
+        )
     if config.cache_implementation not in (None, "dynamic"):
         raise InputError(f"cache_implementation={config.cache_implementation!r} cannot be steered; leave it out")
     for name in ("output_attentions", "output_hidden_states", "prefill_chunk_size"):
