@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 _MIN_WORK, _MIN_WEIGHTS = 2**19, 2**16
 """Multiplications of the smallest product that is worth the detour, which takes 10 to 15 microseconds, and the weights
 of its matrix."""
+_FEW_ROWS, _PARTS, _STEP = 4, 4, 1024
 
 
 def fast_products(model: Any) -> AbstractContextManager[Any]:
@@ -46,6 +47,8 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight)
+        if _is_slow(rows, weight):
+            return _by_sums(rows, weight.T, bias)
         # Private, and the one way to oneDNN that neither copies the weights nor wants them in its own layout.
         return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
 
@@ -69,6 +72,22 @@ class _FastProducts(TorchFunctionMode):
             elif func is torch.addmm and _worthwhile(args[1], args[2], 0) and _plain_bias(args[0], args[2].shape[1]):
                 return _Linear.apply(args[1], args[2].T, args[0])
         return func(*args, **(kwargs or {}))
+
+
+def _is_slow(rows: Tensor, weight: Tensor) -> bool:
+    """Return whether oneDNN would read the weights (N, K) across memory for few rows, in steps that caches dislike."""
+    few = rows.numel() < _FEW_ROWS * rows.shape[-1]
+    return few and not weight.is_contiguous() and len(weight) % _STEP == 0 and weight.shape[1] % _PARTS == 0
+
+
+def _by_sums(rows: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """Return rows (..., K) @ matrix (K, N), plus a bias, as the sum over parts of K, which MKL shares out to all cores.
+
+    Numbers whose addresses lie a power of two apart share few places in a cache, and oneDNN takes twice as long.
+    """
+    parts = rows.reshape(-1, _PARTS, len(matrix) // _PARTS).transpose(0, 1)  # (parts, M, K / parts)
+    result = torch.bmm(parts, matrix.unflatten(0, (_PARTS, -1))).sum(0).view(*rows.shape[:-1], matrix.shape[1])
+    return result if bias is None else result.add_(bias)
 
 
 def _available() -> bool:

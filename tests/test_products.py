@@ -70,6 +70,20 @@ def test_layers_are_fast_inside_the_context_only(fast, kind, rows):
     assert len(fast) == 2
 
 
+@pytest.mark.parametrize("rows", [1, 3, 4])
+def test_few_rows_of_a_matrix_that_lies_across_memory_give_the_same(fast, rows, monkeypatch):
+    monkeypatch.setattr(products, "_STEP", 24)
+    layer = Conv1D(24, 16).requires_grad_(False)
+    layer.bias.copy_(numbers(24))
+    x = numbers(rows, 1, 16).requires_grad_()
+    plain = layer(x)
+    with fast_products(of_model(layer)):
+        result = layer(x)
+    assert len(fast) == 1
+    torch.testing.assert_close(result, plain)
+    torch.testing.assert_close(*(torch.autograd.grad(out.square().sum(), x)[0] for out in (result, plain)))
+
+
 def test_small_products_are_left_to_torch(fast, monkeypatch):
     monkeypatch.setattr(products, "_MIN_WORK", 256)
     product(numbers(3, 8), numbers(8, 8))
