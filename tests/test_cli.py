@@ -112,7 +112,7 @@ def test_no_unsteered_leaves_the_comparison_out(lines):
 
 
 def test_rerank_keeps_the_best_steered_candidate_and_leaves_the_comparison_alone(lines):
-    arguments = (PROMPT, "--bag", "space", "--num-samples", 2, "--seed", 3)
+    arguments = (PROMPT, "--bag", "space", "--num-samples", 4, "--seed", 3)
     plain = lines(*arguments)
     best = lines(*arguments, "--rerank", 4, "--min-distinct", 0)
     assert best[0]["text"] == plain[0]["text"]
