@@ -130,8 +130,7 @@ class SteeringPresets:
             If there is no preset of that name.
 
         """
-        if name not in (None, *get_args(PresetName)):
-            raise InputError(f"preset must be one of {', '.join(get_args(PresetName))}; got {name!r}")
+        check_preset(name)
         kinds = {kind_of(attribute) for attribute in attributes} or {"bag_of_words"}
         base = "discriminator" if "discriminator" in kinds else "bag_of_words"
         kind = "mixture" if len(kinds) > 1 else base
@@ -142,6 +141,19 @@ class SteeringPresets:
             return Preset(name, bool(own_paper), {**PAPER_PRESETS[base], **own_paper})
         settings = {**PAPER_PRESETS[base], **FAST_PRESETS[kind], **self.fast.get(kind, {})}
         return Preset(name, kind in self.fast, settings)
+
+
+def check_preset(name: object) -> None:
+    """Refuse a name that is no preset's; None names none.
+
+    Raises
+    ------
+    InputError
+        With the name.
+
+    """
+    if name not in (None, *get_args(PresetName)):
+        raise InputError(f"preset must be one of {', '.join(get_args(PresetName))}; got {name!r}")
 
 
 def kind_of(attribute: Any) -> str:

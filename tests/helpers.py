@@ -8,6 +8,17 @@ STRONG = pplm.SteeringConfig(step_size=0.3, num_iterations=3, gamma=1.0, window_
 """Settings that visibly move the tiny models."""
 
 
+SMALL = {
+    "vocab_size": 90,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
+"""The shape of most families' tiny models, by the names that their configs share."""
+
+
 def left_pad(prompts, pad=0, extra=0):
     """Return ids and mask (B, T), `extra` padding positions more than needed."""
     width = max(map(len, prompts)) + extra

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 import transformers
-from helpers import STRONG, decode, new_tokens
+from helpers import SMALL, STRONG, decode, new_tokens
 from transformers import DynamicCache
 
 import pplm
@@ -16,15 +16,7 @@ from pplm.cli.sweep import parse_vary
 from pplm.text.kv_cache import KeyValueBuffer
 from pplm.text.split import SplitModel, moved_layers
 
-COMMON = {
-    "vocab_size": 90,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 64,
-}
-GROUPED = {**COMMON, "num_key_value_heads": 2}
+GROUPED = {**SMALL, "num_key_value_heads": 2}
 FAMILIES = {
     "GPT2": {"vocab_size": 90, "n_positions": 64, "n_embd": 32, "n_layer": 4, "n_head": 4},
     "Llama": GROUPED,
@@ -35,14 +27,14 @@ FAMILIES = {
     "Cohere": GROUPED,
     "Olmo2": GROUPED,
     "StableLm": GROUPED,
-    "GPTNeoX": COMMON,
+    "GPTNeoX": SMALL,
     "GPTJ": {"vocab_size": 90, "n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64, "rotary_dim": 4},
     "Bloom": {"vocab_size": 90, "hidden_size": 32, "n_layer": 4, "n_head": 4},
     "Falcon": {"vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4},
     "Opt": {"vocab_size": 90, "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 4, "num_attention_heads": 4,
             "max_position_embeddings": 64, "word_embed_proj_dim": 32},
     "Mpt": {"vocab_size": 90, "d_model": 32, "n_layers": 4, "n_heads": 4, "max_seq_len": 64, "use_cache": True},
-    "BioGpt": COMMON,
+    "BioGpt": SMALL,
 }  # fmt: skip
 NAMES = {"GPT2": "GPT2LMHeadModel", "Opt": "OPTForCausalLM"}
 SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -170,6 +162,20 @@ def test_a_batch_equals_single_runs_whatever_the_padding(model, request, kind, h
         single = decode(model, [prompt], [attribute], steering)
         assert new_tokens(batch)[row] == new_tokens(single)[0]
         torch.testing.assert_close(batch.logits[-1][row], single.logits[-1][0], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2, 3, 4, 0.5])
+def test_for_every_value_of_layers_a_batch_is_its_single_runs_and_the_weights_stay(bag, layers):
+    model, steering = tiny("Llama"), SteeringConfig(**{**vars(STRONG), "layers": layers, "step_size": 0.1})
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    prompts = [[3, 4, 5], [6, 7, 8, 9, 10, 11], [12, 13]]
+    batch, wider = (decode(model, prompts, [bag], steering, extra=extra) for extra in (0, 3))
+    for row, prompt in enumerate(prompts):
+        single = decode(model, [prompt], [bag], steering)
+        for found in (batch, wider):
+            assert new_tokens(found)[row] == new_tokens(single)[0]
+            torch.testing.assert_close(found.logits[-1][row], single.logits[-1][0], rtol=0, atol=1e-4)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 
 
 def test_samples_that_skip_or_are_finished_leave_the_others_as_they_were(model, bag):

@@ -6,6 +6,7 @@
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,9 +65,10 @@ def decode(model, case, attributes, steering):
     )
 
 
+@pytest.mark.parametrize("counted", [False, True], ids=["all layers", "all counted out"])
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
-def test_tokens_losses_and_probabilities_agree_with_the_published_algorithm(model, case):
-    steering = steering_of(case)
+def test_tokens_losses_and_probabilities_agree_with_the_published_algorithm(model, case, counted):
+    steering = replace(steering_of(case), layers=model.config.num_hidden_layers if counted else 0)
     output = decode(model, case, attributes_of(case, model.config.vocab_size), steering)
     expected = case["expected"]
     assert output.sequences[0].tolist() == expected["tokens"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers
-from helpers import STRONG, decode, new_tokens
+from helpers import SMALL, STRONG, decode, new_tokens
 from transformers import DynamicCache
 
 import pplm
@@ -12,14 +12,9 @@ from pplm import InputError, SteeringConfig
 
 WINDOW = 4
 COMMON = {
-    "vocab_size": 90,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
+    **SMALL,
     "num_key_value_heads": 2,
     "head_dim": 8,
-    "max_position_embeddings": 64,
     "sliding_window": WINDOW,
     "bos_token_id": 1,
     "eos_token_id": 2,

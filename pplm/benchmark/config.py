@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pplm.config import SteeringConfig, check_whole
 from pplm.errors import InputError
 from pplm.models.loading import Dtype
-from pplm.presets import PresetName, SteeringPresets
+from pplm.presets import PresetName, check_preset
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class BenchmarkConfig:
         if unknown:
             raise InputError(f"steering has no setting {min(unknown)!r}; see SteeringConfig for those there are")
         SteeringConfig(**self.steering)
-        SteeringPresets().choose([], self.preset)
+        check_preset(self.preset)
 
     def cases(self) -> list[Case]:
         """Return all combinations; number formats change fastest, so that they are measured beside each other."""

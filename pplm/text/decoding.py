@@ -26,7 +26,7 @@ from pplm.attached import steering_presets
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
-from pplm.presets import PresetName, SteeringPresets
+from pplm.presets import PresetName, check_preset
 from pplm.text.kv_cache import check_steerable, with_whole_history
 from pplm.text.limits import check_decoding_mode, check_length, check_model, check_prefix, warn_of_streamer
 from pplm.text.sampling import RandomStreams, SampleId, choose_tokens, is_distribution
@@ -86,7 +86,7 @@ def steered_decoding(
 
     """
     weighted = weigh_attributes(attributes)
-    SteeringPresets().choose([], preset)  # refused before a model is asked
+    check_preset(preset)
     stop = None if stop_strings is None else _stop_criterion(stop_strings, tokenizer)
     return SteeredDecoding(weighted, steering, preset, seed, sample_ids, streamer, stop)
 

@@ -93,6 +93,9 @@ class SteeredText:
         self._strongest = self._norms.new_zeros(len(input_ids))  # norm of the longest gradient so far, `skip_weak`
         self._untouched = torch.ones_like(input_ids[:, 0], dtype=torch.bool)  # samples whose two histories are equal
         self._rounds = model.dtype != precision
+        # Whether an iteration needs the next token's logits: for the KL, for a look ahead or for an attribute.
+        ask = [getattr(attribute.model, "reads_logits", True) for attribute in attributes]
+        self._reads_logits = steering.kl_scale > 0 or steering.horizon_length > 0 or any(ask)
         self._exact = ExactWindow()  # used with half-precision models
         self._watch = SteeringWatch(self.attributes, len(input_ids), input_ids.device)
         names = tuple(attribute.name for attribute in self.attributes)
@@ -270,12 +273,6 @@ class SteeredText:
         objective.after(last)
         self.recorder.record_steered(objective, result.gradient_norms, has_history, self._rows[index])
         return last.logits
-
-    @property
-    def _reads_logits(self) -> bool:
-        """Whether an iteration needs the next token's logits: for the KL, for a look ahead or for an attribute."""
-        attributes = (getattr(attribute.model, "reads_logits", True) for attribute in self.attributes)
-        return self.steering.kl_scale > 0 or self.steering.horizon_length > 0 or any(attributes)
 
     def _history_lengths(self, index: Tensor) -> Tensor:
         """Return how many real positions lie before the last token of the samples in `index`."""
