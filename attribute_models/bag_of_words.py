@@ -200,8 +200,8 @@ class BagOfWords:
     ) -> BagOfWords:
         """Return the bag with the completion probabilities of this language model, computed once per model and weights.
 
-        Steering cannot begin a word whose first token earns nothing in
-        any spelling; if that holds for more than half of the listed words, there is a `SteeringWarning`.
+        Steering cannot begin a word whose first token earns nothing in any spelling; if that holds for more than half
+        of the listed words, there is a `SteeringWarning`.
 
         Parameters
         ----------

@@ -51,7 +51,7 @@ class SteeringStep:
         """(B, V) log-probabilities of the next token; differentiable."""
         if self.logits.shape[1] == 0:
             raise InputError(
-                "an attribute model with reads_logits = False asks for log_probs; leave that line out of it"
+                "an attribute model with reads_logits = False asks for log_probs; leave reads_logits out of it"
             )
         return self.logits.log_softmax(-1)
 

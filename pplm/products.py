@@ -23,11 +23,15 @@ from torch.overrides import TorchFunctionMode
 _MIN_WORK, _MIN_WEIGHTS = 2**19, 2**16
 """Multiplications of the smallest product that is worth the detour, which takes 10 to 15 microseconds, and the weights
 of its matrix."""
-_FEW_ROWS, _PARTS, _STEP = 4, 4, 1024
+_FEW_ROWS, _STEP = 4, 1024
+"""With fewer rows than that, oneDNN takes twice as long over a matrix whose rows are a multiple of so many numbers long
+and are read across: their addresses share few places in a cache."""
+_PARTS = 4
+"""What such a product is split into; on two cores 2 to 16 parts take the same time."""
 
 
 def fast_products(model: Any) -> AbstractContextManager[Any]:
-    """Return a context in which the products of a model's layers are computed by oneDNN.
+    """Return a context in which the larger products of a model's layers are computed by oneDNN.
 
     In it no gradient flows to these layers' weight matrices; steering asks for none. Nothing changes on accelerators,
     in half precision, under autocast, and where torch lacks oneDNN.
@@ -75,16 +79,13 @@ class _FastProducts(TorchFunctionMode):
 
 
 def _is_slow(rows: Tensor, weight: Tensor) -> bool:
-    """Return whether oneDNN would read the weights (N, K) across memory for few rows, in steps that caches dislike."""
+    """Return whether oneDNN would take long over rows (..., K) and the transpose of weight (N, K)."""
     few = rows.numel() < _FEW_ROWS * rows.shape[-1]
     return few and not weight.is_contiguous() and len(weight) % _STEP == 0 and weight.shape[1] % _PARTS == 0
 
 
 def _by_sums(rows: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """Return rows (..., K) @ matrix (K, N), plus a bias, as the sum over parts of K, which MKL shares out to all cores.
-
-    Numbers whose addresses lie a power of two apart share few places in a cache, and oneDNN takes twice as long.
-    """
+    """Return rows (..., K) @ matrix (K, N), plus a bias, as the sum over parts of K, which MKL shares out to cores."""
     parts = rows.reshape(-1, _PARTS, len(matrix) // _PARTS).transpose(0, 1)  # (parts, M, K / parts)
     result = torch.bmm(parts, matrix.unflatten(0, (_PARTS, -1))).sum(0).view(*rows.shape[:-1], matrix.shape[1])
     return result if bias is None else result.add_(bias)

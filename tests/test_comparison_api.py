@@ -94,4 +94,6 @@ def test_a_study_without_attributes_or_judged_by_its_own_model_is_refused(study,
     judge = PerplexityJudge(gpt2, tokenizer, "itself")
     with pytest.raises(InputError, match="is the steered model itself"):
         replace(study, judges=[judge])
-    assert "is the steered model itself" in replace(study, judges=[judge], insist_judge=True).notes[0]
+    notes = replace(study, judges=[judge], insist_judge=True).notes
+    assert sum("is the steered model itself" in note for note in notes) == 1
+    assert [note for note in study.notes if note.startswith("Steered with preset fast (a general choice")]

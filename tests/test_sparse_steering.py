@@ -9,6 +9,7 @@ from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
 import pplm
 from pplm import InputError, SteeringConfig
+from pplm.benchmark import in_dtype
 
 PROMPTS = [[5, 9, 33, 71, 12], [8, 64, 2, 3, 4], [29, 30, 31, 32, 33]]
 
@@ -186,15 +187,29 @@ def test_skipped_and_finished_samples_leave_the_iterations(gpt2, bag):
     assert output.steering.kl[:2, :, 0].isfinite().all()
 
 
-def test_a_finished_sample_s_neighbours_are_steered_as_before(gpt2, bag, head):
-    free = decode(gpt2, PROMPTS, [bag, head], STRONG, new=6)
+@pytest.mark.parametrize("fields", [{}, {"norm_rule": "running_max", "gamma": 1.5, "step_size": 0.1}, {"layers": 1}])
+def test_a_finished_sample_s_neighbours_are_steered_as_before(gpt2, bag, head, fields):
+    steering = replace(STRONG, **fields)
+    free = decode(gpt2, PROMPTS, [bag, head], steering, new=6)
     end = new_tokens(free)[0][1]
-    output = decode(gpt2, PROMPTS, [bag, head], STRONG, new=6, eos_token_id=end)
+    output = decode(gpt2, PROMPTS, [bag, head], steering, new=6, eos_token_id=end)
+    assert output.lengths[0] == 2
     for row in range(1, 3):
         length = int(output.lengths[row])
         assert new_tokens(output)[row][:length] == new_tokens(free)[row][:length]
         for step in range(length):
             torch.testing.assert_close(output.logits[step][row], free.logits[step][row], atol=1e-4, rtol=1e-4)
+
+
+def test_a_finished_sample_s_neighbours_keep_what_was_moved_of_them_in_half_precision(gpt2, bag):
+    model = in_dtype(gpt2, "bfloat16")
+    free = decode(model, PROMPTS, [bag], STRONG, new=6)
+    output = decode(model, PROMPTS, [bag], STRONG, new=6, eos_token_id=new_tokens(free)[0][1])
+    assert output.lengths.tolist() == [2, 6, 6]
+    for row in (1, 2):
+        assert new_tokens(output)[row] == new_tokens(free)[row]
+        one, other = (run.steering.attribute_loss[..., row] for run in (output, free))
+        torch.testing.assert_close(one, other, atol=0.02, rtol=0.02)
 
 
 @pytest.mark.parametrize("layers", [0, 1])

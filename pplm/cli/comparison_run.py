@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pplm.attached import steering_presets
 from pplm.cli.options import Command, given_sampling, join_processes, model_options, sampling_options
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress, progress_bar
@@ -107,8 +106,7 @@ def prepare(options: dict[str, Any], chosen: AttributeSet, plan: PoolPlan, steer
     model, tokenizer = load_model(options["model_name"], device=place, dtype=options["dtype"])
     attributes = build_attributes(chosen, model, tokenizer, held_out_head=options["held_out_head"])
     changes = dict(steering)
-    preset, presets = changes.pop("preset"), steering_presets(model)
-    steered = dict.fromkeys(str(presets.choose(own.models, preset)) for own in attributes.values())
+    preset = changes.pop("preset")
     judges, notes = _judges(options, chosen, place) if processes.main else ([], [])  # the others only write texts
     return Study(
         model=model,
@@ -121,7 +119,7 @@ def prepare(options: dict[str, Any], chosen: AttributeSet, plan: PoolPlan, steer
         judges=judges,
         insist_judge=options["insist_judge"],
         paper=chosen.paper,
-        notes=[*notes, *(f"Steered with {line}." for line in steered)],
+        notes=notes,
         processes=processes,
     )
 

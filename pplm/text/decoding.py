@@ -39,10 +39,9 @@ class SteeredOutput(GenerateDecoderOnlyOutput):
     """What `generate(..., return_dict_in_generate=True)` returns: transformers' own output and the trace.
 
     `logits` are the fused logits, `scores` the same after the logits processors, and `past_key_values` is the
-    unsteered history of `sequences` but for their last token, as in transformers (but whole, also of a model with a
-    sliding window). A sample is not read after its last
-    token: from there on its logits and its part of the history are zeros. `lengths` (B,) counts each sample's new
-    tokens up to the one that finished it.
+    unsteered history of `sequences` but for their last token, as in transformers (the whole of it, also of a model with
+    a sliding window). A sample is not read after its last token: from there on its logits and its part of the history
+    are zeros. `lengths` (B,) counts each sample's new tokens up to the one that finished it.
     """
 
     # transformers builds its outputs from keywords and wants defaults; both are always there.
