@@ -108,6 +108,9 @@ def test_without_logits_only_the_last_reading_has_a_kl_whatever_the_layers(model
     fields = {**vars(STRONG), "layers": layers, "horizon_length": 0, "kl_scale": 0.0}
     trace = decode(model, [[3, 4, 5, 6]], [head], SteeringConfig(**fields)).steering
     assert trace.kl.isfinite().any(0).flatten().tolist() == [False] * STRONG.num_iterations + [True]
+    held_back = decode(model, [[3, 4, 5, 6]], [head], SteeringConfig(**{**fields, "kl_scale": 5.0})).steering
+    assert held_back.kl.isfinite().all()
+    assert held_back.kl[0, -1] < trace.kl[0, -1]
 
 
 class Detached:
