@@ -238,6 +238,24 @@ def test_no_token_takes_another_pass_once_a_sample_has_finished(gpt2, bag, passe
     assert passes[-4:] == [rows * 2 // 3 for rows in without_end[-4:]]
 
 
+class BreaksLater:
+    """An attribute model whose loss of one prompt's text is no number once the text is long."""
+
+    def __init__(self, model, first):
+        self.model, self.first = model, first
+
+    def loss(self, step):
+        breaks = (step.input_ids[:, 0] == self.first) & (step.input_ids.shape[1] > len(PROMPTS[0]) + 2)
+        return torch.where(breaks, torch.nan, 1.0) * self.model.loss(step)
+
+
+def test_what_breaks_after_a_sample_has_finished_is_told_of_the_sample_that_broke(gpt2, bag):
+    end = new_tokens(decode(gpt2, PROMPTS, [bag], STRONG, new=6))[0][1]
+    breaking = BreaksLater(bag, PROMPTS[2][0])
+    with pytest.raises(InputError, match="attribute model 'BreaksLater' returned a loss that is not a number"):
+        decode(gpt2, PROMPTS, [breaking], STRONG, new=6, eos_token_id=end)
+
+
 def test_an_error_while_a_finished_sample_leaves_is_the_one_that_is_raised(gpt2, bag, monkeypatch):
     end = new_tokens(decode(gpt2, PROMPTS, [bag], STRONG, new=6))[0][1]
 
