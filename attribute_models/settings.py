@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pplm.config import check_range, check_type
+from pplm.checks import check_range, check_type
 from pplm.errors import InputError
 
 

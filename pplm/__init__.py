@@ -18,7 +18,7 @@ from pplm.lazy import lazy_names
 
 if TYPE_CHECKING:
     from pplm.attached import steering_presets
-    from pplm.config import SteeringConfig
+    from pplm.config import SteeringConfig, Step
     from pplm.errors import InputError, SteeringWarning
     from pplm.generated_text import Generation
     from pplm.generation import generate
@@ -46,6 +46,7 @@ __all__ = [
     "SteeringStep",
     "SteeringTrace",
     "SteeringWarning",
+    "Step",
     "WholeText",
     "freeze",
     "generate",

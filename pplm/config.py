@@ -6,15 +6,14 @@ sections 3.2 and 3.3) and its published README.
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from numbers import Integral, Real
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal, get_type_hints
 
+from pplm.checks import check_layers, check_range, check_type
 from pplm.errors import InputError
-from pplm.presets import PresetName, SteeringPresets
+from pplm.presets import PAPER_PRESETS, STEP_FIELDS, PresetName, SteeringPresets
 
 NormRule = Literal["running_max", "current"]
 """What a gradient is divided by: the largest norm seen so far for this sample and layer, or its own norm."""
@@ -26,6 +25,32 @@ _NO_PRESETS = SteeringPresets()
 def _setting(default: Any, help_text: str) -> Any:
     """Return a dataclass field that carries its own explanation, which the command line shows."""
     return field(default=default, metadata={"help": help_text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """How one gradient becomes a step: the fields of `SteeringConfig` that suit one kind of attribute and not another.
+
+    Attributes
+    ----------
+    step_size, gamma, norm_rule, window_length
+        As in `SteeringConfig`.
+
+    Raises
+    ------
+    InputError
+        If a value is outside its range, not finite or of the wrong type.
+
+    """
+
+    step_size: float
+    gamma: float
+    norm_rule: NormRule
+    window_length: int
+
+    def __post_init__(self) -> None:
+        """Check every field as `SteeringConfig` does."""
+        SteeringConfig(**vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +125,15 @@ class SteeringConfig:
         "their own norm (current, the paper's choice for discriminators).",
     )
 
+    steps: Mapping[str, Step] = field(default_factory=dict, hash=False)
+    """By kind of attribute: each attribute model takes a step of its own, of its kind's fields, times its weight, and
+    the steps are added. Empty, as the paper has it: one step along the gradient of the weighted sum of the losses."""
+
     def __post_init__(self) -> None:
         """Check every field against its type and range."""
         for name, kind in get_type_hints(type(self)).items():
-            checked = check_layers(self.layers) if name == "layers" else check_type(name, getattr(self, name), kind)
+            check = {"layers": check_layers, "steps": _checked_steps}.get(name, partial(check_type, name, kind=kind))
+            checked = check(getattr(self, name))
             object.__setattr__(self, name, checked)
         for name in ("step_size", "kl_scale", "num_iterations", "window_length", "grad_length", "skip_below"):
             check_range(name, getattr(self, name), 0)
@@ -116,7 +146,38 @@ class SteeringConfig:
     @property
     def moves(self) -> bool:
         """Whether these settings can change anything; if not, the loop is plain decoding."""
-        return self.step_size > 0 and self.num_iterations > 0 and self.grad_length > 0 and self.gm_scale > 0
+        sizes = [step.step_size for step in self.steps.values()] or [self.step_size]
+        return max(sizes) > 0 and self.num_iterations > 0 and self.grad_length > 0 and self.gm_scale > 0
+
+    @property
+    def step(self) -> Step:
+        """The step along the gradient of all losses' sum, and of a kind that `steps` does not name."""
+        return Step(**{name: getattr(self, name) for name in STEP_FIELDS})
+
+    def changed(self, **fields: Any) -> SteeringConfig:
+        """Return the settings with single fields changed; those of a step are changed in all `steps` too.
+
+        "discriminator.step_size" names a field of one kind's step alone.
+
+        Raises
+        ------
+        InputError
+            If there is no such field, or no step of that kind.
+
+        """
+        own = {name: value for name, value in fields.items() if name in STEP_FIELDS}
+        steps = dict(fields.pop("steps", {kind: replace(step, **own) for kind, step in self.steps.items()}))
+        for name in [name for name in fields if "." in name]:
+            kind, _, field_name = name.partition(".")
+            if kind not in steps or field_name not in STEP_FIELDS:
+                raise InputError(
+                    f"{name} is a field of no step here; steps of their own are taken by several attributes, with the "
+                    f"preset fast, here by: {', '.join(steps) or 'none'}; their fields are {', '.join(STEP_FIELDS)}"
+                )
+            steps[kind] = replace(steps[kind], **{field_name: fields.pop(name)})
+        if unknown := set(fields) - set(get_type_hints(type(self))):
+            raise InputError(f"steering has no setting {min(unknown)!r}; see SteeringConfig for those there are")
+        return replace(self, **fields, steps=steps)
 
     @property
     def skips(self) -> bool:
@@ -142,17 +203,19 @@ class SteeringConfig:
         presets
             A model's own settings (`pplm.steering_presets(model)`); none by default.
         preset
-            "paper": all layers, the model's own settings, else those published for GPT-2 345M. "fast": the last layers
-            in few steps, the model's own settings, else a general choice. None: the model's own, `fast` before `paper`,
-            else the general `fast`.
+            "paper": all layers, one step down the sum of the losses; the model's own settings, else those published for
+            GPT-2 345M. "fast": the last layers in few steps, each of several attributes by a step of its own (`steps`);
+            the model's own settings, else a general choice. None: the model's own, `fast` before `paper`, else the
+            general `fast`.
         **overrides
-            Fields of `SteeringConfig` to set by hand.
+            Fields of `SteeringConfig` to set by hand. A `step_size` holds for every attribute, as do the other fields
+            of a step.
 
         """
         chosen = SteeringPresets.of(presets).choose(attributes, preset)
         if unknown := set(chosen.settings) - set(get_type_hints(cls)):
             raise InputError(f"presets name a setting {min(unknown)!r} that there is not; see SteeringConfig")
-        return cls(**{**chosen.settings, **overrides})
+        return cls(**chosen.settings).changed(**overrides)
 
     @classmethod
     def resolve(
@@ -175,68 +238,23 @@ class SteeringConfig:
         return steering
 
 
-def check_type(name: str, value: Any, kind: Any) -> Any:
-    """Return a setting's value if it is of its type, a plain one or one of a `Literal`'s choices.
-
-    Numbers of other libraries, such as NumPy's, become plain ones.
-
-    Raises
-    ------
-    InputError
-        With the setting's name and value.
-
-    """
-    choices = get_args(kind)
-    if choices:
-        if value not in choices:
-            raise InputError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
-        return value
-    accepted = {float: Real, int: Integral}.get(kind, kind)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise InputError(f"{name} must be of type {kind.__name__}; got {value!r}")
-    return value if isinstance(value, int | float) else kind(value)
+def setting_types() -> dict[str, Any]:
+    """Return the settings that may be set one by one, by name, with their types: fields, and `kind.field` of steps."""
+    types = {name: kind for name, kind in get_type_hints(SteeringConfig).items() if name != "steps"}
+    return types | {f"{kind}.{name}": types[name] for kind in PAPER_PRESETS for name in STEP_FIELDS}
 
 
-def check_whole(name: str, value: Any, low: int = 0) -> int:
-    """Return a whole number as a plain `int`, NumPy's included.
-
-    Raises
-    ------
-    InputError
-        If it is none, or below `low`.
-
-    """
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
-        raise InputError(f"{name} must be a whole number of at least {low}; got {value!r}")
-    return int(value)
-
-
-def check_layers(layers: Any) -> int | float:
-    """Return a count of layers (>= 0) or a share of them (between 0 and 1); 1.0 could be read as either.
-
-    Raises
-    ------
-    InputError
-        With the value.
-
-    """
-    if isinstance(layers, Integral) and not isinstance(layers, bool) and int(layers) >= 0:
-        return int(layers)
-    if isinstance(layers, Real) and 0 < float(layers) < 1:
-        return float(layers)
-    raise InputError(f"layers must be a whole number of at least 0, or a share between 0 and 1; got {layers!r}")
-
-
-def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
-    """Refuse a setting outside its range, or not finite.
-
-    Raises
-    ------
-    InputError
-        With the setting's name and value, and the range.
-
-    """
-    # Compared, not math.isfinite(value): that overflows for a whole number beyond a float's range.
-    if not low <= value <= high or value > sys.float_info.max:
-        wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
-        raise InputError(f"{name} must be finite and {wanted}; got {value}")
+def _checked_steps(steps: Any) -> dict[str, Step]:
+    """Return a table of steps by kind of attribute, read from plain tables as JSON holds them where it must be."""
+    if not isinstance(steps, Mapping):
+        raise InputError(f"steps must be a table of steps by kind of attribute; got {steps!r}")
+    found = {}
+    for kind, step in steps.items():
+        if kind not in PAPER_PRESETS:
+            raise InputError(f"steps are of {', '.join(PAPER_PRESETS)}; got {kind!r}")
+        if not isinstance(step, Step):
+            if not isinstance(step, Mapping) or set(step) != set(STEP_FIELDS):
+                raise InputError(f"the step of {kind} must have the fields {', '.join(STEP_FIELDS)}; got {step!r}")
+            step = Step(**step)
+        found[kind] = step
+    return found

@@ -20,7 +20,8 @@ from transformers.generation import BaseStreamer
 
 from pplm.attached import attached, steering_presets
 from pplm.batching import in_batches
-from pplm.config import SteeringConfig, check_whole
+from pplm.checks import check_whole
+from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.generated_text import Generation, cut_texts
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes

@@ -17,6 +17,8 @@ from pplm.errors import InputError
 PresetName = Literal["paper", "fast"]
 Settings = Mapping[str, Any]
 """Fields of `SteeringConfig`."""
+STEP_FIELDS = ("step_size", "gamma", "norm_rule", "window_length")
+"""Fields of a step, in which the kinds of attribute differ."""
 KINDS = ("bag_of_words", "discriminator", "mixture")
 """Kinds of attribute: bags and what is like them, heads, and both kinds together."""
 
@@ -124,6 +126,9 @@ class SteeringPresets:
     def choose(self, attributes: Iterable[Any], name: PresetName | None = None) -> Preset:
         """Return the preset for these attribute models; without a name, the model's own, else the general `fast`.
 
+        With `fast`, each of several attribute models takes a step of its own kind's preset, or of the mixture's where
+        that names one.
+
         Raises
         ------
         InputError
@@ -131,7 +136,8 @@ class SteeringPresets:
 
         """
         check_preset(name)
-        kinds = {kind_of(attribute) for attribute in attributes} or {"bag_of_words"}
+        named = [kind_of(attribute) for attribute in attributes]
+        kinds = set(named) or {"bag_of_words"}
         base = "discriminator" if "discriminator" in kinds else "bag_of_words"
         kind = "mixture" if len(kinds) > 1 else base
         own_paper = {**self.paper.get(base, {}), **self.paper.get(kind, {})}
@@ -140,7 +146,14 @@ class SteeringPresets:
         if name == "paper":
             return Preset(name, bool(own_paper), {**PAPER_PRESETS[base], **own_paper})
         settings = {**PAPER_PRESETS[base], **FAST_PRESETS[kind], **self.fast.get(kind, {})}
+        if len(named) > 1:
+            settings["steps"] = {**{own: self._step(own) for own in sorted(kinds)}, **settings.get("steps", {})}
         return Preset(name, kind in self.fast, settings)
+
+    def _step(self, kind: str) -> Settings:
+        """Return the step that an attribute of this kind takes by itself in the preset `fast`."""
+        alone = {**PAPER_PRESETS[kind], **FAST_PRESETS[kind], **self.fast.get(kind, {})}
+        return {name: alone[name] for name in STEP_FIELDS}
 
 
 def check_preset(name: object) -> None:

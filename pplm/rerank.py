@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from pplm.batching import in_batches
-from pplm.config import MIN_DISTINCT, check_whole
+from pplm.checks import check_whole
+from pplm.config import MIN_DISTINCT
 from pplm.errors import InputError
 from pplm.evaluation.counts import mean_dist
 from pplm.generated_text import Generation, without_end

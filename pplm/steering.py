@@ -1,7 +1,8 @@
 """The core: normalised gradient steps on any list of tensors, given any objective (paper, section 3.2, eq. 3).
 
 It imports no text, no vocabulary and no cache: GPT-2 and the sine wave are two callers of `steer`. Every
-quantity is per sample, so one sample of a batch cannot influence another.
+quantity is per sample, so one sample of a batch cannot influence another. Several losses are either summed, as
+published, or each takes a step of its own and the steps are added.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pplm.config import SteeringConfig
+from pplm.config import SteeringConfig, Step
 from pplm.errors import InputError
 
 State = Sequence[Sequence[Tensor]]
 """G groups of tensors; the first dimension of every tensor is the sample (B). A group is normalised together."""
 
 Objective = Callable[[State], tuple[Tensor, Tensor]]
-"""Maps a state to its attribute loss (B,) and its divergence from the unsteered outcome (B,)."""
+"""Maps a state to its attribute loss (B,) and its divergence from the unsteered outcome (B,).
+
+For A steps it returns A losses (A, B) instead, infinite where one cannot act on a sample.
+"""
 
 NORM_EPSILON = 1e-15
 """Added to a gradient norm before dividing, the published value; only matters where a gradient vanishes."""
@@ -34,11 +38,11 @@ class Steered:
     state
         The moved state, same groups, shapes and dtypes as the given one.
     attribute_loss, divergence
-        (I, B): before each iteration's update.
+        (I, B): before each iteration's update; (I, A, B) losses for A steps.
     gradient_norms
-        (I, G, B): Euclidean norm of each group's weighted gradient.
+        (I, G, B): Euclidean norm of each group's weighted gradient; for A steps, of their A gradients taken together.
     norms
-        (G, B): the norm state to pass in for the next token.
+        (G, B), for A steps (A, G, B): the norm state to pass in for the next token.
     untouched
         (B,) bool: the samples whose state is still what it was when none had moved; None where that was not asked for.
 
@@ -58,13 +62,15 @@ def steer(
     config: SteeringConfig,
     norms: Tensor | None = None,
     *,
-    weights: Tensor | None = None,
+    steps: Sequence[Step] | None = None,
+    weights: Tensor | Sequence[Tensor | None] | None = None,
     untouched: Tensor | None = None,
 ) -> Steered:
     """Move a state downhill on `attribute loss + kl_scale * divergence`, starting from a zero perturbation.
 
     One iteration is d <- d - step_size * g / norm^gamma for each group, g being the group's gradient times
-    `weights` and norm its Euclidean norm per sample, or the running maximum of it (`config.norm_rule`).
+    `weights` and norm its Euclidean norm per sample, or the running maximum of it (`norm_rule`). With `steps` each of
+    A losses has such a gradient, `loss + kl_scale * divergence`, and such a step; all A are taken at once.
     The given tensors are not changed and nothing but the perturbation receives a gradient.
 
     Parameters
@@ -74,11 +80,14 @@ def steer(
     objective
         Called once an iteration with the moved state.
     config
-        Uses `step_size`, `num_iterations`, `gamma`, `kl_scale` and `norm_rule`.
+        Uses `num_iterations` and `kl_scale`, and without `steps` its own `step_size`, `gamma` and `norm_rule`.
     norms
-        (G, B), as returned for the previous token; None at the start of a text.
+        (G, B), or (A, G, B), as returned for the previous token; None at the start of a text.
+    steps
+        One for each of the objective's A losses; None where it returns one loss.
     weights
-        Factor on the gradients, broadcastable to every tensor of the state; None weighs all alike.
+        Factor on the gradients, broadcastable to every tensor of the state; None weighs all alike. One for each of
+        `steps`, where there are any.
     untouched
         (B,) bool: samples that nothing has moved so far, so that they diverge by nothing. The gradient of their
         divergence is rounding, which normalising would make a whole step, so it waits until the attribute moves them.
@@ -86,45 +95,67 @@ def steer(
     Raises
     ------
     InputError
-        If a loss is not (B,), or does not depend on the state.
+        If a loss is not (B,), or (A, B), or does not depend on the state.
 
     """
     batch = state[0][0].shape[0]
+    rules = [config.step] if steps is None else steps
+    factors = [weights] * len(rules) if weights is None or isinstance(weights, Tensor) else weights
     # The perturbation stays in float32 for half-precision states: steps are far smaller than their spacing.
     deltas = [[torch.zeros_like(t, dtype=torch.promote_types(t.dtype, torch.float32)) for t in g] for g in state]
     if norms is None:
-        norms = deltas[0][0].new_zeros(len(state), batch)
+        norms = deltas[0][0].new_zeros(len(rules), len(state), batch)
+    norms = norms.view(len(rules), len(state), batch)
     attribute_losses, divergences, gradient_norms = [], [], []
     for _ in range(config.num_iterations):
         deltas = [[d.detach().requires_grad_() for d in group] for group in deltas]
         with torch.enable_grad():
             attribute_loss, divergence = objective(_moved(state, deltas))
-            _check_losses(attribute_loss, divergence, batch)
-            # Summing over samples keeps every gradient its own, because samples are independent.
+            _check_losses(attribute_loss, divergence, (batch,) if steps is None else (len(rules), batch))
             held_back = divergence if untouched is None else torch.where(untouched, 0.0, divergence)
-            total = (attribute_loss + config.kl_scale * held_back).sum()
-        gradients = _gradients(total, deltas, weights)
-        current = torch.stack([_norm(group) for group in gradients])
-        untouched = None if untouched is None else untouched & (current == 0).all(0)
-        norms = torch.maximum(norms, current) if config.norm_rule == "running_max" else current
-        # A sample whose gradient has vanished so far stays where it is, instead of dividing zero by zero.
-        scales = torch.where(norms > 0, config.step_size / (norms + NORM_EPSILON) ** config.gamma, 0.0)
-        deltas = [
-            [d.detach() - _per_sample(scale, g) * g for d, g in zip(delta_group, gradient_group, strict=True)]
-            for delta_group, gradient_group, scale in zip(deltas, gradients, scales, strict=True)
+            # Summing over samples keeps every gradient its own, because samples are independent.
+            totals = [total.sum() for total in _totals(attribute_loss, config.kl_scale * held_back, batch)]
+        gradients = [
+            _gradients(total, deltas, factor, keep_graph=total is not totals[-1])
+            for total, factor in zip(totals, factors, strict=True)
         ]
+        current = torch.stack([torch.stack([_norm(group) for group in own]) for own in gradients])
+        untouched = None if untouched is None else untouched & (current == 0).all(0).all(0)
+        norms = torch.stack(
+            [
+                torch.maximum(before, now) if rule.norm_rule == "running_max" else now
+                for rule, before, now in zip(rules, norms, current, strict=True)
+            ]
+        )
+        deltas = [[d.detach() for d in group] for group in deltas]
+        for rule, own, norm in zip(rules, gradients, norms, strict=True):
+            # A sample whose gradient has vanished so far stays where it is, instead of dividing zero by zero.
+            scales = torch.where(norm > 0, rule.step_size / (norm + NORM_EPSILON) ** rule.gamma, 0.0)
+            deltas = [
+                [d - _per_sample(scale, g) * g for d, g in zip(delta_group, gradient_group, strict=True)]
+                for delta_group, gradient_group, scale in zip(deltas, own, scales, strict=True)
+            ]
         attribute_losses.append(attribute_loss.detach())
         divergences.append(divergence.detach())
-        gradient_norms.append(current)
-    empty = norms.new_empty(0, batch)
+        gradient_norms.append(current[0] if steps is None else torch.linalg.vector_norm(current, dim=0))
+    shape = (batch,) if steps is None else (len(rules), batch)
     return Steered(
         state=[[t.detach() for t in group] for group in _moved(state, deltas)],
-        attribute_loss=torch.stack(attribute_losses) if attribute_losses else empty,
-        divergence=torch.stack(divergences) if divergences else empty,
-        gradient_norms=torch.stack(gradient_norms) if gradient_norms else norms.new_empty(0, *norms.shape),
-        norms=norms,
+        attribute_loss=torch.stack(attribute_losses) if attribute_losses else norms.new_empty(0, *shape),
+        divergence=torch.stack(divergences) if divergences else norms.new_empty(0, batch),
+        gradient_norms=torch.stack(gradient_norms) if gradient_norms else norms.new_empty(0, *norms.shape[1:]),
+        norms=norms[0] if steps is None else norms,
         untouched=untouched,
     )
+
+
+def _totals(losses: Tensor, held_back: Tensor, batch: int) -> list[Tensor]:
+    """Return what each step lowers, (B,), from the loss (B,) or A losses (A, B), and the scaled divergence (B,)."""
+    if losses.shape == (batch,):
+        return [losses + held_back]
+    # A loss that cannot act leaves the divergence out too: normalised, that alone would be a whole step.
+    acts = losses.detach().isfinite()
+    return [torch.where(own, loss + held_back, 0.0) for own, loss in zip(acts, losses, strict=True)]
 
 
 def _moved(state: State, deltas: State) -> list[list[Tensor]]:
@@ -134,12 +165,12 @@ def _moved(state: State, deltas: State) -> list[list[Tensor]]:
     ]
 
 
-def _gradients(total: Tensor, deltas: State, weights: Tensor | None) -> list[list[Tensor]]:
+def _gradients(total: Tensor, deltas: State, weights: Tensor | None, *, keep_graph: bool = False) -> list[list[Tensor]]:
     """Weighted gradients of the loss, zero for tensors it does not depend on."""
     if not total.requires_grad:
         raise InputError("the loss does not depend on the state; an attribute model must keep the autograd graph")
     flat = [d for group in deltas for d in group]
-    found = iter(torch.autograd.grad(total, flat, allow_unused=True))
+    found = iter(torch.autograd.grad(total, flat, allow_unused=True, retain_graph=keep_graph))
     gradients = [[torch.zeros_like(d) if (g := next(found)) is None else g for d in group] for group in deltas]
     if weights is None:
         return gradients
@@ -157,7 +188,8 @@ def _per_sample(scale: Tensor, like: Tensor) -> Tensor:
     return scale.view(-1, *[1] * (like.dim() - 1))
 
 
-def _check_losses(attribute_loss: Tensor, divergence: Tensor, batch: int) -> None:
-    for name, loss in (("attribute loss", attribute_loss), ("divergence", divergence)):
-        if loss.shape != (batch,):
-            raise InputError(f"the {name} must be one number per sample, shape ({batch},); got {tuple(loss.shape)}")
+def _check_losses(attribute_loss: Tensor, divergence: Tensor, shape: tuple[int, ...]) -> None:
+    for name, loss, wanted in (("attribute loss", attribute_loss, shape), ("divergence", divergence, shape[-1:])):
+        if loss.shape != wanted:
+            each = "sample" if len(wanted) == 1 else "step and sample"
+            raise InputError(f"the {name} must be one number per {each}, shape {wanted}; got {tuple(loss.shape)}")

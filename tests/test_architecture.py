@@ -37,7 +37,7 @@ def of_pplm(path):
 
 LEVELS = (
     {"errors", "lazy"},
-    {"pooling", "seeds", "presets", "products"},
+    {"pooling", "seeds", "presets", "products", "checks"},
     {"config"},
     {"attached"},
     {"steering", "interface", "batching"},
@@ -113,6 +113,7 @@ def test_the_wave_imports_nothing_of_text():
         (
             "benchmark",
             {
+                "checks",
                 "config",
                 "errors",
                 "presets",
@@ -127,7 +128,7 @@ def test_the_wave_imports_nothing_of_text():
                 "generated_text",
             },
         ),
-        ("pretraining", {"config", "errors", "lazy", "models", "files", "seeds"}),
+        ("pretraining", {"checks", "config", "errors", "lazy", "models", "files", "seeds"}),
         ("evaluation", {"errors", "lazy", "products", "files", "models", "text", "batching"}),
     ],
 )
@@ -137,7 +138,19 @@ def test_measuring_and_pretraining_import_little(package, allowed):
 
 
 def test_attribute_models_import_the_interface_and_not_the_machinery():
-    allowed = {"attached", "interface", "errors", "config", "presets", "products", "lazy", "pooling", "files", "models"}
+    allowed = {
+        "attached",
+        "checks",
+        "interface",
+        "errors",
+        "config",
+        "presets",
+        "products",
+        "lazy",
+        "pooling",
+        "files",
+        "models",
+    }
     found = set().union(*(of_pplm(path) for path in modules("attribute_models")))
     assert "interface" in found
     assert {name for name in found if room(name) not in allowed} <= {"text", "text.encoding"}

@@ -6,7 +6,7 @@ from transformers import Cache, DynamicCache, GPT2Config, MistralConfig, StaticC
 from transformers.cache_utils import DynamicLayer
 
 from pplm import InputError
-from pplm.text.kv_cache import ROOM, KeyValueBuffer, check_steerable, window_weights
+from pplm.text.kv_cache import ROOM, KeyValueBuffer, check_steerable
 
 
 def history(length=7, layers=2, batch=2):
@@ -109,23 +109,6 @@ def test_selected_samples_are_copies_whose_steered_positions_can_be_put_back():
         wanted = cat(before, [[t[new_row : new_row + 1] for t in layer] for layer in new])
         assert same([[t[row : row + 1] for t in layer] for layer in found], wanted)
     assert same([[t[1:2] for t in layer] for layer in found], [[t[1:2] for t in layer] for layer in whole])
-
-
-def test_decay_weighs_the_positions_of_a_window_from_one_nth_to_one():
-    weights = window_weights(torch.tensor([9]), 9, 4, decay=True)
-    assert weights.shape == (1, 1, 4, 1)
-    assert weights.flatten().tolist() == [0.25, 0.5, 0.75, 1.0]
-
-
-def test_decay_spares_the_samples_that_are_not_longer_than_the_window():
-    weights = window_weights(torch.tensor([9, 4, 2, 5]), 9, 4, decay=True)
-    ramp = [0.25, 0.5, 0.75, 1.0]
-    assert weights[:, 0, :, 0].tolist() == [ramp, [1.0] * 4, [1.0] * 4, ramp]
-
-
-@pytest.mark.parametrize(("window", "decay"), [(4, False), (0, True), (9, True)])
-def test_there_are_no_weights_where_all_are_one(window, decay):
-    assert window_weights(torch.tensor([9, 3]), 9, window, decay) is None
 
 
 def test_plain_dynamic_caches_are_accepted_empty_and_filled():

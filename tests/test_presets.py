@@ -70,7 +70,9 @@ def test_a_model_without_settings_of_its_own_takes_the_general_fast_ones():
     for attributes, kind in (([BAG], "bag_of_words"), ([HEAD], "discriminator"), ([BAG, HEAD], "mixture")):
         base = PAPER_PRESETS["bag_of_words" if kind == "bag_of_words" else "discriminator"]
         assert settings(attributes) == settings(attributes, preset="fast")
-        assert settings(attributes) == SteeringConfig(**{**base, **FAST_PRESETS[kind]})
+        steps = settings(attributes).steps
+        assert settings(attributes) == SteeringConfig(**{**base, **FAST_PRESETS[kind]}, steps=steps)
+        assert set(steps) == ({"bag_of_words", "discriminator"} if kind == "mixture" else set())
         assert settings(attributes).layers
         assert settings(attributes).num_iterations == 1
 
@@ -109,6 +111,7 @@ def test_a_model_s_own_settings_replace_only_what_they_name():
     mixed = settings([BAG, HEAD], presets=own)
     assert (mixed.step_size, mixed.kl_scale, mixed.num_iterations) == (0.07, 0.5, 10)
     assert settings([HEAD, HEAD], presets=own).step_size == 0.2
+    assert settings([HEAD, HEAD], presets=own).steps == {}
     assert settings([BAG, BAG], presets=own) == settings([BAG, BAG])
     assert settings([BAG, HEAD], presets=own, step_size=1.0).step_size == 1.0
 

@@ -10,7 +10,7 @@ import torch
 import pplm
 from pplm import InputError
 from pplm.benchmark import random_model
-from pplm.config import check_whole
+from pplm.checks import check_whole
 from pplm.seeds import torch_seed
 from pplm.sine import train
 from pplm.text.sampling import RandomStreams

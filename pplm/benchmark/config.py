@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields
 from itertools import product
 from typing import Any, get_args
 
-from pplm.config import SteeringConfig, check_whole
+from pplm.checks import check_whole
+from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.models.loading import Dtype
 from pplm.presets import PresetName, check_preset

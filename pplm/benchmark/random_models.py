@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from pplm.config import check_whole
+from pplm.checks import check_whole
 from pplm.errors import InputError
 from pplm.models.loading import find_device, freeze, fuse_gelu
 from pplm.seeds import torch_seed

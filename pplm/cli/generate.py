@@ -128,7 +128,7 @@ def generate_command(
     if processes.main:
         unsteered = "no attribute given (--bag, --discriminator, ...): the texts are unsteered"
         preset = steering_presets(model).choose(attributes, given["preset"])
-        click.echo(steering_line(steering, preset) if attributes else unsteered, err=True)
+        click.echo(steering_line(steering, preset, given) if attributes else unsteered, err=True)
         if options["seed"] is None:
             click.echo(f"seed {seed}", err=True)
     request = {

@@ -6,7 +6,7 @@ Modules of the command line import what needs torch inside functions: `--help` d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import Field, fields
 from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
@@ -16,7 +16,7 @@ import click
 from pplm.config import MIN_DISTINCT, SteeringConfig
 from pplm.errors import InputError
 from pplm.models.resources import EMBEDDED_MODEL
-from pplm.presets import PAPER_PRESETS, Preset, PresetName
+from pplm.presets import PAPER_PRESETS, STEP_FIELDS, Preset, PresetName
 
 if TYPE_CHECKING:
     from pplm.models.processes import Processes
@@ -55,16 +55,21 @@ def field_options(settings: type, *, show_defaults: bool) -> Callable[[Command],
 
     def add(command: Command) -> Command:
         kinds = get_type_hints(settings)
-        for field in reversed(fields(settings)):
+        for field in reversed(_explained(settings)):
             command = _field_option(field, kinds[field.name], show_default=show_defaults)(command)
         return command
 
     return add
 
 
+def _explained(settings: type) -> list[Field[Any]]:
+    """Return the fields that are options: those that explain themselves."""
+    return [field for field in fields(settings) if "help" in field.metadata]
+
+
 def given_fields(settings: type, options: dict[str, Any]) -> dict[str, Any]:
     """Take the fields of a settings class that the user gave out of a command's options."""
-    taken = {field.name: options.pop(field.name) for field in fields(settings)}
+    taken = {field.name: options.pop(field.name) for field in _explained(settings)}
     return {name: value for name, value in taken.items() if value is not None}
 
 
@@ -148,14 +153,25 @@ def given_steering(options: dict[str, Any]) -> dict[str, Any]:
     return {"preset": options.pop("preset"), **given}
 
 
-def steering_line(settings: SteeringConfig, preset: Preset) -> str:
-    """Return the settings of a run in one line: those that a preset sets, and others that are not at their default."""
-    shown = (
+def steering_line(settings: SteeringConfig, preset: Preset, given: Collection[str] = ()) -> str:
+    """Return the settings of a run in one line: those that a preset sets, and others that are not at their default.
+
+    `given` are the fields that the user gave. Where attributes take steps of their own, each kind's is named, and a
+    field of a step that the user gave once for all.
+    """
+    own = STEP_FIELDS if settings.steps else ()
+    shown = [
         f"{field.name} {getattr(settings, field.name)}"
-        for field in fields(settings)
-        if field.name in PAPER_PRESETS["bag_of_words"] or getattr(settings, field.name) != field.default
-    )
-    return f"steering: {preset}, {', '.join(shown)}"
+        for field in _explained(SteeringConfig)
+        if (field.name in PAPER_PRESETS["bag_of_words"] or getattr(settings, field.name) != field.default)
+        and field.name not in own
+    ]
+    shown += [f"{name} {getattr(settings, name)} for every attribute" for name in own if name in given]
+    steps = [
+        f"{kind}: {', '.join(f'{name} {value}' for name, value in vars(step).items() if name not in given)}"
+        for kind, step in settings.steps.items()
+    ]
+    return f"steering: {'; '.join([f'{preset}, ' + ', '.join(shown), *steps])}"
 
 
 def _field_option(field: Field[Any], kind: Any, *, show_default: bool) -> Callable[[Command], Command]:

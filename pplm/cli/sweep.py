@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import click
 
 from pplm.cli.comparison_run import comparison_options, prepare, progress, read_plan
 from pplm.cli.options import given_steering, number, steering_options
 from pplm.comparison.budget import Budget
-from pplm.config import SteeringConfig
+from pplm.config import setting_types
 from pplm.errors import InputError
 
 
@@ -68,7 +68,7 @@ def sweep_command(vary: Sequence[str], samples: int, budget: float, repeat_budge
 
 
 def parse_vary(texts: Sequence[str]) -> dict[str, list[Any]]:
-    """Read SETTING=VALUE,VALUE... for fields of `SteeringConfig`.
+    """Read SETTING=VALUE,VALUE... for fields of `SteeringConfig`, or KIND.SETTING for those of one kind's step.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def parse_vary(texts: Sequence[str]) -> dict[str, list[Any]]:
         If there is no such setting, it is given twice, or a value is not of its type.
 
     """
-    kinds = get_type_hints(SteeringConfig)
+    kinds = setting_types()
     varied: dict[str, list[Any]] = {}
     for text in texts:
         name, _, values = text.partition("=")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pplm.comparison.budget import BASE, Budget
@@ -37,9 +37,10 @@ from pplm.comparison.report import Comparison, markdown
 from pplm.comparison.study import Study
 from pplm.comparison.sweep_report import Sweep, plot_frontier, sweep_markdown
 from pplm.comparison.tables import write_metrics, write_report, write_texts
-from pplm.config import SteeringConfig
+from pplm.config import SteeringConfig, setting_types
 from pplm.errors import InputError
 from pplm.files.lock import folder_lock
+from pplm.presets import PAPER_PRESETS
 from pplm.rerank import Rerank
 
 _NO_PLOT = 'matplotlib is missing (pip install "pplm[plot]")'
@@ -94,7 +95,8 @@ class SweepSettings:
     Attributes
     ----------
     vary
-        The values to try by field of `SteeringConfig`, such as {"step_size": [.1, .2]}; all combinations are tried.
+        The values to try by field of `SteeringConfig`, such as {"step_size": [.1, .2]}, or of one kind's step, such as
+        {"discriminator.step_size": [.1, .2]}; all combinations are tried.
     budget
         What steering may cost.
 
@@ -105,11 +107,12 @@ class SweepSettings:
 
     def __post_init__(self) -> None:
         """Check every value against its field."""
-        known = [item.name for item in fields(SteeringConfig)]
+        known = setting_types()
         if not self.vary or not all(self.vary.values()) or set(self.vary) - set(known):
             raise InputError(f"vary must list values of some of {', '.join(known)}; got {dict(self.vary)}")
+        every = SteeringConfig(steps=dict.fromkeys(PAPER_PRESETS, SteeringConfig().step))
         for point in self.points:
-            SteeringConfig(**point)
+            every.changed(**point)
 
     @property
     def points(self) -> list[dict[str, Any]]:

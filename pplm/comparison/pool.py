@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pplm.checks import check_whole
 from pplm.comparison.samples import Sample, SampleFiles, SampleKey
-from pplm.config import SteeringConfig, check_whole
+from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress
 from pplm.generated_text import without_end

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
 
-from pplm.config import check_range, check_type
+from pplm.checks import check_range, check_type
 from pplm.errors import InputError
 
 Precision = Literal["auto", "float32", "bfloat16"]

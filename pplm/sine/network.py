@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from pplm.config import check_whole
+from pplm.checks import check_whole
 from pplm.errors import InputError
 from pplm.seeds import torch_seed
 

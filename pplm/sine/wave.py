@@ -17,7 +17,8 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
-from pplm.config import SteeringConfig, check_whole
+from pplm.checks import check_whole
+from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.sine.network import GIVEN, NUM_SAMPLES, SAMPLE_RATE, WaveNetworks, check_wave, one_thread, sine_wave
 from pplm.steering import State, steer

@@ -227,31 +227,3 @@ def _with_room(tensor: Tensor, limit: int | None, copies: int = 1) -> Tensor:
     grown = tensor.new_empty(copies * rows, heads, used + room, width)
     grown.view(copies, rows, heads, used + room, width)[..., :used, :] = tensor
     return grown
-
-
-def window_weights(lengths: Tensor, positions: int, window_length: int, decay: bool) -> Tensor | None:
-    """Gradient weights of the window's positions, the most recent weighing 1.
-
-    Parameters
-    ----------
-    lengths
-        (B,): how many real (not padding) positions each sample's history has.
-    positions
-        How many positions the histories have, padding included.
-    window_length
-        The configured length; 0 means all of the history.
-    decay
-        Whether older positions weigh less: 1/w, 2/w, ... 1 across a window of w positions.
-
-    Returns
-    -------
-    Tensor or None
-        (B, 1, W, 1), W being the length of the window in this batch; None where all weights are 1 whatever the
-        lengths. A sample whose history is not longer than the window weighs all positions alike.
-
-    """
-    if not decay or window_length == 0 or positions <= window_length:
-        return None
-    ramp = torch.arange(1, window_length + 1, device=lengths.device) / window_length
-    weights = torch.where((lengths > window_length)[:, None], ramp, 1.0)
-    return weights[:, None, :, None]

@@ -58,6 +58,8 @@ class TextObjective:
     ----------
     start
         The first position of the window.
+    apart
+        Whether each attribute model takes a step of its own: the losses go to the core unsummed and unweighted.
     reads_logits
         Whether the steering or any attribute model asks for logits; if not, the iterations leave the language-model
         head out.
@@ -93,6 +95,7 @@ class TextObjective:
     acted: Tensor = field(init=False)
     broke: Tensor | bool = False
     reached: Tensor | None = None
+    apart: bool = False
     reads_logits: bool = True
     probes: bool = False
     gradient_norms: Tensor | None = None
@@ -121,19 +124,23 @@ class TextObjective:
         self._outcome(step, self._losses(step, last), last=True)
 
     def _outcome(self, step: SteeringStep, losses: Tensor, *, last: bool = False) -> tuple[Tensor, Tensor]:
-        """Weigh the losses (A, B) of a reading, the last one having logits always: (attribute loss, KL), each (B,)."""
+        """Weigh the losses (A, B) of a reading, the last one having logits always: (attribute loss, KL), each (B,).
+
+        The losses come back as they are where they are to stay apart.
+        """
         # An infinite loss has no gradient: the attribute model cannot act here, and one of weight 0 never does. Where
         # none acts, the KL is left out too; its gradient would be rounding noise, normalised to a whole step.
         self.attribute_losses.append(losses.detach().masked_fill(~self.acted, torch.nan))
         self.reached = (self.acted & (self._weights(losses) != 0)).any(0)
         loss = self._weigh(losses)
+        to_lower = losses if self.apart else loss
         if not (self.reads_logits or last):  # `kl_scale` is 0 then
             self.outcomes.append((loss.detach(), torch.full_like(loss.detach(), torch.nan)))
-            return loss, torch.zeros_like(loss)
+            return to_lower, torch.zeros_like(loss)
         divergence = kl_from_log_probs(step.log_probs, self.text.reader.unsteered_log_probs)
         divergence = torch.where(self.reached, divergence, 0.0)
         self.outcomes.append((loss.detach(), divergence.detach()))
-        return loss, divergence
+        return to_lower, divergence
 
     def attribute_loss(self, last: LastToken) -> Tensor:
         """Return the weighted loss (B,) of a reading that is made already, 0 where no attribute model can act."""

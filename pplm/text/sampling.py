@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pplm.config import check_whole
+from pplm.checks import check_whole
 
 _AHEAD = 64
 """Uniform numbers of a stream that are drawn at once, so that an accelerator rarely waits for them."""

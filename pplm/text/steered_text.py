@@ -15,12 +15,12 @@ from torch import Tensor
 from transformers import GenerationConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from pplm.config import SteeringConfig
+from pplm.config import SteeringConfig, Step
 from pplm.errors import broken_model
 from pplm.interface import WeightedAttribute
 from pplm.pooling import PooledHidden
 from pplm.products import fast_products
-from pplm.steering import steer
+from pplm.steering import Steered, steer
 from pplm.text.distributions import fuse
 from pplm.text.ended import EndedHistories
 from pplm.text.exact_window import ExactWindow
@@ -33,12 +33,13 @@ from pplm.text.forward import (
     prefill_arguments,
     take_rows,
 )
-from pplm.text.kv_cache import History, KeyValueBuffer, check_steerable, window_weights
+from pplm.text.kv_cache import History, KeyValueBuffer, check_steerable
 from pplm.text.limits import broken_scores, check_history
 from pplm.text.objective import TextObjective, TextSoFar
 from pplm.text.reader import LastTokenReader
 from pplm.text.sampling import is_distribution
 from pplm.text.split import SplitModel, moved_layers
+from pplm.text.step_plan import StepPlan
 from pplm.text.trace import SteeringTrace, TraceRecorder
 from pplm.text.watch import SteeringWatch
 
@@ -61,8 +62,8 @@ class SteeredText:
     ) -> None:
         self.attributes, self.steering = attributes, steering
         input_ids, model_kwargs = normal_tensors(input_ids), normal_tensors(model_kwargs)
-        self.active = bool(self.attributes) and self.steering.moves
         self.model, self.input_ids, self.model_kwargs = model, input_ids, model_kwargs
+        self.active = bool(attributes) and steering.moves
         self._ended = EndedHistories(len(input_ids))
         self._rows = torch.arange(len(input_ids), device=input_ids.device)  # of the whole batch, those that go on
         self.cache = model_kwargs["past_key_values"]
@@ -80,16 +81,17 @@ class SteeredText:
         self._histories: KeyValueBuffer | None = None
         self._split: SplitModel | None = None
         if self.active:
-            new_tokens = generation_config.max_length - input_ids.shape[1]
-            limit = self._length + 1 + new_tokens + self.steering.horizon_length
-            count = len(self.cache.layers)
-            moved = moved_layers(self.steering.layers, count)
+            new_tokens, count = generation_config.max_length - input_ids.shape[1], len(self.cache.layers)
+            limit = self._length + 1 + new_tokens + steering.horizon_length
+            moved = moved_layers(steering.layers, count)
             self._split = SplitModel(model, count - moved) if moved < count else None
             self._histories = KeyValueBuffer.of(self.cache, single=count - moved, limit=limit)
             self._show_unsteered(self._length + 1)
         precision = torch.promote_types(model.dtype, torch.float32)
         groups = len(self.cache.layers) - (self._histories.single if self._histories else 0)
-        self._norms = torch.zeros(groups, len(input_ids), dtype=precision, device=input_ids.device)
+        self._plan = StepPlan.of(steering, attributes)
+        steps = () if self._plan.steps is None else (len(attributes),)
+        self._norms = torch.zeros(*steps, groups, len(input_ids), dtype=precision, device=input_ids.device)
         self._strongest = self._norms.new_zeros(len(input_ids))  # norm of the longest gradient so far, `skip_weak`
         self._untouched = torch.ones_like(input_ids[:, 0], dtype=torch.bool)  # samples whose two histories are equal
         self._rounds = model.dtype != precision
@@ -98,8 +100,8 @@ class SteeredText:
         self._reads_logits = steering.kl_scale > 0 or steering.horizon_length > 0 or any(ask)
         self._exact = ExactWindow()  # used with half-precision models
         self._watch = SteeringWatch(self.attributes, len(input_ids), input_ids.device)
-        names = tuple(attribute.name for attribute in self.attributes)
-        self.recorder = TraceRecorder(names, self.steering.num_iterations, groups, len(input_ids))
+        names = tuple(attribute.name for attribute in attributes)
+        self.recorder = TraceRecorder(names, steering.num_iterations, groups, len(input_ids))
         self._new_tokens = 0
 
     @property
@@ -144,7 +146,7 @@ class SteeredText:
         histories.keep(index)
         self.model_kwargs = take_rows({"input_ids": self.input_ids, **self.model_kwargs}, index)
         self.input_ids = self.model_kwargs.pop("input_ids")
-        self._rows, self._norms, self._strongest = self._rows[index], self._norms[:, index], self._strongest[index]
+        self._rows, self._norms, self._strongest = self._rows[index], self._norms[..., index], self._strongest[index]
         self._untouched = self._untouched[index]
         self._exact.select(index)
         if self._pooled is not None:
@@ -213,7 +215,7 @@ class SteeredText:
     def _look(self, text: TextSoFar, everyone: Tensor) -> tuple[Tensor, Tensor]:
         """Read the last token over the steered history as it is: its logits (B, V), and who wants steering, (B,)."""
         steering, reader = self.steering, text.reader
-        objective = TextObjective(self.attributes, text, self._window_start, steering.horizon_length)
+        objective = self._objective(text)
         if steering.skip_weak == 0:
             last = reader.steered(self._length)
             loss = objective.attribute_loss(last)
@@ -221,19 +223,35 @@ class SteeredText:
             return last.logits, loss >= steering.skip_below
         # A step of length 0 is the core's way to ask for a gradient.
         still = replace(steering, num_iterations=1, step_size=0.0)
-        weights, untouched = self._window_weights(everyone), self._untouched
-        looked = steer(self._window(reader, everyone), objective, still, weights=weights, untouched=untouched)
+        looked = self._take_steps(objective, self._window(reader, everyone), everyone, still, self._plan.still())
         self._watch.losses(objective.acted, self._rows)
         strength = torch.linalg.vector_norm(looked.gradient_norms[0], dim=0)
         self._strongest = torch.maximum(self._strongest, strength)
         strong = (strength > 0) & (strength >= steering.skip_weak * self._strongest)
-        return objective.logits, strong & (looked.attribute_loss[0] >= steering.skip_below)
+        return objective.logits, strong & (objective.outcomes[0][0] >= steering.skip_below)
+
+    def _objective(self, text: TextSoFar, **flags: Any) -> TextObjective:
+        flags["apart"] = self._plan.steps is not None
+        return TextObjective(self.attributes, text, self._window_start, self.steering.horizon_length, **flags)
+
+    def _take_steps(
+        self,
+        objective: TextObjective,
+        window: History,
+        index: Tensor,
+        steering: SteeringConfig,
+        steps: Sequence[Step] | None,
+        norms: Tensor | None = None,
+    ) -> Steered:
+        """Let the core move the window of the samples in `index`."""
+        weights = self._plan.weights(self._history_lengths(index), self._length)
+        untouched = self._untouched[index]
+        return steer(window, objective, steering, norms, steps=steps, weights=weights, untouched=untouched)
 
     @property
     def _window_start(self) -> int:
         """The first position that steering moves."""
-        window_length = self.steering.window_length
-        return max(0, self._length - window_length) if window_length else 0
+        return self._plan.start(self._length)
 
     def _window(self, reader: LastTokenReader, index: Tensor) -> History:
         """Return the steered window of the samples in `index`, in float32 at least, as steering has left it."""
@@ -245,19 +263,11 @@ class SteeredText:
 
         `whole` reads the whole batch, of which `text` may hold a part.
         """
-        steering, start = self.steering, self._window_start
-        objective = TextObjective(
-            self.attributes,
-            text,
-            start,
-            steering.horizon_length,
-            reads_logits=self._reads_logits,
-            probes=self._watch.awaits_gradients,
-        )
-        window, weights = self._window(text.reader, index), self._window_weights(index)
-        untouched = self._untouched[index]
-        result = steer(window, objective, steering, self._norms[:, index], weights=weights, untouched=untouched)
-        self._norms = self._norms.index_copy(1, index, result.norms)
+        start, norms = self._window_start, self._norms[..., index]
+        objective = self._objective(text, reads_logits=self._reads_logits, probes=self._watch.awaits_gradients)
+        window = self._window(text.reader, index)
+        result = self._take_steps(objective, window, index, self.steering, self._plan.steps, norms)
+        self._norms = self._norms.index_copy(-1, index, result.norms)
         if result.untouched is not None:
             self._untouched = self._untouched.index_copy(0, index, result.untouched)
         has_history = self._history_lengths(index) > 0
@@ -277,11 +287,6 @@ class SteeredText:
     def _history_lengths(self, index: Tensor) -> Tensor:
         """Return how many real positions lie before the last token of the samples in `index`."""
         return self.attention_mask[index, :-1].sum(1)
-
-    def _window_weights(self, index: Tensor) -> Tensor | None:
-        return window_weights(
-            self._history_lengths(index), self._length, self.steering.window_length, self.steering.decay
-        )
 
     def _show_unsteered(self, length: int) -> None:
         """Let the caller's cache show the first positions of the unsteered history, without copying them."""

@@ -1,0 +1,77 @@
+"""Checks of single settings, which every settings class shares."""
+
+from __future__ import annotations
+
+import math
+import sys
+from numbers import Integral, Real
+from typing import Any, get_args
+
+from pplm.errors import InputError
+
+
+def check_type(name: str, value: Any, kind: Any) -> Any:
+    """Return a setting's value if it is of its type, a plain one or one of a `Literal`'s choices.
+
+    Numbers of other libraries, such as NumPy's, become plain ones.
+
+    Raises
+    ------
+    InputError
+        With the setting's name and value.
+
+    """
+    choices = get_args(kind)
+    if choices:
+        if value not in choices:
+            raise InputError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+        return value
+    accepted = {float: Real, int: Integral}.get(kind, kind)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise InputError(f"{name} must be of type {kind.__name__}; got {value!r}")
+    return value if isinstance(value, int | float) else kind(value)
+
+
+def check_whole(name: str, value: Any, low: int = 0) -> int:
+    """Return a whole number as a plain `int`, NumPy's included.
+
+    Raises
+    ------
+    InputError
+        If it is none, or below `low`.
+
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
+        raise InputError(f"{name} must be a whole number of at least {low}; got {value!r}")
+    return int(value)
+
+
+def check_layers(layers: Any) -> int | float:
+    """Return a count of layers (>= 0) or a share of them (between 0 and 1); 1.0 could be read as either.
+
+    Raises
+    ------
+    InputError
+        With the value.
+
+    """
+    if isinstance(layers, Integral) and not isinstance(layers, bool) and int(layers) >= 0:
+        return int(layers)
+    if isinstance(layers, Real) and 0 < float(layers) < 1:
+        return float(layers)
+    raise InputError(f"layers must be a whole number of at least 0, or a share between 0 and 1; got {layers!r}")
+
+
+def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
+    """Refuse a setting outside its range, or not finite.
+
+    Raises
+    ------
+    InputError
+        With the setting's name and value, and the range.
+
+    """
+    # Compared, not math.isfinite(value): that overflows for a whole number beyond a float's range.
+    if not low <= value <= high or value > sys.float_info.max:
+        wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+        raise InputError(f"{name} must be finite and {wanted}; got {value}")

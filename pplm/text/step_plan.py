@@ -1,0 +1,102 @@
+"""Which steps are taken before a token, and which positions of the history each of them moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from pplm.config import SteeringConfig, Step
+from pplm.interface import WeightedAttribute
+from pplm.presets import kind_of
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """The steps of a text.
+
+    Attributes
+    ----------
+    steps
+        One for each of A attribute models; None where one step lowers the weighted sum of their losses.
+    windows
+        (A,), or one alone: how many of the most recent positions each step moves; 0 stands for all.
+    decay
+        Whether older positions of a window are moved less.
+
+    """
+
+    steps: tuple[Step, ...] | None
+    windows: tuple[int, ...]
+    decay: bool
+
+    @classmethod
+    def of(cls, steering: SteeringConfig, attributes: Sequence[WeightedAttribute]) -> StepPlan:
+        """Return the plan for these attribute models; the weight of one is a factor on a step of its own."""
+        if not steering.steps:
+            return cls(None, (steering.window_length,), steering.decay)
+        own = [steering.steps.get(kind_of(attribute.model), steering.step) for attribute in attributes]
+        steps = [
+            replace(step, step_size=step.step_size * attribute.weight)
+            for step, attribute in zip(own, attributes, strict=True)
+        ]
+        return cls(tuple(steps), tuple(step.window_length for step in own), steering.decay)
+
+    def still(self) -> tuple[Step, ...] | None:
+        """Return the same steps of length 0, which ask for the gradients alone."""
+        return None if self.steps is None else tuple(replace(step, step_size=0.0) for step in self.steps)
+
+    def start(self, length: int) -> int:
+        """Return the first of `length` positions that any step moves."""
+        return 0 if 0 in self.windows else max(0, length - max(self.windows))
+
+    def weights(self, lengths: Tensor, length: int) -> Tensor | list[Tensor | None] | None:
+        """Return how much each step moves the positions from `start` on; see `window_weights`.
+
+        Parameters
+        ----------
+        lengths
+            (B,): how many real (not padding) positions each sample's history has.
+        length
+            How many positions the histories have, padding included.
+
+        """
+        moved = range(self.start(length), length)
+        found = [window_weights(lengths, moved, window, decay=self.decay) for window in self.windows]
+        return found[0] if self.steps is None else found
+
+
+def window_weights(lengths: Tensor, moved: range, window_length: int, *, decay: bool) -> Tensor | None:
+    """Gradient weights of the positions that steering moves, the most recent weighing 1.
+
+    Parameters
+    ----------
+    lengths
+        (B,): how many real (not padding) positions each sample's history has.
+    moved
+        Which positions of the histories are moved at all, up to the last, padding included.
+    window_length
+        Of these, the N most recent weigh anything; 0 means all.
+    decay
+        Whether older positions weigh less: 1/w, 2/w, ... 1 across a window of w positions.
+
+    Returns
+    -------
+    Tensor or None
+        (B, 1, W, 1) or (1, 1, W, 1), W being the number of `moved`; None where all weights are 1 whatever the lengths.
+        A sample whose history is not longer than the window weighs all positions of the window alike.
+
+    """
+    if window_length == 0 or moved.stop <= window_length:
+        return None
+    older = len(moved) - window_length
+    if not decay and older <= 0:
+        return None
+    weights = torch.ones(1, window_length, device=lengths.device)
+    if decay:
+        ramp = torch.arange(1, window_length + 1, device=lengths.device) / window_length
+        weights = torch.where((lengths > window_length)[:, None], ramp, 1.0)
+    return pad(weights, (older, 0))[:, None, :, None]
