@@ -23,6 +23,6 @@ def classify_texts(
         If a text is empty, or the head was trained on another model.
 
     """
-    discriminator.for_model(model)
+    head = discriminator.for_model(model)
     features = extract_features(model, tokenizer, texts, options=FeatureOptions((), 0))
-    return discriminator.class_logits(features.whole).softmax(-1)
+    return head.class_logits(features.whole.to(head.weight.device)).softmax(-1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import methodcaller
@@ -24,11 +25,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 from transformers import PreTrainedModel
 
-from pplm.errors import InputError
+from pplm.errors import InputError, SteeringWarning
 from pplm.files.atomic import atomic_folder
 from pplm.interface import SteeringStep, WholeText
-from pplm.models.fingerprint import public_name, same_weights, weight_hashes
-from pplm.models.resources import data_path, local_path, shipped_names
+from pplm.models.fingerprint import public_name, relation, same_weights, weight_hashes
+from pplm.models.resources import EMBEDDED_MODEL, data_path, local_path, shipped_names
 
 _FOLDER = "discriminators"
 _PT_PARTS = ("weight", "bias")
@@ -55,6 +56,9 @@ class Discriminator:
         The content of `card.json`.
     any_model
         Do not refuse language models that the head was not trained on.
+    others
+        Heads of the same name and labels that were trained on other language models: `for_model` takes whichever
+        belongs to the model.
 
     """
 
@@ -65,6 +69,7 @@ class Discriminator:
     name: str = "discriminator"
     card: Mapping[str, Any] = field(default_factory=dict)
     any_model: bool = False
+    others: tuple[Discriminator, ...] = ()
 
     steering_kind = "discriminator"
     reads_logits = False
@@ -117,6 +122,8 @@ class Discriminator:
     def load(cls, name_or_path: str | Path, label: str | None = None, *, any_model: bool = False) -> Discriminator:
         """Load a head from its folder, or a shipped one by name.
 
+        A shipped name stands for heads of several language models, of which `for_model` takes the model's own.
+
         Parameters
         ----------
         name_or_path
@@ -132,7 +139,13 @@ class Discriminator:
             If there is no such head, its files are damaged, or it has no such label.
 
         """
-        folder = _find(name_or_path)
+        folders = _find(name_or_path)
+        name = folders[0].name if len(folders) == 1 else str(name_or_path)
+        first, *others = (cls._read(folder, label, name, any_model=any_model) for folder in folders)
+        return replace(first, others=tuple(others))
+
+    @classmethod
+    def _read(cls, folder: Path, label: str | None, name: str, *, any_model: bool) -> Discriminator:
         try:
             card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
             tensors = load_file(folder / WEIGHTS_FILE)
@@ -145,7 +158,7 @@ class Discriminator:
             raise InputError(f"discriminator {folder} lacks {error}; train or copy it again") from error
         if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
             raise InputError(f"discriminator {folder}: labels in {CARD_FILE} must be a list of names; got {labels!r}")
-        return cls(weight.float(), bias.float(), tuple(labels), label, folder.name, card, any_model)
+        return cls(weight.float(), bias.float(), tuple(labels), label, name, card, any_model)
 
     @classmethod
     def from_pt(cls, path: str | Path, labels: Sequence[str], label: str | None = None) -> Discriminator:
@@ -206,14 +219,17 @@ class Discriminator:
     def for_model(self, model: PreTrainedModel) -> Discriminator:
         """Return the head on the model's device, or refuse a language model that it was not trained on.
 
-        A head whose card names no weights (`from_weights`, `from_pt`) is only checked for its width.
+        A head whose card names no weights (`from_weights`, `from_pt`) is only checked for its width. Of several
+        (`others`) the model's own is taken, else, with a warning, that of the same model in other numbers.
 
         Raises
         ------
         InputError
-            With the names of both models.
+            With the names of both models, or of those that there is a head for.
 
         """
+        if self.others:
+            return self._of_family(model).for_model(model)
         base = self.card.get("base_model") or {}
         trained_on = f"trained on {base['name']}" if base.get("name") else "made for another model"
         width = model.get_input_embeddings().weight.shape[1]
@@ -228,6 +244,31 @@ class Discriminator:
             f"{self.name} was {trained_on} (weights {base['weights'].get('float32')}); this model is "
             f"{public_name(model)} (weights {weight_hashes(model)['float32']}); train a head for this model, or use "
             "any_model (--any-model) if you know that they are close relatives"
+        )
+
+    def _of_family(self, model: PreTrainedModel) -> Discriminator:
+        """Return the head that belongs to the model, wanting the same class."""
+        heads = [replace(head, others=(), label=self.label) for head in (self, *self.others)]
+        relations = [relation(head.card["base_model"], model) for head in heads]
+        if "same" in relations:
+            return heads[relations.index("same")]
+        names = [head.card["base_model"]["name"] for head in heads]
+        if "relative" in relations:
+            number = relations.index("relative")
+            warnings.warn(
+                f"{self.name} was made on {names[number]}, used for {public_name(model)}, the same model in other "
+                "numbers",
+                SteeringWarning,
+                stacklevel=4,
+            )
+            return replace(heads[number], any_model=True)
+        width = model.get_input_embeddings().weight.shape[1]
+        fitting = [head for head in heads if head.any_model and head.weight.shape[1] == width]
+        if fitting:
+            return fitting[0]
+        raise InputError(
+            f"{self.name} has no head for {public_name(model)}, there is one each for {', '.join(names)}; use one of "
+            "these models, or train a head for yours (pplm train-discriminator)"
         )
 
     def towards(self, label: str) -> Discriminator:
@@ -262,14 +303,16 @@ class Discriminator:
         return cross_entropy(logits, wanted, reduction="none")
 
 
-def _find(name_or_path: str | Path) -> Path:
+def _find(name_or_path: str | Path) -> list[Path]:
+    """Return the folders of one head, or of a shipped family's, the embedded model's first."""
     path = local_path(name_or_path)
     names = shipped_names(_FOLDER)
     # A folder without a head, such as a report about sentiment, does not hide the head of that name.
     if str(name_or_path) in names and (path is None or not (path / CARD_FILE).exists()):
-        return data_path(_FOLDER, str(name_or_path))
+        family = data_path(_FOLDER, str(name_or_path))
+        return sorted(family.iterdir(), key=lambda folder: (folder.name != EMBEDDED_MODEL, folder.name))
     if path is not None and path.is_dir():
-        return path
+        return [path]
     if path is not None:
         raise InputError(
             f"discriminator {path} is a file; name the folder, or give the labels of a .pt head (--labels)"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,18 +19,17 @@ from torch import Tensor
 
 from pplm.files.atomic import atomic_file
 from pplm.models.fingerprint import weight_hashes
+from pplm.models.resources import cache_folder
 
 logger = logging.getLogger(__name__)
-CACHE_VARIABLE = "PPLM_CACHE"
 _VERSION = 2
 """Raised whenever the same texts would be pooled differently."""
 _NOT_THE_MODEL = ("_name_or_path", "name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
 
 
 def default_cache_dir() -> Path:
-    """Return the cache folder: `$PPLM_CACHE/features`, or ~/.cache/pplm/features."""
-    root = os.environ.get(CACHE_VARIABLE)
-    return (Path(root).expanduser() if root else Path.home() / ".cache" / "pplm") / "features"
+    """Return the folder of features in the cache (`pplm.models.resources.cache_folder`)."""
+    return cache_folder("features")
 
 
 def feature_fingerprint(model: Any, tokenizer: Any, texts: Sequence[str], options: Any) -> str:

@@ -28,7 +28,7 @@ from attribute_models.linear_head import LinearFit, fit_linear_head
 from attribute_models.settings import TrainingConfig
 from pplm.files.atomic import atomic_folder
 from pplm.files.progress import OnProgress
-from pplm.models.fingerprint import public_name, weight_hashes
+from pplm.models.fingerprint import identity
 from pplm.models.processes import Processes
 
 POOLING = "mean over all positions of the last layer's hidden states, the beginning-of-text token included"
@@ -210,7 +210,7 @@ def _card(
     """Return where a head comes from, without dates and paths, so that the same training gives the same card."""
     return {
         "labels": list(data.labels),
-        "base_model": {"name": public_name(model), "weights": weight_hashes(model), "width": fit.weight.shape[1]},
+        "base_model": {**identity(model), "width": fit.weight.shape[1]},
         "pooling": POOLING,
         "data": {
             "source": data.source,

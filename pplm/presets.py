@@ -74,26 +74,39 @@ class Preset:
         Whether they are the model's own.
     settings
         Fields of `SteeringConfig`.
+    made_on
+        Where the model's own were found on the same model in other numbers: both models' names.
 
     """
 
     name: PresetName
     own: bool
     settings: Settings
+    made_on: str = ""
 
     def __str__(self) -> str:
         """Name the preset, and say where it was not made for the model."""
         general = {"paper": "published for GPT-2 345M", "fast": "a general choice"}[self.name]
-        where = "" if self.own else f" ({general}; this model has no settings of its own for it)"
-        return f"preset {self.name}{where}"
+        where = self.made_on if self.own else f"{general}; this model has no settings of its own for it"
+        return f"preset {self.name} ({where})" if where else f"preset {self.name}"
 
 
 @dataclass(frozen=True)
 class SteeringPresets:
-    """A model's own settings by kind of attribute: fields of `SteeringConfig`, over the general ones."""
+    """A model's own settings by kind of attribute: fields of `SteeringConfig`, over the general ones.
+
+    Attributes
+    ----------
+    paper, fast
+        Settings by kind.
+    made_on
+        "made on ..., used for ..." where they were chosen on the same model in other numbers; else empty.
+
+    """
 
     paper: Mapping[str, Settings] = field(default_factory=dict)
     fast: Mapping[str, Settings] = field(default_factory=dict)
+    made_on: str = ""
 
     @classmethod
     def of(cls, table: SteeringPresets | Mapping[str, Any]) -> SteeringPresets:
@@ -144,11 +157,11 @@ class SteeringPresets:
         if name is None:
             name = "paper" if own_paper and kind not in self.fast else "fast"
         if name == "paper":
-            return Preset(name, bool(own_paper), {**PAPER_PRESETS[base], **own_paper})
+            return Preset(name, bool(own_paper), {**PAPER_PRESETS[base], **own_paper}, self.made_on)
         settings = {**PAPER_PRESETS[base], **FAST_PRESETS[kind], **self.fast.get(kind, {})}
         if len(named) > 1:
             settings["steps"] = {**{own: self._step(own) for own in sorted(kinds)}, **settings.get("steps", {})}
-        return Preset(name, kind in self.fast, settings)
+        return Preset(name, kind in self.fast, settings, self.made_on)
 
     def _step(self, kind: str) -> Settings:
         """Return the step that an attribute of this kind takes by itself in the preset `fast`."""

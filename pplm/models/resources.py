@@ -1,7 +1,8 @@
-"""Where the shipped files are: beside the packages in a checkout, inside the package in an installed wheel."""
+"""Where files are: the shipped ones, beside the packages or inside an installed wheel, the user's, and the cache."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pplm.errors import InputError
@@ -32,6 +33,13 @@ def shipped_names(folder: str, suffix: str = "") -> list[str]:
     """Return the sorted names (without suffix) of what is shipped under `data/<folder>`."""
     found = data_path(folder)
     return sorted(path.name.removesuffix(suffix) for path in found.glob(f"*{suffix}")) if found.is_dir() else []
+
+
+def cache_folder(*parts: str) -> Path:
+    """Return a folder of what can be made again: in `$PPLM_CACHE`, else `$XDG_CACHE_HOME/pplm`, else ~/.cache/pplm."""
+    own, caches = os.environ.get("PPLM_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    root = Path(own) if own else Path(caches or "~/.cache") / "pplm"
+    return root.expanduser().joinpath(*parts)
 
 
 def local_path(name: str | Path) -> Path | None:

@@ -13,6 +13,10 @@ from torch import Tensor
 from pplm.errors import InputError, SteeringWarning
 
 
+_END_OF_TEXT = "<|endoftext|>"
+"""What stands between the documents that models with ChatML templates are trained on."""
+
+
 @dataclass(frozen=True)
 class TextTokens:
     """A text's T tokens.
@@ -118,7 +122,10 @@ def mask_arguments(mask: Tensor) -> dict[str, Tensor]:
 
 
 def bos_token_id(model: Any, tokenizer: Any = None) -> int | None:
-    """Return the id of the model's beginning-of-text token; None if neither model nor tokenizer has one.
+    """Return the id of the token that a text begins with; None if neither model nor tokenizer has one.
+
+    Chat models may declare the token that opens a turn (ChatML's <|im_start|>), after which they expect a role and go on
+    with anything but prose. Their documents begin with <|endoftext|>, if that is a token, else with none.
 
     Warns
     -----
@@ -130,7 +137,7 @@ def bos_token_id(model: Any, tokenizer: Any = None) -> int | None:
     for place, name in ((model.config.get_text_config(), "model's configuration"), (tokenizer, "tokenizer")):
         bos_id = getattr(place, "bos_token_id", None)
         if bos_id is not None and 0 <= bos_id < rows:
-            return bos_id
+            return _end_of_text(tokenizer) if _opens_turns(tokenizer, bos_id) else bos_id
         if bos_id is not None:
             warnings.warn(
                 f"the {name} has bos_token_id {bos_id}, which is none of the model's {rows} tokens; it is ignored",
@@ -138,6 +145,23 @@ def bos_token_id(model: Any, tokenizer: Any = None) -> int | None:
                 stacklevel=2,
             )
     return None
+
+
+def _opens_turns(tokenizer: Any, bos_id: int) -> bool:
+    """Return whether the chat template puts this token before the name of each turn's role."""
+    template = getattr(tokenizer, "chat_template", None)
+    token = tokenizer.convert_ids_to_tokens(bos_id) if isinstance(template, str) else None
+    if token is None or token not in template:
+        return False
+    try:
+        return f"{token}user" in tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
+    except Exception:  # noqa: BLE001 - a template is a program, and may refuse this message in its own way
+        return False
+
+
+def _end_of_text(tokenizer: Any) -> int | None:
+    end = tokenizer.convert_tokens_to_ids(_END_OF_TEXT)
+    return end if end is not None and tokenizer.convert_ids_to_tokens(end) == _END_OF_TEXT else None
 
 
 def _encode(model: Any, tokenizer: Any, texts: Sequence[str], *, bos: bool, **options: Any) -> list[TextTokens]:
