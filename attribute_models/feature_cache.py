@@ -22,7 +22,7 @@ from pplm.models.fingerprint import weight_hashes
 from pplm.models.resources import cache_folder
 
 logger = logging.getLogger(__name__)
-_VERSION = 2
+_VERSION = 3
 """Raised whenever the same texts would be pooled differently."""
 _NOT_THE_MODEL = ("_name_or_path", "name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
 

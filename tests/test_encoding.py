@@ -84,6 +84,34 @@ def test_the_text_of_a_chat_template_gets_no_second_beginning(gpt2, tokenizer):
     assert encode_prompt(gpt2, chat, text) == encode_prompt(gpt2, tokenizer, "The sea")
 
 
+CHATML = (
+    "{% for m in messages %}{{ '<|end|>' + m['role'] + '\n' + m['content'] + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|end|>assistant\n' }}{% endif %}"
+)
+"""A template whose turns begin with the token that the tokenizer declares as the beginning of a text."""
+
+
+@pytest.mark.parametrize("separator", [True, False])
+def test_a_token_that_opens_a_chat_s_turns_does_not_begin_a_plain_text(gpt2, tokenizer, separator):
+    chat = copy.deepcopy(tokenizer)
+    chat.chat_template = CHATML
+    first = []
+    if separator:
+        chat.add_special_tokens({"additional_special_tokens": ["<|endoftext|>"]})
+        first = [chat.convert_tokens_to_ids("<|endoftext|>")]
+    assert encode_prompt(gpt2, chat, "The sea") == [*first, *tokenizer("The sea").input_ids]
+    assert encode_prompt(gpt2, chat, "The sea", bos=False) == tokenizer("The sea").input_ids
+    whole = chat.apply_chat_template([{"role": "user", "content": "The sea"}], tokenize=False)
+    assert encode_prompt(gpt2, chat, whole)[0] == tokenizer.bos_token_id
+
+
+def test_a_template_that_begins_its_text_with_the_declared_token_leaves_it_to_plain_texts(gpt2, tokenizer):
+    for template in ("{{ bos_token }}{{ messages }}", "<|end|>[INST]{{ messages[0]['content'] }}", "{{ broken"):
+        chat = copy.deepcopy(tokenizer)
+        chat.chat_template = template
+        assert encode_prompt(gpt2, chat, "The sea") == encode_prompt(gpt2, tokenizer, "The sea")
+
+
 # --- a beginning that the model does not have --------------------------------------------------------------------
 
 

@@ -2,10 +2,10 @@ import json
 import shutil
 import time
 
-import gguf
 import huggingface_hub.constants
 import pytest
 import torch
+from tiny_gguf import write_llama_gguf
 from transformers import T5Config, T5ForConditionalGeneration
 
 import pplm
@@ -215,36 +215,7 @@ def test_a_hub_that_cannot_be_reached_is_asked_once_and_told_in_one_line(monkeyp
 
 @pytest.fixture
 def llama_gguf(tokenizer, tmp_path):
-    """Return a tiny Llama with random weights, written as people's GGUF files are."""
-    path, width, generator = tmp_path / "tiny.gguf", 32, torch.Generator().manual_seed(0)
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(1)
-    writer.add_context_length(64)
-    writer.add_embedding_length(width)
-    writer.add_feed_forward_length(width)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(4)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(8)
-    writer.add_vocab_size(len(tokenizer))
-    state = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list([*state["vocab"], tokenizer.eos_token])
-    writer.add_token_types([1] * len(state["vocab"]) + [3])
-    writer.add_token_merges([" ".join(pair) for pair in state["merges"]])
-    writer.add_bos_token_id(tokenizer.bos_token_id)
-    writer.add_eos_token_id(tokenizer.eos_token_id)
-    square = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
-    shapes = {f"blk.0.{name}": (width, width) for name in square}
-    shapes |= {"blk.0.attn_norm": (width,), "blk.0.ffn_norm": (width,)}
-    shapes |= {"token_embd": (len(tokenizer), width), "output": (len(tokenizer), width), "output_norm": (width,)}
-    for name, shape in sorted(shapes.items()):
-        writer.add_tensor(f"{name}.weight", torch.randn(shape, generator=generator).numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return write_llama_gguf(tokenizer, tmp_path / "tiny.gguf")
 
 
 def test_a_model_from_a_gguf_file_can_be_saved_and_loaded_again(llama_gguf, tmp_path):

@@ -13,8 +13,8 @@ from attribute_models import Avoid, BagOfWords, Discriminator
 from pplm import InputError, SteeringConfig, SteeringPresets
 from pplm.attached import Attached, attach
 from pplm.benchmark import BenchmarkConfig, steering_settings
-from pplm.models.presets_file import read_presets
-from pplm.models.resources import data_path
+from pplm.models.fingerprint import identity, relation
+from pplm.models.presets_file import read_presets, shipped_presets
 from pplm.presets import FAST_PRESETS, KINDS, PAPER_PRESETS
 
 BAG = BagOfWords.from_token_ids([1, 2], 10)
@@ -28,6 +28,21 @@ OWN = {
 @pytest.fixture
 def words(tokenizer):
     return BagOfWords.from_words(["moon", "star", "sun"], tokenizer, name="sky")
+
+
+def rounded(model):
+    """Return a copy whose matrices have coarser numbers, as quantising leaves them."""
+    copied = copy.deepcopy(model)
+    for parameter in copied.parameters():
+        if parameter.dim() > 1:
+            parameter.data = (parameter.data * 64).round() / 64
+    return copied
+
+
+def torch_model(**given):
+    """Return what stands for a model of a single matrix."""
+    matrix = torch.nn.Linear(2, 2, **given)
+    return SimpleNamespace(base_model=matrix, config=SimpleNamespace(name_or_path="tiny"))
 
 
 class OwnModel:
@@ -197,11 +212,51 @@ def test_the_command_line_says_where_a_preset_was_not_made_for_the_model(command
     assert "steering: preset fast (a general choice; this model has no settings of its own for it), step_size" in err
 
 
+# --- by the weights' fingerprint ---------------------------------------------------------------------------------
+
+
+def test_shipped_settings_are_found_wherever_the_weights_lie(embedded, tmp_path):
+    for part in embedded:
+        part.save_pretrained(tmp_path / "elsewhere")
+    model, _ = pplm.load_model(tmp_path / "elsewhere", device="cpu", dtype="bfloat16")
+    assert pplm.steering_presets(model) == pplm.steering_presets(embedded[0])
+    (tmp_path / "elsewhere" / "steering.json").write_text(json.dumps(OWN))
+    model, _ = pplm.load_model(tmp_path / "elsewhere", device="cpu")
+    assert pplm.steering_presets(model) == SteeringPresets.of(OWN)
+
+
+def test_the_same_model_in_other_numbers_takes_them_and_says_so(embedded, command, tmp_path):
+    model = rounded(embedded[0])
+    for part in (model, embedded[1]):
+        part.save_pretrained(tmp_path / "rounded")
+    loaded, _ = pplm.load_model(tmp_path / "rounded", device="cpu")
+    presets = pplm.steering_presets(loaded)
+    assert presets.fast == pplm.steering_presets(embedded[0]).fast
+    request = ["generate", "The sea", "--model", tmp_path / "rounded", "--greedy", "--max-new-tokens", "2"]
+    code, _, err = command(*request, "--bag", "space")
+    assert code == 0
+    assert "steering: preset fast (made on gpt2-mini, used for rounded), step_size" in err
+
+
+def test_a_model_that_was_trained_further_is_another_model(embedded):
+    tuned = copy.deepcopy(embedded[0])
+    for parameter in tuned.parameters():
+        parameter.data *= 1.01
+    assert relation(identity(embedded[0]), tuned) is None
+    assert shipped_presets(tuned) == SteeringPresets()
+
+
+def test_a_model_without_vectors_has_no_relatives():
+    assert relation({"name": "other", "weights": {"float32": "0"}, "vectors": {}}, torch_model(bias=False)) is None
+    bare = identity(torch_model(bias=False))
+    assert relation({**bare, "weights": {}}, torch_model(bias=False)) is None
+
+
 # --- steering.json ----------------------------------------------------------------------------------------------
 
 
-def test_the_embedded_model_has_settings_of_its_own_for_every_kind():
-    presets = read_presets(data_path("gpt2-mini"))
+def test_the_embedded_model_has_settings_of_its_own_for_every_kind(embedded):
+    presets = pplm.steering_presets(embedded[0])
     assert set(presets.paper) == set(KINDS)
     for attributes in ([BAG], [HEAD], [BAG, HEAD]):
         assert presets.choose(attributes).own

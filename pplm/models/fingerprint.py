@@ -31,19 +31,18 @@ def weight_hashes(model: Any, *, vectors: bool = False) -> dict[str, str]:
     ----------
     vectors
         Hash the vectors alone, norms and biases. What quantises a model leaves them as they are, so they show the same
-        model in other numbers; so does, however, an adapter that is merged into the matrices.
+        model in other numbers; so does, however, an adapter that is merged into the matrices. Empty without vectors.
 
     """
     hashes = {name: hashlib.sha256() for name in _DTYPES}
-    for name, tensor in sorted(model.base_model.named_parameters()):
-        if vectors and tensor.dim() != 1:
-            continue
+    chosen = [(name, t) for name, t in sorted(model.base_model.named_parameters()) if t.dim() == 1 or not vectors]
+    for name, tensor in chosen:
         flat = tensor.detach().flatten()
         sample = flat[:: max(1, -(-flat.numel() // _SAMPLE))].cpu()
         for kind, dtype in _DTYPES.items():
             hashes[kind].update(f"{name}{tuple(tensor.shape)}".encode())
             hashes[kind].update(sample.to(dtype).float().numpy().tobytes())
-    return {kind: value.hexdigest()[:16] for kind, value in hashes.items()}
+    return {kind: value.hexdigest()[:16] for kind, value in hashes.items()} if chosen else {}
 
 
 def same_weights(one: Mapping[str, str], other: Mapping[str, str]) -> bool:

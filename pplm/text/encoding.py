@@ -12,7 +12,6 @@ from torch import Tensor
 
 from pplm.errors import InputError, SteeringWarning
 
-
 _END_OF_TEXT = "<|endoftext|>"
 """What stands between the documents that models with ChatML templates are trained on."""
 
@@ -124,8 +123,8 @@ def mask_arguments(mask: Tensor) -> dict[str, Tensor]:
 def bos_token_id(model: Any, tokenizer: Any = None) -> int | None:
     """Return the id of the token that a text begins with; None if neither model nor tokenizer has one.
 
-    Chat models may declare the token that opens a turn (ChatML's <|im_start|>), after which they expect a role and go on
-    with anything but prose. Their documents begin with <|endoftext|>, if that is a token, else with none.
+    Chat models may declare the token that opens a turn (ChatML's <|im_start|>), after which they expect a role, and go
+    on with anything but prose. Their documents begin with <|endoftext|>, if that is a token, else with none.
 
     Warns
     -----
@@ -133,16 +132,21 @@ def bos_token_id(model: Any, tokenizer: Any = None) -> int | None:
         If an id is none of the model's tokens; it is ignored.
 
     """
+    declared = _declared_bos(model, tokenizer)
+    return _end_of_text(tokenizer) if declared is not None and _opens_turns(tokenizer, declared) else declared
+
+
+def _declared_bos(model: Any, tokenizer: Any) -> int | None:
     rows = model.get_input_embeddings().weight.shape[0]
     for place, name in ((model.config.get_text_config(), "model's configuration"), (tokenizer, "tokenizer")):
         bos_id = getattr(place, "bos_token_id", None)
         if bos_id is not None and 0 <= bos_id < rows:
-            return _end_of_text(tokenizer) if _opens_turns(tokenizer, bos_id) else bos_id
+            return bos_id
         if bos_id is not None:
             warnings.warn(
                 f"the {name} has bos_token_id {bos_id}, which is none of the model's {rows} tokens; it is ignored",
                 SteeringWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
     return None
 
@@ -169,6 +173,7 @@ def _encode(model: Any, tokenizer: Any, texts: Sequence[str], *, bos: bool, **op
     if not texts:
         return []
     bos_id = bos_token_id(model, tokenizer)
+    beginnings = {bos_id, getattr(tokenizer, "bos_token_id", None)}  # a chat's text begins with the latter
     # verbose=False: what is longer than the context is the caller's to count, not the tokenizer's to warn of.
     found = tokenizer(list(texts), return_special_tokens_mask=True, verbose=False, **options)
     offsets = found.get("offset_mapping") or [[(0, 0)] * len(ids) for ids in found.input_ids]
@@ -178,8 +183,8 @@ def _encode(model: Any, tokenizer: Any, texts: Sequence[str], *, bos: bool, **op
         first = next((number for number, special in enumerate(added) if not special), len(ids))
         last = len(ids) - next((number for number, special in enumerate(reversed(added)) if not special), 0)
         own = list(ids[first:last])
-        begin = [token for token in ids[:first] if token != bos_id]
-        if bos and bos_id is not None and own[:1] != [bos_id]:
+        begin = [token for token in ids[:first] if token not in beginnings]
+        if bos and bos_id is not None and not (own and own[0] in beginnings):
             begin = [bos_id, *begin]
         result.append(TextTokens([*begin, *own], [-1] * len(begin) + [start for start, _ in spans[first:last]]))
     return result
