@@ -1,14 +1,12 @@
 """A linear discriminator on the text's mean hidden state (paper, section 4.3).
 
-The loss is the cross-entropy of the wanted class. On disk a head is a folder: `head.safetensors` with `weight`
-(C, D) and `bias` (C,), and `card.json` with the labels and where the head comes from: above all the language
-model whose hidden states it reads, because its weights mean nothing on any other.
+The loss is the cross-entropy of the wanted class. A head belongs to the language model whose hidden states it reads,
+because its weights mean nothing on any other; where heads lie, see `attribute_models.head_files`.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,24 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 from transformers import PreTrainedModel
 
+from attribute_models.head_files import CARD_FILE, HEAD_FILES, WEIGHTS_FILE, find_head, read_head, read_published
 from pplm.errors import InputError, SteeringWarning
 from pplm.files.atomic import atomic_folder
 from pplm.interface import SteeringStep, WholeText
 from pplm.models.fingerprint import public_name, relation, same_weights, weight_hashes
-from pplm.models.resources import EMBEDDED_MODEL, data_path, local_path, shipped_names
-
-_FOLDER = "discriminators"
-_PT_PARTS = ("weight", "bias")
-WEIGHTS_FILE, CARD_FILE, PLOT_FILE = "head.safetensors", "card.json", "confusion.png"
-HEAD_FILES = (WEIGHTS_FILE, CARD_FILE, PLOT_FILE)
-"""What a head's folder holds; the plot may be missing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,26 +129,11 @@ class Discriminator:
             If there is no such head, its files are damaged, or it has no such label.
 
         """
-        folders = _find(name_or_path)
-        name = folders[0].name if len(folders) == 1 else str(name_or_path)
-        first, *others = (cls._read(folder, label, name, any_model=any_model) for folder in folders)
-        return replace(first, others=tuple(others))
-
-    @classmethod
-    def _read(cls, folder: Path, label: str | None, name: str, *, any_model: bool) -> Discriminator:
-        try:
-            card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
-            tensors = load_file(folder / WEIGHTS_FILE)
-            weight, bias, labels = tensors["weight"], tensors["bias"], card["labels"]
-        except OSError as error:
-            raise InputError(f"discriminator {folder} cannot be read: {error}") from error
-        except (ValueError, SafetensorError) as error:
-            raise InputError(f"discriminator {folder} is damaged ({error}); train or copy it again") from error
-        except (KeyError, TypeError) as error:
-            raise InputError(f"discriminator {folder} lacks {error}; train or copy it again") from error
-        if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
-            raise InputError(f"discriminator {folder}: labels in {CARD_FILE} must be a list of names; got {labels!r}")
-        return cls(weight.float(), bias.float(), tuple(labels), label, name, card, any_model)
+        name, folders = find_head(name_or_path)
+        heads = []
+        for weight, bias, labels, card in map(read_head, folders):
+            heads.append(cls(weight, bias, labels, label, name, card, any_model))
+        return replace(heads[0], others=tuple(heads[1:]))
 
     @classmethod
     def from_pt(cls, path: str | Path, labels: Sequence[str], label: str | None = None) -> Discriminator:
@@ -180,18 +155,7 @@ class Discriminator:
 
         """
         path = Path(path).expanduser()
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            weight, bias = (next((v for k, v in state.items() if k.endswith(f"mlp.{p}")), None) for p in _PT_PARTS)
-        except OSError as error:
-            raise InputError(f"head {path} cannot be read: {error.strerror}") from error
-        except (RuntimeError, ValueError, EOFError, LookupError, TypeError, pickle.UnpicklingError) as error:
-            reason = str(error).split("\n")[0][:120]
-            raise InputError(f"head {path} is damaged or not a state dict ({reason}); download it again") from error
-        except AttributeError as error:
-            raise InputError(f"head {path} holds no state dict; it is not a published head") from error
-        if weight is None or bias is None:
-            raise InputError(f"head {path} has no mlp.weight and mlp.bias; it is not a published head")
+        weight, bias = read_published(path)
         if not labels:
             raise InputError(f"head {path} has {len(bias)} classes without names; name them with labels (--labels)")
         return cls.from_weights(weight, bias, labels, label, name=path.stem)
@@ -301,21 +265,3 @@ class Discriminator:
         logits = self.class_logits(hidden_state)
         wanted = torch.full(logits.shape[:1], self.labels.index(self.label), device=logits.device)
         return cross_entropy(logits, wanted, reduction="none")
-
-
-def _find(name_or_path: str | Path) -> list[Path]:
-    """Return the folders of one head, or of a shipped family's, the embedded model's first."""
-    path = local_path(name_or_path)
-    names = shipped_names(_FOLDER)
-    # A folder without a head, such as a report about sentiment, does not hide the head of that name.
-    if str(name_or_path) in names and (path is None or not (path / CARD_FILE).exists()):
-        family = data_path(_FOLDER, str(name_or_path))
-        return sorted(family.iterdir(), key=lambda folder: (folder.name != EMBEDDED_MODEL, folder.name))
-    if path is not None and path.is_dir():
-        return [path]
-    if path is not None:
-        raise InputError(
-            f"discriminator {path} is a file; name the folder, or give the labels of a .pt head (--labels)"
-        )
-    known = ", ".join(names) or "none"
-    raise InputError(f"discriminator {str(name_or_path)!r} is neither a folder nor a shipped one ({known})")

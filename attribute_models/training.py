@@ -19,10 +19,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attribute_models.confusion_plot import plot_confusion
-from attribute_models.discriminator import HEAD_FILES, PLOT_FILE, Discriminator
+from attribute_models.discriminator import Discriminator
 from attribute_models.feature_cache import default_cache_dir
 from attribute_models.features import Features, extract_features
 from attribute_models.grades import Grades, grade
+from attribute_models.head_files import HEAD_FILES, PLOT_FILE
 from attribute_models.labelled_data import LabelledData
 from attribute_models.linear_head import LinearFit, fit_linear_head
 from attribute_models.settings import TrainingConfig

@@ -47,8 +47,8 @@ def attribute_options(command: Command) -> Command:
     command = head_options(command)
     for option in (
         click.option("--discriminator", "discriminators", multiple=True, metavar="PATH:LABEL[:WEIGHT]",
-                     help="Steer towards a class of a trained head: its folder or name, a colon and the label. "
-                     "Repeatable."),
+                     help="Steer towards a class of a trained head: its folder, or the name of a shipped one (sentiment, "
+                     "clickbait, subjectivity), a colon and the label. Repeatable."),
         click.option("--save-bag", type=FILE, default=None,
                      help="Write the bag of --bag-from to this file, to be edited and used with --bag."),
         click.option("--bag-weights", default="listed", show_default=True, metavar="listed|model|FILE",
@@ -59,11 +59,13 @@ def attribute_options(command: Command) -> Command:
                      help="Steer towards a bag grown from seed words: their neighbours among the model's embeddings. "
                      "The bag is shown on stderr. Repeatable."),
         click.option("--avoid-bag", "avoid_bags", multiple=True, metavar="NAME_OR_PATH[:WEIGHT]",
-                     help="Steer away from a bag of words. Repeatable."),
+                     help="Steer away from a bag of words: its words become rarer, not impossible. Where texts fall "
+                     "apart, the steps are too long: stay near the preset's step size, and lower the weight "
+                     "(legal:0.5). Repeatable."),
         click.option("--bag", "bags", multiple=True, metavar="NAME_OR_PATH[:WEIGHT]",
                      help="Steer towards a bag of words: a shipped list (space, legal, ...) or a text file with one "
-                     "word or phrase per line. A weight sets how much each of several attributes counts; that of a "
-                     "single one changes little, because its gradient is normalised. Repeatable."),
+                     "word or phrase per line. Of several attributes, the weight is a factor on each one's step; that "
+                     "of a single one changes little, because its gradient is normalised. Repeatable."),
     ):  # fmt: skip
         command = option(command)
     return command

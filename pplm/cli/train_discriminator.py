@@ -78,7 +78,7 @@ def train_command(data: str, output: str, model_name: str, device: str, dtype: A
     import datasets
 
     from attribute_models import read_labelled, train_discriminator
-    from attribute_models.discriminator import HEAD_FILES
+    from attribute_models.head_files import HEAD_FILES
     from pplm.models.loading import load_model
 
     datasets.disable_progress_bars()  # its own, about reading a file; ours shows the model's reading

@@ -155,7 +155,7 @@ def _opens_turns(tokenizer: Any, bos_id: int) -> bool:
     """Return whether the chat template puts this token before the name of each turn's role."""
     template = getattr(tokenizer, "chat_template", None)
     token = tokenizer.convert_ids_to_tokens(bos_id) if isinstance(template, str) else None
-    if token is None or token not in template:
+    if token is None or token not in str(template):
         return False
     try:
         return f"{token}user" in tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)

@@ -1,0 +1,93 @@
+"""Where heads lie, and how their files are read: our folders, and the published `.pt` files.
+
+A head is a folder: `head.safetensors` with `weight` (C, D) and `bias` (C,), and `card.json` with the labels and where
+it comes from. A shipped name is a folder of such folders, one for each language model.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pplm.errors import InputError
+from pplm.models.resources import EMBEDDED_MODEL, data_path, local_path, shipped_names
+
+_FOLDER = "discriminators"
+_PT_PARTS = ("weight", "bias")
+WEIGHTS_FILE, CARD_FILE, PLOT_FILE = "head.safetensors", "card.json", "confusion.png"
+HEAD_FILES = (WEIGHTS_FILE, CARD_FILE, PLOT_FILE)
+"""What a head's folder holds; the plot may be missing."""
+
+
+def read_head(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...], Mapping[str, Any]]:
+    """Return the weight (C, D), bias (C,), labels and card of a head's folder.
+
+    Raises
+    ------
+    InputError
+        If its files are missing or damaged.
+
+    """
+    try:
+        card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+        tensors = load_file(folder / WEIGHTS_FILE)
+        weight, bias, labels = tensors["weight"], tensors["bias"], card["labels"]
+    except OSError as error:
+        raise InputError(f"discriminator {folder} cannot be read: {error}") from error
+    except (ValueError, SafetensorError) as error:
+        raise InputError(f"discriminator {folder} is damaged ({error}); train or copy it again") from error
+    except (KeyError, TypeError) as error:
+        raise InputError(f"discriminator {folder} lacks {error}; train or copy it again") from error
+    if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
+        raise InputError(f"discriminator {folder}: labels in {CARD_FILE} must be a list of names; got {labels!r}")
+    return weight.float(), bias.float(), tuple(labels), card
+
+
+def read_published(path: Path) -> tuple[Tensor, Tensor]:
+    """Return the weight (C, D) and bias (C,) of a published `.pt` head, read as tensors alone.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is no such state dict.
+
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        weight, bias = (next((v for k, v in state.items() if k.endswith(f"mlp.{p}")), None) for p in _PT_PARTS)
+    except OSError as error:
+        raise InputError(f"head {path} cannot be read: {error.strerror}") from error
+    except (RuntimeError, ValueError, EOFError, LookupError, TypeError, pickle.UnpicklingError) as error:
+        reason = str(error).split("\n")[0][:120]
+        raise InputError(f"head {path} is damaged or not a state dict ({reason}); download it again") from error
+    except AttributeError as error:
+        raise InputError(f"head {path} holds no state dict; it is not a published head") from error
+    if weight is None or bias is None:
+        raise InputError(f"head {path} has no mlp.weight and mlp.bias; it is not a published head")
+    return weight, bias
+
+
+def find_head(name_or_path: str | Path) -> tuple[str, list[Path]]:
+    """Return the name and the folder of a head, or the folders of a shipped family, the embedded model's first."""
+    path = local_path(name_or_path)
+    names = shipped_names(_FOLDER)
+    # A folder without a head, such as a report about sentiment, does not hide the head of that name.
+    if str(name_or_path) in names and (path is None or not (path / CARD_FILE).exists()):
+        family = data_path(_FOLDER, str(name_or_path))
+        return family.name, sorted(family.iterdir(), key=lambda head: (head.name != EMBEDDED_MODEL, head.name))
+    if path is not None and path.is_dir():
+        return path.name, [path]
+    if path is not None:
+        raise InputError(
+            f"discriminator {path} is a file; name the folder, or give the labels of a .pt head (--labels)"
+        )
+    known = ", ".join(names) or "none"
+    raise InputError(f"discriminator {str(name_or_path)!r} is neither a folder nor a shipped one ({known})")
