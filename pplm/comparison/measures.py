@@ -39,6 +39,7 @@ MEASURES: Mapping[str, Measure] = {
     "held_out_share": Measure("held-out words", share=True),
     "bag_share": Measure("bag words", share=True),
     "right": Measure("VADER right", share=True),
+    "positive": Measure("VADER positive", share=True),
     "vader": Measure("VADER towards the wanted side"),
     "head": Measure("held-out head"),
     "similarity": Measure("similarity"),
@@ -179,11 +180,13 @@ def _fractions(counts: TextScores, judged: Mapping[str, float], sentiment: Senti
         "perplexity": (judged.get("nll", 0.0), judged.get("tokens", 0.0)),
         "similarity": _mean(judged.get("similarity", math.nan)),
         "vader": NOTHING,
+        "positive": NOTHING,
         "right": NOTHING,
     }
     if sentiment is not None and "vader" in judged:
         towards = judged["vader"] if sentiment == "positive" else -judged["vader"]
         found["vader"] = _mean(towards)
+        found["positive"] = (float(judged["vader"] > 0), 1.0)
         found["right"] = (float(towards > 0), 1.0)  # a text without a word (NaN) is not right either
     return found
 

@@ -16,7 +16,7 @@ from pplm.comparison.tables import known_measures, settings_paragraphs, shown, s
 NOT_SELECTED = "Not selected: the first prompts, each with the next attribute."
 _TEXTS_SHOWN = 5
 _NOT_IN_MAIN_TABLE = ("dist_1", "dist_2", "dist_3", "seconds_per_token")
-_BY_ATTRIBUTE = ("held_out_texts", "right", "perplexity", "dist_3", "repeats")
+_BY_ATTRIBUTE = ("held_out_texts", "right", "positive", "perplexity", "dist_3", "repeats")
 
 
 @dataclass(frozen=True, kw_only=True)
