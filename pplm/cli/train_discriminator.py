@@ -65,7 +65,7 @@ _LEFT_OUT = "{duplicates} duplicates, {empty} empty, {unlabelled} without a labe
 @click.option(
     "--cache-dir",
     default="default",
-    help="Folder of cached features.  [default: $PPLM_CACHE/features, or ~/.cache/pplm/features]",
+    help="Folder of cached features.  [default: features in $PPLM_CACHE, $XDG_CACHE_HOME/pplm or ~/.cache/pplm]",
 )
 @click.option("--no-cache", is_flag=True, help="Do not read or write cached features.")
 def train_command(data: str, output: str, model_name: str, device: str, dtype: Any, **options: Any) -> None:
