@@ -36,8 +36,9 @@ class Avoid:
 
     @property
     def steering_kind(self) -> str:
-        """The avoided attribute's kind."""
-        return kind_of(self.attribute)
+        """A head's kind for a head, whose other classes are then wanted; else a kind of its own."""
+        kind = kind_of(self.attribute)
+        return "avoidance" if kind == "bag_of_words" else kind
 
     @property
     def reads_logits(self) -> bool:

@@ -127,7 +127,7 @@ def train_discriminator(
     citation
         Where the texts come from; goes into the card.
     cache_dir
-        Folder of cached features; "default" is `features` in `pplm.models.resources.cache_folder()`, None caches nothing.
+        Folder of cached features; "default" is `features` in the cache (`pplm.models.resources`), None caches nothing.
     on_progress
         Called with (texts read, all texts) while the language model reads.
     processes

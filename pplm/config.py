@@ -13,7 +13,7 @@ from typing import Any, Literal, get_type_hints
 
 from pplm.checks import check_layers, check_range, check_type
 from pplm.errors import InputError
-from pplm.presets import PAPER_PRESETS, STEP_FIELDS, PresetName, SteeringPresets
+from pplm.presets import ATTRIBUTE_KINDS, STEP_FIELDS, PresetName, SteeringPresets
 
 NormRule = Literal["running_max", "current"]
 """What a gradient is divided by: the largest norm seen so far for this sample and layer, or its own norm."""
@@ -241,7 +241,7 @@ class SteeringConfig:
 def setting_types() -> dict[str, Any]:
     """Return the settings that may be set one by one, by name, with their types: fields, and `kind.field` of steps."""
     types = {name: kind for name, kind in get_type_hints(SteeringConfig).items() if name != "steps"}
-    return types | {f"{kind}.{name}": types[name] for kind in PAPER_PRESETS for name in STEP_FIELDS}
+    return types | {f"{kind}.{name}": types[name] for kind in ATTRIBUTE_KINDS for name in STEP_FIELDS}
 
 
 def _checked_steps(steps: Any) -> dict[str, Step]:
@@ -250,8 +250,8 @@ def _checked_steps(steps: Any) -> dict[str, Step]:
         raise InputError(f"steps must be a table of steps by kind of attribute; got {steps!r}")
     found = {}
     for kind, step in steps.items():
-        if kind not in PAPER_PRESETS:
-            raise InputError(f"steps are of {', '.join(PAPER_PRESETS)}; got {kind!r}")
+        if kind not in ATTRIBUTE_KINDS:
+            raise InputError(f"steps are of {', '.join(ATTRIBUTE_KINDS)}; got {kind!r}")
         if not isinstance(step, Step):
             if not isinstance(step, Mapping) or set(step) != set(STEP_FIELDS):
                 raise InputError(f"the step of {kind} must have the fields {', '.join(STEP_FIELDS)}; got {step!r}")

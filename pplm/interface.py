@@ -111,15 +111,14 @@ class WholeText:
 class AttributeModel(Protocol):
     """Something that measures, differentiably, how much a text lacks an attribute.
 
-    Optional members: `name` (str, for reports); `steering_kind` ("bag_of_words" or "discriminator": which of the
-    presets' settings suit it, `pplm.presets`); `for_model(model)`, called once before decoding, which returns
+    Optional members: `name` (str, for reports); `steering_kind` ("bag_of_words", "avoidance" or "discriminator": which
+    of the presets' settings suit it, `pplm.presets`); `for_model(model)`, called once before decoding, which returns
     the attribute model to use with this language model, or refuses it; `tokenizer_fingerprint`, that of the tokenizer
     whose token ids it works with (`pplm.models.fingerprint`), so that it is refused with any other; `may_be_idle`, True
     where a text that it never acts on is as wanted, as when avoiding what does not occur; `reads_logits`, False where
     `loss` asks for the mean hidden state alone (with no look-ahead and no KL term, steering then leaves the
-    language-model head out); `text_loss(text)`,
-    which returns -log p(attribute | whole text) of each `WholeText`, (B,), and is what candidates are ranked by
-    (`Rerank`).
+    language-model head out); `text_loss(text)`, which returns -log p(attribute | whole text) of each `WholeText`, (B,),
+    and is what candidates are ranked by (`Rerank`).
     """
 
     def loss(self, step: SteeringStep) -> Tensor:

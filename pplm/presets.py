@@ -19,8 +19,10 @@ Settings = Mapping[str, Any]
 """Fields of `SteeringConfig`."""
 STEP_FIELDS = ("step_size", "gamma", "norm_rule", "window_length")
 """Fields of a step, in which the kinds of attribute differ."""
-KINDS = ("bag_of_words", "discriminator", "mixture")
-"""Kinds of attribute: bags and what is like them, heads, and both kinds together."""
+ATTRIBUTE_KINDS = ("bag_of_words", "avoidance", "discriminator")
+"""What an attribute model may be: a bag and what is like it, a bag to avoid, a head."""
+KINDS = (*ATTRIBUTE_KINDS, "mixture")
+"""What a preset has settings for; a mixture is a head together with what is none."""
 
 PAPER_PRESETS: Mapping[str, Settings] = MappingProxyType(
     {
@@ -48,12 +50,14 @@ PAPER_PRESETS: Mapping[str, Settings] = MappingProxyType(
         ),
     }
 )
-"""The paper's settings for GPT-2 345M, by kind of attribute; a mixture takes the discriminator's."""
+"""The paper's settings for GPT-2 345M, by kind of attribute; avoidance takes a bag's, a mixture a discriminator's."""
 
 _UPPER = MappingProxyType({"layers": 0.15, "num_iterations": 1, "step_size": 0.5, "gm_scale": 0.8})
 FAST_PRESETS: Mapping[str, Settings] = MappingProxyType(
     {
         "bag_of_words": _UPPER,
+        # Its gradient fades with the probability that is left; divided by a power above 1 of that, a step would grow.
+        "avoidance": MappingProxyType({**_UPPER, "gamma": 1.0, "norm_rule": "current"}),
         "discriminator": MappingProxyType({**_UPPER, "horizon_length": 0, "kl_scale": 0.0}),
         "mixture": MappingProxyType({**_UPPER, "horizon_length": 0}),
     }
@@ -130,8 +134,9 @@ class SteeringPresets:
             if not isinstance(kinds, Mapping):
                 raise InputError(f"preset {name!r} must be a table of settings by kind; got {kinds!r}")
             for kind, settings in kinds.items():
-                if kind not in KINDS:
-                    raise InputError(f"{kind!r} is none of {', '.join(KINDS)}")
+                known = KINDS if name == "fast" else (*PAPER_PRESETS, "mixture")
+                if kind not in known:
+                    raise InputError(f"{kind!r} is none of {', '.join(known)}")
                 if not isinstance(settings, Mapping):
                     raise InputError(f"{kind} of preset {name!r} must be a table of settings; got {settings!r}")
         return cls(**tables)
@@ -149,24 +154,26 @@ class SteeringPresets:
 
         """
         check_preset(name)
-        named = [kind_of(attribute) for attribute in attributes]
-        kinds = set(named) or {"bag_of_words"}
+        named = [kind_of(attribute) for attribute in attributes] or ["bag_of_words"]
+        kinds = set(named)
         base = "discriminator" if "discriminator" in kinds else "bag_of_words"
-        kind = "mixture" if len(kinds) > 1 else base
+        kind = "mixture" if base == "discriminator" and len(kinds) > 1 else base
         own_paper = {**self.paper.get(base, {}), **self.paper.get(kind, {})}
         if name is None:
             name = "paper" if own_paper and kind not in self.fast else "fast"
         if name == "paper":
             return Preset(name, bool(own_paper), {**PAPER_PRESETS[base], **own_paper}, self.made_on)
-        settings = {**PAPER_PRESETS[base], **FAST_PRESETS[kind], **self.fast.get(kind, {})}
+        kind = "avoidance" if kinds == {"avoidance"} else kind
+        settings = self._fast(kind)
         if len(named) > 1:
-            settings["steps"] = {**{own: self._step(own) for own in sorted(kinds)}, **settings.get("steps", {})}
+            own_steps = {own: {name: self._fast(own)[name] for name in STEP_FIELDS} for own in sorted(kinds)}
+            settings["steps"] = {**own_steps, **settings.get("steps", {})}
         return Preset(name, kind in self.fast, settings, self.made_on)
 
-    def _step(self, kind: str) -> Settings:
-        """Return the step that an attribute of this kind takes by itself in the preset `fast`."""
-        alone = {**PAPER_PRESETS[kind], **FAST_PRESETS[kind], **self.fast.get(kind, {})}
-        return {name: alone[name] for name in STEP_FIELDS}
+    def _fast(self, kind: str) -> dict[str, Any]:
+        """Return the settings of the preset `fast` for one kind, the general ones where the model has none."""
+        base = {"avoidance": "bag_of_words", "mixture": "discriminator"}.get(kind, kind)
+        return {**PAPER_PRESETS[base], **FAST_PRESETS[kind], **self.fast.get(kind, {})}
 
 
 def check_preset(name: object) -> None:
@@ -195,6 +202,7 @@ def kind_of(attribute: Any) -> str:
     if hasattr(model, "steering_preset") and not hasattr(model, "steering_kind"):
         raise InputError(f"{type(model).__name__}.steering_preset is now called steering_kind; rename it")
     kind = getattr(model, "steering_kind", "bag_of_words")
-    if not isinstance(kind, str) or kind not in PAPER_PRESETS:
-        raise InputError(f"steering_kind of {type(model).__name__} must be of {', '.join(PAPER_PRESETS)}; got {kind!r}")
+    if not isinstance(kind, str) or kind not in ATTRIBUTE_KINDS:
+        known = ", ".join(ATTRIBUTE_KINDS)
+        raise InputError(f"steering_kind of {type(model).__name__} must be of {known}; got {kind!r}")
     return kind

@@ -85,10 +85,10 @@ def test_avoiding_one_of_two_classes_is_wanting_the_other():
     torch.testing.assert_close(Avoid(head).loss(shown), head.towards("good").loss(shown))
 
 
-def test_name_and_kind_of_the_avoided_attribute_pass_through(bag, head):
-    assert (Avoid(bag).name, Avoid(bag).steering_kind) == ("avoid bag", "bag_of_words")
+def test_what_is_avoided_gives_its_name_and_a_head_its_kind(bag, head):
+    assert (Avoid(bag).name, Avoid(bag).steering_kind) == ("avoid bag", "avoidance")
     assert (Avoid(head).name, Avoid(head).steering_kind) == ("avoid head", "discriminator")
-    assert (Avoid(Fixed(None)).name, Avoid(Fixed(None)).steering_kind) == ("avoid Fixed", "bag_of_words")
+    assert (Avoid(Fixed(None)).name, Avoid(Fixed(None)).steering_kind) == ("avoid Fixed", "avoidance")
 
 
 def test_the_avoided_attribute_is_adapted_to_the_model(gpt2, tokenizer):

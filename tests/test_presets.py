@@ -257,8 +257,9 @@ def test_a_model_without_vectors_has_no_relatives():
 
 def test_the_embedded_model_has_settings_of_its_own_for_every_kind(embedded):
     presets = pplm.steering_presets(embedded[0])
-    assert set(presets.paper) == set(KINDS)
-    for attributes in ([BAG], [HEAD], [BAG, HEAD]):
+    assert set(presets.paper) == set(KINDS) - {"avoidance"}
+    assert set(presets.fast) == set(KINDS)
+    for attributes in ([BAG], [HEAD], [BAG, HEAD], [Avoid(BAG)], [BAG, Avoid(BAG)]):
         assert presets.choose(attributes).own
         assert presets.choose(attributes, "paper").own
 
@@ -273,7 +274,8 @@ def test_a_file_of_kinds_alone_is_the_paper_s(tmp_path):
     ("table", "words"),
     [
         ({"paper": {}, "slow": {}}, "'slow' is none of paper, fast"),
-        ({"fast": {"head": {}}}, "'head' is none of bag_of_words, discriminator, mixture"),
+        ({"fast": {"head": {}}}, "'head' is none of bag_of_words, avoidance, discriminator, mixture"),
+        ({"paper": {"avoidance": {}}}, "'avoidance' is none of bag_of_words, discriminator, mixture"),
         ({"head": {}}, "'head' is none of bag_of_words, discriminator, mixture"),
         ({"fast": {"mixture": {"step_size": -1}}}, "step_size must be finite and at least 0"),
         ({"fast": {"mixture": {"stepsize": 1}}}, "is no table of settings in JSON"),

@@ -194,7 +194,10 @@ def test_the_preset_fast_gives_every_kind_its_own_step_and_paper_none(bag, head)
     fast = SteeringConfig.for_attributes([bag, head], preset="fast")
     for kind, attribute in (("bag_of_words", bag), ("discriminator", head)):
         assert fast.steps[kind] == SteeringConfig.for_attributes([attribute], preset="fast").step
-    assert set(SteeringConfig.for_attributes([bag, Avoid(bag)]).steps) == {"bag_of_words"}
+    avoiding = SteeringConfig.for_attributes([bag, Avoid(bag)]).steps
+    assert set(avoiding) == {"bag_of_words", "avoidance"}
+    assert avoiding["avoidance"] == SteeringConfig.for_attributes([Avoid(bag)]).step
+    assert avoiding["avoidance"].gamma == 1.0
     assert SteeringConfig.for_attributes([bag, head], preset="paper").steps == {}
     assert SteeringConfig.for_attributes([bag]).steps == SteeringConfig.for_attributes([head]).steps == {}
 
@@ -228,7 +231,7 @@ def test_a_field_of_one_kind_s_step_is_named_with_a_dot(bag, head):
 @pytest.mark.parametrize(
     ("steps", "words"),
     [
-        ({"bags": BAG_STEP}, "steps are of bag_of_words, discriminator; got 'bags'"),
+        ({"bags": BAG_STEP}, "steps are of bag_of_words, avoidance, discriminator; got 'bags'"),
         ({"discriminator": {"step_size": 1.0}}, "the step of discriminator must have the fields step_size, gamma"),
         (3, "steps must be a table of steps"),
     ],

@@ -40,7 +40,7 @@ from pplm.comparison.tables import write_metrics, write_report, write_texts
 from pplm.config import SteeringConfig, setting_types
 from pplm.errors import InputError
 from pplm.files.lock import folder_lock
-from pplm.presets import PAPER_PRESETS
+from pplm.presets import ATTRIBUTE_KINDS
 from pplm.rerank import Rerank
 
 _NO_PLOT = 'matplotlib is missing (pip install "pplm[plot]")'
@@ -110,7 +110,7 @@ class SweepSettings:
         known = setting_types()
         if not self.vary or not all(self.vary.values()) or set(self.vary) - set(known):
             raise InputError(f"vary must list values of some of {', '.join(known)}; got {dict(self.vary)}")
-        every = SteeringConfig(steps=dict.fromkeys(PAPER_PRESETS, SteeringConfig().step))
+        every = SteeringConfig(steps=dict.fromkeys(ATTRIBUTE_KINDS, SteeringConfig().step))
         for point in self.points:
             every.changed(**point)
 
