@@ -37,17 +37,15 @@ def bag_checks(bag_name: str, avoided: str, num_prompts: int, num_samples: int, 
     two = [word for word in read_word_list(bag_name) if len(tokenizer.encode(f" {word}")) == 2]
     rising = BagOfWords.from_words(two, tokenizer, name=f"{bag_name}, two tokens")
     avoiding = Avoid(BagOfWords.from_words([avoided], tokenizer, name=avoided))
-    steering = SteeringConfig.for_attributes([rising], presets=steering_presets(model), **given)
 
     def texts(attributes: Sequence[Any]) -> list[Generation]:
+        steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model), **given)
         return generate(model, tokenizer, prompts, attributes=attributes, steering=steering, num_samples=num_samples,
                         seed=seed, max_new_tokens=50, do_sample=True, top_k=10)  # fmt: skip
 
     plain, risen, avoided_texts = texts([]), texts([rising]), texts([avoiding])
     pairs = {tuple(entry.token_ids) for entry in rising.entries if len(entry.token_ids) == 2}
-    click.echo(
-        f"{model_name}, {len(prompts)} prompts x {num_samples} samples, {steering}\n{len(two)} words: {' '.join(two)}\n"
-    )
+    click.echo(f"{model_name}, {len(prompts)} prompts x {num_samples} samples\n{len(two)} words: {' '.join(two)}\n")
     rows = []
     for name, runs, measure in (
         ("words of two tokens", (plain, risen), lambda texts: _share(texts, two)),
