@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
 from pplm.text.decoding import SteeredOutput
+from pplm.text.prompts import Prompt
 from pplm.text.trace import SteeringTrace
 
 
@@ -20,7 +21,8 @@ class Generation:
     Attributes
     ----------
     prompt, completion, text
-        What was given, what was added, and both together.
+        What was given, what was added, and both together. Of a conversation: its last message, the answer, and both
+        with an empty line between.
     prompt_index, sample
         Which prompt of the call, and which of its samples; with `seed` they name the random stream.
     seed
@@ -41,6 +43,8 @@ class Generation:
         With `rerank`: which of the candidates was kept, counted from 0.
     score
         With `rerank`: how likely the whole text is to have the attributes, in nats; higher is better.
+    messages
+        The conversation that was given, without the answer; None where the prompt was a text.
     trace
         The same as tensors, with the gradients' norms and cosines; its B is 1. It is not written to JSON lines.
 
@@ -59,6 +63,7 @@ class Generation:
     kl: list[list[float]]
     candidate: int = 0
     score: float | None = None
+    messages: list[dict[str, Any]] | None = None
     trace: SteeringTrace | None = field(default=None, repr=False, compare=False)
 
     def record(self) -> dict[str, Any]:
@@ -69,25 +74,25 @@ class Generation:
 def cut_texts(
     output: SteeredOutput,
     tokenizer: Any,
-    prompts: Sequence[tuple[str, Sequence[int]]],
+    prompts: Sequence[Prompt],
     samples: Sequence[tuple[int, int, int]],
     seed: int | None,
     steered: bool,
 ) -> list[Generation]:
-    """Cut a batch into texts, given each row's prompt with its ids, and (prompt index, sample, candidate)."""
+    """Cut a batch into texts, given each row's prompt, and (prompt index, sample, candidate)."""
     trace = output.steering
     prompt_length = output.sequences.shape[1] - trace.kl.shape[0]
     generations = []
-    for row, (prompt, prompt_ids) in enumerate(prompts):
+    for row, prompt in enumerate(prompts):
         length = int(output.lengths[row])
         token_ids = output.sequences[row, prompt_length : prompt_length + length].tolist()
         own = _of_text(trace, row, length)
-        completion = _completion(tokenizer, prompt_ids, token_ids)
+        completion = _completion(tokenizer, prompt, token_ids)
         generations.append(
             Generation(
-                prompt=prompt,
+                prompt=prompt.shown,
                 completion=completion,
-                text=prompt + completion,
+                text=prompt.shown + prompt.joint + completion,
                 prompt_index=samples[row][0],
                 sample=samples[row][1],
                 seed=seed,
@@ -99,16 +104,19 @@ def cut_texts(
                 attribute_loss=_by_token(own.attribute_loss[:, :, 0]),
                 kl=_by_token(own.kl[:, :, 0]),
                 candidate=samples[row][2],
+                messages=prompt.messages,
                 trace=own,
             )
         )
     return generations
 
 
-def _completion(tokenizer: Any, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> str:
+def _completion(tokenizer: Any, prompt: Prompt, token_ids: Sequence[int]) -> str:
     """Decode new tokens behind their prompt: some tokenizers drop a leading space of what they decode alone."""
-    before = tokenizer.decode(prompt_ids, skip_special_tokens=True)
-    whole = tokenizer.decode([*prompt_ids, *token_ids], skip_special_tokens=True)
+    if token_ids and token_ids[-1] in prompt.ends:  # it need not be special
+        token_ids = token_ids[:-1]
+    before = tokenizer.decode(prompt.ids, skip_special_tokens=True)
+    whole = tokenizer.decode([*prompt.ids, *token_ids], skip_special_tokens=True)
     if whole.startswith(before):
         return whole[len(before) :]
     return tokenizer.decode(token_ids, skip_special_tokens=True)
@@ -126,7 +134,7 @@ def _by_token(values: Tensor) -> list[list[float]]:
     return [[value for value in token if not math.isnan(value)] for token in values.tolist()]
 
 
-def without_end(token_ids: Sequence[int], tokenizer: Any) -> list[int]:
-    """Return a completion's ids without the special token that ended it, which is not part of the text."""
+def without_end(token_ids: Sequence[int], tokenizer: Any, ends: Collection[int] = ()) -> list[int]:
+    """Return a completion's ids without the token that ended it, a special one or of `ends`, which is no text."""
     ids = list(token_ids)
-    return ids[:-1] if ids and ids[-1] in tokenizer.all_special_ids else ids
+    return ids[:-1] if ids and ids[-1] in {*tokenizer.all_special_ids, *ends} else ids

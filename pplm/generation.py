@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import copy
-import reprlib
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import fields
 from numbers import Integral
 from typing import Any
 
-import torch
-from torch import Tensor
 from transformers import (
     GenerationConfig,
     PreTrainedModel,
@@ -28,14 +25,15 @@ from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 from pplm.models.fingerprint import tokenizer_fingerprint
 from pplm.presets import PresetName
 from pplm.rerank import Rerank, check_rankable, keep_best
+from pplm.text.chat_template import Message
 from pplm.text.decoding import steered_decoding
-from pplm.text.encoding import encode_prompt
+from pplm.text.prompts import list_prompts, pad_left, read_prompt
 
 
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: str | Sequence[str],
+    prompts: str | Sequence[str] | Sequence[Message] | Sequence[Sequence[Message]],
     *,
     attributes: Sequence[AttributeModel | tuple[AttributeModel, float]] = (),
     steering: SteeringConfig | None = None,
@@ -57,7 +55,10 @@ def generate(
     model, tokenizer
         As `load_model` returns them, or any decoder-only model of transformers.
     prompts
-        One or more texts; different lengths are padded on the left, which does not change any of them.
+        One or more texts; different lengths are padded on the left, which does not change any of them. Or one or more
+        conversations: lists of messages `{"role": "user", "content": "..."}`, which the tokenizer's chat template turns
+        into prompts. The completion is then the answer, which ends where the template ends a turn, and the mean hidden
+        state that discriminators read counts the messages' contents and the answer, never the template's own tokens.
     attributes
         Attribute models, or (model, weight) pairs. None at all gives plain, unsteered texts.
     steering
@@ -73,7 +74,7 @@ def generate(
         global generator.
     bos
         Begin every text with the model's beginning-of-text token where the tokenizer does not do so itself. It
-        counts as a position.
+        counts as a position. A conversation begins as its template has it.
     max_batch_size
         Texts that are generated at once; None takes all. With `seed` and in float32 it does not change any text. Where
         memory runs out, it is halved with a warning (without `seed` the texts are then others).
@@ -96,11 +97,11 @@ def generate(
     Raises
     ------
     InputError
-        If a prompt is no text, empty or too long, or a setting cannot be used; with `rerank`, if an attribute model
-        cannot read whole texts.
+        If a prompt is no text or conversation, empty or too long, or a setting cannot be used; if the tokenizer has no
+        chat template for messages, or it refuses them; with `rerank`, if an attribute model cannot read whole texts.
 
     """
-    prompts = _texts(prompts)
+    prompts = list_prompts(prompts)
     numbers = list(range(len(prompts)) if prompt_indices is None else prompt_indices)
     if not isinstance(rerank, Rerank | None):
         raise InputError(f"rerank must be a Rerank; got {rerank!r}; write rerank=Rerank(candidates=10)")
@@ -115,7 +116,7 @@ def generate(
     arguments = _with_sampling(generate_arguments, num_samples, candidates)
     if candidates > 1 and streamer is not None:
         raise InputError("a streamer would show candidates that are not kept; leave out streamer or rerank")
-    encoded = [encode_prompt(model, tokenizer, prompt, bos=bos) for prompt in prompts]
+    encoded = [read_prompt(model, tokenizer, prompt, bos=bos) for prompt in prompts]
     fingerprint = tokenizer_fingerprint(tokenizer)
     if attached(model).tokenizer not in (None, fingerprint):
         raise InputError("tokenizer is not the one that was loaded with the model; pass both as loaded")
@@ -126,7 +127,8 @@ def generate(
 
     def run(batch: Sequence[tuple[int, int, int]]) -> list[Generation]:
         streams = [(numbers[p], s, c) for p, s, c in batch]
-        input_ids, attention_mask = _left_pad([encoded[row[0]] for row in batch], _pad_id(model, tokenizer))
+        own = [encoded[row[0]] for row in batch]
+        input_ids, attention_mask, content_mask = pad_left(own, _pad_id(model, tokenizer))
         loop = steered_decoding(
             bound,
             steering,
@@ -135,44 +137,20 @@ def generate(
             streamer=streamer,
             stop_strings=stop_strings,
             tokenizer=tokenizer,
+            content_mask=content_mask,
         )
         output = model.generate(
             input_ids.to(model.device),
             attention_mask=attention_mask.to(model.device),
             custom_generate=loop,
-            **_for_transformers(arguments, _pad_id(model, tokenizer)),
+            **_for_transformers(arguments, model, _pad_id(model, tokenizer), encoded[0].ends),
         )
-        own = [(prompts[row[0]], encoded[row[0]]) for row in batch]
         return cut_texts(output, tokenizer, own, streams, seed, bool(bound) and steering.moves)
 
     results = in_batches(rows, max_batch_size, run)
     if rerank is None:
         return results
     return keep_best(model, tokenizer, bound, results, [encoded[row[0]] for row in rows], rerank)
-
-
-def _texts(prompts: Any) -> list[str]:
-    """Return prompts as a list of texts; refuse what is none by its type."""
-    if isinstance(prompts, str):
-        return [prompts]
-    if isinstance(prompts, Set):
-        raise InputError("prompts must be in an order, which a set has not; pass a list")
-    if isinstance(prompts, Iterable) and not isinstance(prompts, Mapping | Tensor | bytes):
-        prompts = list(prompts)
-        wrong = [prompt for prompt in prompts if not isinstance(prompt, str)]
-        if not wrong:
-            return prompts
-        if isinstance(wrong[0], Mapping) and "content" in wrong[0]:
-            raise InputError(
-                "prompts must be texts; got a list of messages; make a text of them first: "
-                "tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)"
-            )
-        shown = f"{type(wrong[0]).__name__} {reprlib.repr(wrong[0])}"
-        raise InputError(f"each of prompts must be a text (str); got {shown}; leave it out or write it as text")
-    raise InputError(
-        f"prompts must be a text or a list of texts; got {type(prompts).__name__}; pass the text itself instead of its "
-        "token ids"
-    )
 
 
 def _with_sampling(arguments: dict[str, Any], num_samples: int, candidates: int) -> dict[str, Any]:
@@ -202,7 +180,7 @@ def _check_parts(model: Any, tokenizer: Any) -> None:
 
 
 def _check_request(
-    model: Any, prompts: Sequence[str], num_samples: int, max_batch_size: int | None, arguments: dict[str, Any]
+    model: Any, prompts: Sequence[Any], num_samples: int, max_batch_size: int | None, arguments: dict[str, Any]
 ) -> None:
     if not prompts:
         raise InputError("prompts is empty; give at least one")
@@ -229,15 +207,23 @@ def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def _for_transformers(arguments: dict[str, Any], pad_id: int) -> dict[str, Any]:
-    """Add what we need to the caller's arguments; inside a copy of a given config, as transformers wants it."""
+def _for_transformers(arguments: dict[str, Any], model: Any, pad_id: int, ends: Sequence[int]) -> dict[str, Any]:
+    """Add what we need to the caller's arguments; inside a copy of a given config, as transformers wants it.
+
+    `ends`, which end a conversation's answer, join the model's own ends of text, but not the caller's `eos_token_id`.
+    """
     config = copy.deepcopy(arguments.get("generation_config"))
+    added: dict[str, Any] = {"return_dict_in_generate": True}
+    if ends and "eos_token_id" not in arguments:
+        eos = _first(getattr(config, "eos_token_id", None), model.generation_config.eos_token_id)
+        added["eos_token_id"] = [*_ids(eos), *ends]
     if config is None:
         # Some models' own configs turn the cache off (MPT), which matters to training alone.
-        return {"pad_token_id": pad_id, "use_cache": True, **arguments, "return_dict_in_generate": True}
-    config.return_dict_in_generate = True
+        return {"pad_token_id": pad_id, "use_cache": True, **arguments, **added}
     if config.pad_token_id is None:
-        config.pad_token_id = pad_id
+        added["pad_token_id"] = pad_id
+    for name, value in added.items():
+        setattr(config, name, value)
     return {**arguments, "generation_config": config}
 
 
@@ -246,14 +232,11 @@ def _pad_id(model: Any, tokenizer: Any) -> int:
 
     A tokenizer's own may be beyond the model's rows, if it was added to the tokenizer alone.
     """
-    eos, rows = model.generation_config.eos_token_id, model.get_input_embeddings().weight.shape[0]
-    candidates = (tokenizer.pad_token_id, *(eos if isinstance(eos, list) else [eos]), 0)
+    rows = model.get_input_embeddings().weight.shape[0]
+    candidates = (tokenizer.pad_token_id, *_ids(model.generation_config.eos_token_id), 0)
     return next(token for token in candidates if token is not None and token < rows)
 
 
-def _left_pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Return ids and mask (B, T) of rows of different length, aligned on the right."""
-    width = max(len(row) for row in rows)
-    ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    return ids, mask
+def _ids(eos: Any) -> list[int]:
+    """Return a setting that is None, one id or several as a list."""
+    return [] if eos is None else eos if isinstance(eos, list) else [eos]

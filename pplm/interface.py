@@ -59,6 +59,8 @@ class SteeringStep:
     def mean_hidden_state(self) -> Tensor:
         """(B, D) mean last-layer hidden state of the text and its expected future; differentiable.
 
+        Of a conversation, the messages' contents and the answer count, the chat template's own tokens do not.
+
         The expected future is `horizon_length` positions, each fed with the expected embedding of the
         distribution before it (paper, section 3.2, footnote on the discriminator's future step).
         """
@@ -81,6 +83,9 @@ class WholeText:
         (B, T, V) float32; those at a position are of the token after it.
     hidden_states
         (B, T, D), last layer.
+    content_mask
+        (B, T) bool: which positions count in the mean hidden state; None where all real ones do. A chat template's own
+        tokens do not.
 
     """
 
@@ -89,6 +94,7 @@ class WholeText:
     prompt_lengths: Tensor
     logits: Tensor
     hidden_states: Tensor
+    content_mask: Tensor | None = None
 
     @cached_property
     def ahead(self) -> Tensor:
@@ -104,7 +110,8 @@ class WholeText:
     @cached_property
     def mean_hidden_state(self) -> Tensor:
         """(B, D) mean last-layer hidden state of the whole text, its prompt included."""
-        return PooledHidden.of(self.hidden_states, self.attention_mask).mean
+        mask = self.attention_mask if self.content_mask is None else self.content_mask & self.attention_mask
+        return PooledHidden.of(self.hidden_states, mask).mean
 
 
 @runtime_checkable

@@ -24,6 +24,7 @@ from pplm.generated_text import Generation, without_end
 from pplm.interface import WeightedAttribute, WholeText
 from pplm.products import fast_products
 from pplm.text.encoding import mask_arguments, pad_right
+from pplm.text.prompts import Prompt
 
 _log = logging.getLogger(__name__)
 
@@ -101,11 +102,15 @@ def keep_best(
     tokenizer: Any,
     attributes: Sequence[WeightedAttribute],
     texts: Sequence[Generation],
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[Prompt],
     rerank: Rerank,
 ) -> list[Generation]:
     """Score all candidates, which stand sample by sample, and keep one of each sample's."""
-    scores = score_texts(model, attributes, prompts, [without_end(text.token_ids, tokenizer) for text in texts])
+    completions = [
+        without_end(text.token_ids, tokenizer, prompt.ends) for text, prompt in zip(texts, prompts, strict=True)
+    ]
+    counted = [prompt.in_content for prompt in prompts]
+    scores = score_texts(model, attributes, [prompt.ids for prompt in prompts], completions, in_content=counted)
     kept, repetitive = [], 0
     for start in range(0, len(texts), rerank.candidates):
         own = slice(start, start + rerank.candidates)
@@ -128,6 +133,8 @@ def score_texts(
     attributes: Sequence[WeightedAttribute],
     prompts: Sequence[Sequence[int]],
     completions: Sequence[Sequence[int]],
+    *,
+    in_content: Sequence[Sequence[bool] | None] | None = None,
 ) -> list[float]:
     """Return how likely each whole text is to have the attributes, in nats; higher is better.
 
@@ -139,9 +146,11 @@ def score_texts(
         Adapted to it (`bind_attributes`). The score is the weighted sum of their -`text_loss`.
     prompts, completions
         Token ids of N texts, the beginning-of-text token with the prompts.
+    in_content
+        Which of each prompt's tokens count in the mean hidden state (`Prompt`); None for all of them.
 
     """
-    return score_texts_by(model, [attributes], prompts, completions)[0]
+    return score_texts_by(model, [attributes], prompts, completions, in_content=in_content)[0]
 
 
 def score_texts_by(
@@ -149,14 +158,16 @@ def score_texts_by(
     mixtures: Sequence[Sequence[WeightedAttribute]],
     prompts: Sequence[Sequence[int]],
     completions: Sequence[Sequence[int]],
+    *,
+    in_content: Sequence[Sequence[bool] | None] | None = None,
 ) -> list[list[float]]:
     """Return the scores of `score_texts` for each of several mixtures of attributes, reading the texts once.
 
     Where memory runs out, fewer texts are read at once; one that does not fit alone scores -inf, with a warning.
     """
 
-    def run(batch: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, ...]]:
-        text = _read(model, [prompt for prompt, _ in batch], [completion for _, completion in batch])
+    def run(batch: Sequence[tuple[Sequence[int], Sequence[int], Sequence[bool] | None]]) -> list[tuple[float, ...]]:
+        text = _read(model, *zip(*batch, strict=True))
         totals = [text.logits.new_zeros(text.logits.shape[0]) for _ in mixtures]
         for number, attributes in enumerate(mixtures):
             for attribute in attributes:
@@ -164,17 +175,28 @@ def score_texts_by(
                     totals[number] = totals[number] - attribute.weight * attribute.text_loss(text)
         return list(zip(*(total.tolist() for total in totals), strict=True))
 
-    rows = list(zip(prompts, completions, strict=True))
+    rows = list(zip(prompts, completions, in_content or [None] * len(prompts), strict=True))
     found = in_batches(rows, _TEXTS_AT_ONCE, run, without=(-math.inf,) * len(mixtures))
     return [list(own) for own in zip(*found, strict=True)]
 
 
 @torch.no_grad()
-def _read(model: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> WholeText:
+def _read(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    in_content: Sequence[Sequence[bool] | None],
+) -> WholeText:
     rows = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
     input_ids, mask = pad_right(rows, model.device)
     arguments = {"use_cache": False, "output_hidden_states": True, "return_dict": True, **mask_arguments(mask)}
     with fast_products(model):
         outputs = model(input_ids=input_ids, **arguments)
     prompt_lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
-    return WholeText(input_ids, mask, prompt_lengths, outputs.logits.float(), outputs.hidden_states[-1])
+    content_mask = None
+    if any(own is not None for own in in_content):
+        content_mask = mask.clone()
+        for row, own in zip(content_mask, in_content, strict=True):
+            if own is not None:
+                row[: len(own)] = torch.tensor(own, device=model.device)
+    return WholeText(input_ids, mask, prompt_lengths, outputs.logits.float(), outputs.hidden_states[-1], content_mask)

@@ -59,6 +59,7 @@ def steered_decoding(
     streamer: BaseStreamer | None = None,
     stop_strings: str | Sequence[str] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    content_mask: Tensor | None = None,
 ) -> SteeredDecoding:
     """Return a decoding loop for `model.generate(..., custom_generate=...)`.
 
@@ -82,12 +83,15 @@ def steered_decoding(
     stop_strings, tokenizer
         Texts that end a sample, and the tokenizer that they are found with. Hand these over here as well: `generate`
         looks for a tokenizer that it does not keep for a custom loop, and fails.
+    content_mask
+        (B, T) bool: which positions of the prompts, padding included, count in the mean hidden state that
+        discriminators read; None counts all real ones. A chat template's own tokens should not. New tokens count.
 
     """
     weighted = weigh_attributes(attributes)
     check_preset(preset)
     stop = None if stop_strings is None else _stop_criterion(stop_strings, tokenizer)
-    return SteeredDecoding(weighted, steering, preset, seed, sample_ids, streamer, stop)
+    return SteeredDecoding(weighted, steering, preset, seed, sample_ids, streamer, stop, content_mask)
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class SteeredDecoding:
     sample_ids: Sequence[SampleId] | None = None
     streamer: BaseStreamer | None = None
     stop: StopStringCriteria | None = None
+    content_mask: Tensor | None = None
 
     def __call__(
         self,
@@ -142,7 +147,10 @@ class SteeredDecoding:
         with torch.inference_mode(False), torch.no_grad():
             attributes = bind_attributes(self.attributes, model)
             arguments = {**model_kwargs, "past_key_values": cache}
-            text = SteeredText(attributes, steering, model, input_ids, generation_config, arguments)
+            counts = (
+                None if self.content_mask is None else self._content_mask((len(input_ids), length), input_ids.device)
+            )
+            text = SteeredText(attributes, steering, model, input_ids, generation_config, arguments, counts)
             try:
                 return self._decode(text, streams, logits_processor, stopping_criteria, generation_config)
             finally:
@@ -201,6 +209,13 @@ class SteeredDecoding:
             lengths=lengths,
             steering=trace,
         )
+
+    def _content_mask(self, shape: tuple[int, int], device: torch.device) -> Tensor:
+        """Return the content mask of a batch, (B, L)."""
+        mask = torch.as_tensor(self.content_mask)
+        if mask.shape != shape:
+            raise InputError(f"content_mask has shape {tuple(mask.shape)}; the prompts of this batch have {shape}")
+        return mask.to(device=device, dtype=torch.bool)
 
     def _streams(self, batch: int, config: GenerationConfig) -> RandomStreams | None:
         if self.seed is None:

@@ -208,16 +208,24 @@ def prefill_arguments(model_kwargs: dict[str, Any], device: torch.device) -> dic
 
 
 def pool_prompt(
-    model: Any, text: tuple[Tensor, Tensor, ModelInputs], hidden_states: Tensor, cached: int, *, again: bool
+    model: Any,
+    text: tuple[Tensor, Tensor, ModelInputs],
+    hidden_states: Tensor,
+    cached: int,
+    *,
+    counts: Tensor,
+    again: bool,
 ) -> PooledHidden | None:
     """Pool the unsteered hidden states of all positions but the last, (B, T, D) being those just read.
+
+    `counts` (B, L) bool says which positions of the whole text count.
 
     A cache of the caller's own holds no hidden states: its positions are read `again`, if that is wanted and the text
     (input ids, attention mask and other inputs) names their tokens; if it does not, there is no such mean, and an
     attribute model that asks for it says so.
     """
     input_ids, mask, arguments = text
-    pooled = PooledHidden.of(hidden_states[:, :-1], mask[:, cached:-1])
+    pooled = PooledHidden.of(hidden_states[:, :-1], counts[:, cached:-1])
     if cached == 0 or not again:
         return pooled
     if input_ids.shape[1] < mask.shape[1]:
@@ -227,7 +235,7 @@ def pool_prompt(
         if arguments.get(name) is not None:
             inputs[name] = arguments[name][:, :cached]
     body = model.base_model(**inputs, use_cache=False, return_dict=True)
-    return pooled + PooledHidden.of(body.last_hidden_state, mask[:, :cached])
+    return pooled + PooledHidden.of(body.last_hidden_state, counts[:, :cached])
 
 
 def normal_tensors(value: Any) -> Any:

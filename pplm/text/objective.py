@@ -7,7 +7,7 @@ outcome to the attribute models.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ class TextSoFar:
         Reads the last token over the two histories.
     pooled
         Unsteered hidden states of the positions before the last; None where a caller's cache hides them.
+    last_counts
+        (B,) bool: whether the last token counts in the mean hidden state; None where all do.
 
     """
 
@@ -41,13 +43,14 @@ class TextSoFar:
     attention_mask: Tensor
     reader: LastTokenReader
     pooled: PooledHidden | None
+    last_counts: Tensor | None = None
 
     def select(self, index: Tensor, horizon_length: int) -> TextSoFar:
         """Return the samples in `index`, over a copy of their histories with room for the future."""
         pooled = None if self.pooled is None else self.pooled.select(index)
-        return TextSoFar(
-            self.input_ids[index], self.attention_mask[index], self.reader.select(index, horizon_length), pooled
-        )
+        counts = None if self.last_counts is None else self.last_counts[index]
+        reader = self.reader.select(index, horizon_length)
+        return TextSoFar(self.input_ids[index], self.attention_mask[index], reader, pooled, counts)
 
 
 @dataclass
@@ -157,21 +160,36 @@ class TextObjective:
                     "pass the whole text as input_ids (transformers feeds only what is new)"
                 )
             recent = last.hidden_state[:, None]
+            counts = torch.ones_like(recent[..., 0]) if text.last_counts is None else text.last_counts[:, None]
             if self.horizon_length:
                 future = text.reader.future(last.logits, self.horizon_length)
                 # As published, the last token's own hidden state is then a constant: only the future is optimised.
                 recent = torch.cat([recent.detach(), future], dim=1)
-            return (text.pooled + PooledHidden.of(recent, torch.ones_like(recent[..., 0]))).mean
+                counts = torch.cat([counts, torch.ones_like(future[..., 0])], dim=1)
+            return (text.pooled + PooledHidden.of(recent, counts)).mean
 
         return SteeringStep(self.text.input_ids, self.text.attention_mask, last.logits, pool)
 
     def _losses(self, step: SteeringStep, last: LastToken) -> Tensor:
-        losses = torch.stack([attribute.loss(step) for attribute in self.attributes])
+        losses = torch.stack([self._loss(attribute, step) for attribute in self.attributes])
         self.acted = losses.detach().isfinite()
         # Where the reading itself is no distribution, a loss that is not a number is not the attribute model's fault.
         sound = is_distribution(last.logits.detach()) if last.logits.shape[1] else last.hidden_state.isfinite().all(1)
         self.broke = self.broke | (losses.detach().isnan() & sound).any(1)
         return losses
+
+    def _loss(self, attribute: WeightedAttribute, step: SteeringStep) -> Tensor:
+        """Return an attribute model's loss (B,).
+
+        Without a look ahead, steering moves the mean hidden state by its last position alone. Where that does not
+        count, as before the first token of a chat's answer, a model that asks for the mean cannot act.
+        """
+        counts = self.text.last_counts
+        if counts is None or self.horizon_length:
+            return attribute.loss(step)
+        own = replace(step)  # shows what this model asks for
+        loss = attribute.loss(own)
+        return torch.where(counts, loss, torch.inf) if "mean_hidden_state" in vars(own) else loss
 
     def _weigh(self, losses: Tensor) -> Tensor:
         """Return the weighted sum (B,) of the finite ones among losses (A, B)."""

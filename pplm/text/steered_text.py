@@ -59,6 +59,7 @@ class SteeredText:
         input_ids: Tensor,
         generation_config: GenerationConfig,
         model_kwargs: dict[str, Any],
+        content_mask: Tensor | None = None,
     ) -> None:
         self.attributes, self.steering = attributes, steering
         input_ids, model_kwargs = normal_tensors(input_ids), normal_tensors(model_kwargs)
@@ -76,7 +77,9 @@ class SteeredText:
         self._unsteered: LastToken | None = LastToken.of(outputs)
         self._length = self.cache.get_seq_length() - 1  # positions before the last token
         text = (input_ids, self.attention_mask, model_kwargs)
-        self._pooled = pool_prompt(model, text, outputs.hidden_states[-1], cached, again=self.active)
+        counts = self.attention_mask if content_mask is None else content_mask & self.attention_mask
+        self._last_counts = None if content_mask is None else counts[:, -1]  # None: every sample's last token does
+        self._pooled = pool_prompt(model, text, outputs.hidden_states[-1], cached, counts=counts, again=self.active)
         del outputs  # it holds the hidden states of all layers
         self._histories: KeyValueBuffer | None = None
         self._split: SplitModel | None = None
@@ -151,6 +154,8 @@ class SteeredText:
         self._exact.select(index)
         if self._pooled is not None:
             self._pooled = self._pooled.select(index)
+        if self._last_counts is not None:
+            self._last_counts = self._last_counts[index]
         self._histories = histories
         self._show_unsteered(self._length)
 
@@ -165,7 +170,9 @@ class SteeredText:
         """Append one chosen token per sample, (B,) of the whole batch, without reading it yet."""
         tokens = tokens[self._rows]
         if self._pooled is not None and self._unsteered is not None:
-            self._pooled += PooledHidden.of(self._unsteered.hidden_state[:, None], self.attention_mask[:, -1:])
+            last = self.attention_mask[:, -1:] if self._last_counts is None else self._last_counts[:, None]
+            self._pooled += PooledHidden.of(self._unsteered.hidden_state[:, None], last)
+        self._last_counts = None  # new tokens are the text's own
         self.input_ids = torch.cat([self.input_ids, tokens[:, None]], dim=1)
         outputs = CausalLMOutputWithPast(past_key_values=self.cache)
         self.model_kwargs = self.model._update_model_kwargs_for_generation(outputs, self.model_kwargs)
@@ -195,7 +202,7 @@ class SteeredText:
             self.recorder.record_unsteered(logits)
             return logits
         mask = self.attention_mask
-        text = TextSoFar(self.input_ids, mask[:, -self.input_ids.shape[1] :], reader, self._pooled)
+        text = TextSoFar(self.input_ids, mask[:, -self.input_ids.shape[1] :], reader, self._pooled, self._last_counts)
         everyone = torch.arange(len(mask), device=mask.device)
         if not steering.skips:
             return self._move(text, everyone, reader)
