@@ -201,4 +201,5 @@ def _searched(contents: Sequence[str], rendered: str, name: str) -> list[Span]:
 
 
 def _name(tokenizer: Any) -> str:
-    return f"the tokenizer of {getattr(tokenizer, 'name_or_path', '') or type(tokenizer).__name__}"
+    name = getattr(tokenizer, "name_or_path", "")
+    return f"the tokenizer of {name}" if name else "the tokenizer"

@@ -147,9 +147,7 @@ class SteeredDecoding:
         with torch.inference_mode(False), torch.no_grad():
             attributes = bind_attributes(self.attributes, model)
             arguments = {**model_kwargs, "past_key_values": cache}
-            counts = (
-                None if self.content_mask is None else self._content_mask((len(input_ids), length), input_ids.device)
-            )
+            counts = self._content_mask((input_ids.shape[0], length), input_ids.device)
             text = SteeredText(attributes, steering, model, input_ids, generation_config, arguments, counts)
             try:
                 return self._decode(text, streams, logits_processor, stopping_criteria, generation_config)
@@ -210,8 +208,10 @@ class SteeredDecoding:
             steering=trace,
         )
 
-    def _content_mask(self, shape: tuple[int, int], device: torch.device) -> Tensor:
-        """Return the content mask of a batch, (B, L)."""
+    def _content_mask(self, shape: tuple[int, int], device: torch.device) -> Tensor | None:
+        """Return the content mask, if there is one, checked for the prompts' shape (B, L)."""
+        if self.content_mask is None:
+            return None
         mask = torch.as_tensor(self.content_mask)
         if mask.shape != shape:
             raise InputError(f"content_mask has shape {tuple(mask.shape)}; the prompts of this batch have {shape}")
