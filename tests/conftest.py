@@ -69,6 +69,39 @@ def gpt2(tokenizer):
     return pplm.freeze(GPT2LMHeadModel(config))
 
 
+CHAT_TEMPLATE = """\
+{%- if messages[0].role != "system" %}<|turn|>system
+Be a cat<|done|>
+{% endif -%}
+{%- for message in messages %}<|turn|>{{ message.role }}
+{{ message.content }}<|done|>
+{% endfor -%}
+{%- if add_generation_prompt %}<|turn|>assistant
+{% endif -%}"""
+"""With a system message of its own; what ends a turn is not what ends a text."""
+
+
+@pytest.fixture(scope="session")
+def chat():
+    """A GPT-2 like `gpt2` and its tokenizer, which has a chat template."""
+    tokenizer = _tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>", "<|done|>"]})
+    tokenizer.chat_template = CHAT_TEMPLATE
+    torch.manual_seed(3)
+    end = tokenizer.eos_token_id
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=512,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        initializer_range=0.25,
+        bos_token_id=end,
+        eos_token_id=end,
+    )
+    return pplm.freeze(GPT2LMHeadModel(config)), tokenizer
+
+
 @pytest.fixture(scope="session")
 def llama():
     """A frozen Llama of 2 layers and width 32, with grouped keys and values."""

@@ -47,6 +47,7 @@ LEVELS = (
     {"generated_text"},
     {"rerank"},
     {"generation"},
+    {"chat"},
     {"comparison", "benchmark", "pretraining"},
     {"cli"},
 )

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from pplm.attached import steering_presets
 from pplm.cli.attributes import attribute_options, bag_words, load_attributes, take_choice
+from pplm.cli.conversations import conversation_options, take_prompts
 from pplm.cli.options import (
     given_rerank,
     given_sampling,
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
 
 
 @click.command("generate")
-@click.argument("prompts", nargs=-1, required=True, metavar="PROMPT...")
+@click.argument("prompts", nargs=-1, metavar="PROMPT...")
+@conversation_options
 @attribute_options
 @model_options
 @click.option("--num-samples", type=int, default=None, help="Steered texts per prompt.  [default: 3; 1 with --greedy]")
@@ -93,12 +95,15 @@ def generate_command(
 
     Prints, for each prompt, an unsteered text and the steered ones. When the text repeats itself, lower
     --step-size or --gm-scale, or add --repetition-penalty 1.2. When the topic does not show, raise --step-size
-    or --num-iterations. Several devices: accelerate launch -m pplm generate PROMPT ...
+    or --num-iterations. With --chat the texts are answers to PROMPT.
+    Several devices: accelerate launch -m pplm generate PROMPT ...
     """  # fmt: skip
     from pplm.interface import weigh_attributes
     from pplm.models.loading import load_model
     from pplm.rerank import check_rankable
+    from pplm.text.chat_template import check_template
 
+    asked = take_prompts(prompts, options)
     choice = take_choice(options)
     if options["seed"] is not None and options["seed"] < 0:
         raise InputError(f"--seed must be at least 0; got {options['seed']}")
@@ -113,7 +118,9 @@ def generate_command(
     check_outputs({"--output": output, "--save-bag": choice.save_bag}, overwrite=overwrite)
     processes, place = join_processes(device)
     model, tokenizer = load_model(model_name, device=place, dtype=dtype)
-    _check_prompts(model, tokenizer, prompts, options, given)
+    if not isinstance(asked[0], str):
+        check_template(tokenizer, f"--model {model_name}")
+    _check_prompts(model, tokenizer, asked, options, given)
     attributes = load_attributes(choice, model, tokenizer, speak=processes.main)
     weighed = weigh_attributes(attributes)
     if rerank is not None:
@@ -139,21 +146,21 @@ def generate_command(
     }
     plain: tuple[Any, int, None] = ([], counts[0] if attributes else counts[1], None)
     runs = [plain, (attributes, counts[1], rerank)] if attributes else [plain]
-    texts = _generate(model, tokenizer, prompts, runs, processes, {"steering": steering, **request})
+    texts = _generate(model, tokenizer, asked, runs, processes, {"steering": steering, **request})
     if not processes.main:
         return
-    _show(texts, len(prompts), bag_words(attributes))
+    _show(texts, len(asked), bag_words(attributes))
     if output is not None:
         settings = {"steering": asdict(steering), "attributes": _describe(weighed), "model": model_name}
         if rerank is not None:
             settings["rerank"] = asdict(rerank)
-        _write(output, texts, settings, unsteered=counts[0] * len(prompts) if attributes else len(texts))
+        _write(output, texts, settings, unsteered=counts[0] * len(asked) if attributes else len(texts))
 
 
 def _generate(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[str],
+    prompts: Sequence[Any],
     runs: Sequence[tuple[Any, int, Rerank | None]],
     processes: Processes,
     request: dict[str, Any],
@@ -223,25 +230,29 @@ def _sample_counts(options: dict[str, Any]) -> tuple[int, int]:
 
 
 def _check_prompts(
-    model: Any, tokenizer: Any, prompts: Sequence[str], options: dict[str, Any], given: dict[str, Any]
+    model: Any, tokenizer: Any, prompts: Sequence[Any], options: dict[str, Any], given: dict[str, Any]
 ) -> None:
     """Refuse prompts that cannot be continued, before attributes are loaded."""
-    from pplm.text.encoding import encode_prompt
     from pplm.text.limits import check_length
+    from pplm.text.prompts import read_prompt
 
-    longest = max(len(encode_prompt(model, tokenizer, prompt, bos=not options["no_bos"])) for prompt in prompts)
+    longest = max(len(read_prompt(model, tokenizer, prompt, bos=not options["no_bos"]).ids) for prompt in prompts)
     check_length(model, longest, longest + options["max_new_tokens"], given.get("horizon_length", 1))
 
 
 def _show(texts: Sequence[Generation], num_prompts: int, words: set[str]) -> None:
-    """Print prompt by prompt, bag words in colour where stdout is a terminal."""
+    """Print prompt by prompt, bag words in colour where stdout is a terminal; of conversations the answers alone."""
     console = Console(highlight=False, soft_wrap=True)
     for index in range(num_prompts):
-        for text in (t for t in texts if t.prompt_index == index):
+        own = [text for text in texts if text.prompt_index == index]
+        if own[0].messages is not None:
+            console.print(Text("[asked] ", style="bold"), Text(" ".join(own[0].prompt.split())), sep="")
+        for text in own:
             kind = f"steered {text.sample + 1}" if text.steered else f"unsteered {text.sample + 1}"
             console.print(Text(f"[{kind}] ", style="bold cyan" if text.steered else "bold"), end="")
-            shown = Text(" ".join(text.text.split()))
-            shown.highlight_words([w for w in _words_of(text.text) if w.lower() in words], style="bold green")
+            written = text.text if text.messages is None else text.completion
+            shown = Text(" ".join(written.split()))
+            shown.highlight_words([w for w in _words_of(written) if w.lower() in words], style="bold green")
             console.print(shown)
         console.print()
 

@@ -105,8 +105,8 @@ def encode_messages(tokenizer: Any, messages: Sequence[Message], *, name: str = 
     return ChatTokens(list(found["input_ids"]), in_content)
 
 
-def check_template(tokenizer: Any) -> None:
-    """Refuse a tokenizer that cannot make a prompt of messages.
+def check_template(tokenizer: Any, name: str | None = None) -> None:
+    """Refuse a tokenizer that cannot make a prompt of messages; `name` is what the error calls it.
 
     Raises
     ------
@@ -116,8 +116,8 @@ def check_template(tokenizer: Any) -> None:
     """
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(
-            f"{_name(tokenizer)} has no chat template, so it is no chat model; choose one that is (--model), or let it "
-            "continue a text: leave out --chat, pass a text instead of messages"
+            f"{name or _name(tokenizer)} has no chat template: it continues texts and answers no messages; name a chat "
+            "model, or pass a text (leave out --chat)"
         )
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(
@@ -169,16 +169,20 @@ def _between(pieces: Sequence[str], contents: Sequence[str], rendered: str) -> l
     for number, behind in zip(pieces[1::2], pieces[2::2], strict=True):
         content = contents[int(number)]
         # As it is or, as many templates do, without the white space around it.
-        for written in (content, content.lstrip(), content.rstrip(), content.strip()):
-            if rendered.startswith(written + behind, place):
-                stop = place + len(written)
-                break
-        else:  # rewritten, as where a template leaves out a former answer's thoughts
-            stop = rendered.find(behind, place) if behind else -1
+        as_is = (content, content.lstrip(), content.rstrip(), content.strip())
+        written = next((text for text in as_is if rendered.startswith(text + behind, place)), None)
+        if written is not None:
+            first, stop = place, place + len(written)
+            place = stop + len(behind)
+        else:  # rewritten, as where a template leaves out a former answer's thoughts, or puts something beside it
+            first, stop = place, rendered.find(behind, place) if behind else -1
             if stop < 0:
                 return None
-        spans.append((place, stop))
-        place = stop + len(behind)
+            place = stop + len(behind)
+            inner = rendered.find(content.strip(), first, stop) if content.strip() else -1
+            if inner >= 0:
+                first, stop = inner, inner + len(content.strip())
+        spans.append((first, stop))
     return spans if place == len(rendered) else None
 
 

@@ -154,8 +154,6 @@ class SteeredText:
         self._exact.select(index)
         if self._pooled is not None:
             self._pooled = self._pooled.select(index)
-        if self._last_counts is not None:
-            self._last_counts = self._last_counts[index]
         self._histories = histories
         self._show_unsteered(self._length)
 
@@ -172,11 +170,10 @@ class SteeredText:
         if self._pooled is not None and self._unsteered is not None:
             last = self.attention_mask[:, -1:] if self._last_counts is None else self._last_counts[:, None]
             self._pooled += PooledHidden.of(self._unsteered.hidden_state[:, None], last)
-        self._last_counts = None  # new tokens are the text's own
         self.input_ids = torch.cat([self.input_ids, tokens[:, None]], dim=1)
         outputs = CausalLMOutputWithPast(past_key_values=self.cache)
         self.model_kwargs = self.model._update_model_kwargs_for_generation(outputs, self.model_kwargs)
-        self._unsteered = None
+        self._unsteered = self._last_counts = None  # a new token counts
         self._length += 1
         self._new_tokens += 1
 

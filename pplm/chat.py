@@ -1,0 +1,234 @@
+"""A conversation with a steered model, turn by turn, and the files that conversations are kept in.
+
+Every answer reads the whole conversation again, so any setting may change between two turns.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from pplm.attached import steering_presets
+from pplm.config import SteeringConfig, check_range, check_whole
+from pplm.errors import InputError, SteeringWarning
+from pplm.generated_text import Generation
+from pplm.generation import generate
+from pplm.interface import AttributeModel
+from pplm.presets import PresetName
+from pplm.text.chat_template import Message, check_messages, check_template, encode_messages
+
+
+class Conversation:
+    """Messages, and the settings that the next answer is given with.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As `load_model` returns them; the tokenizer needs a chat template.
+    attributes
+        Attribute models, or (model, weight) pairs; may be replaced between turns.
+    preset, settings
+        What steering starts from, and fields of `SteeringConfig` to set by hand (`SteeringConfig.for_attributes`).
+    system
+        The system message; None leaves it to the template.
+    seed
+        Turn i draws from the random stream of (seed, i), so the same questions get the same answers. None draws from
+        torch's global generator.
+    **generate_arguments
+        Everything else that `generate` takes: `max_new_tokens`, `do_sample`, `top_k`, ...
+
+    Raises
+    ------
+    InputError
+        If the tokenizer has no chat template, or it refuses the system message.
+
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        attributes: Sequence[AttributeModel | tuple[AttributeModel, float]] = (),
+        preset: PresetName | None = None,
+        settings: Mapping[str, Any] | None = None,
+        system: str | None = None,
+        seed: int | None = None,
+        **generate_arguments: Any,
+    ) -> None:
+        check_template(tokenizer)
+        self.model, self.tokenizer, self.attributes = model, tokenizer, attributes
+        self.preset, self.settings, self.arguments = preset, dict(settings or {}), generate_arguments
+        self.seed = None if seed is None else check_whole("seed", seed)
+        self._strength, self._turn = 1.0, 0
+        self._turns: list[dict[str, Any]] = []  # questions and answers
+        self.system = system
+
+    @property
+    def system(self) -> str | None:
+        """The system message; a new one holds for the whole conversation from the next answer on."""
+        return self._system
+
+    @system.setter
+    def system(self, content: str | None) -> None:
+        if content is not None:  # a template that has no place for it says so now
+            probe = [{"role": "system", "content": content}, {"role": "user", "content": "-"}]
+            encode_messages(self.tokenizer, probe, name="the system message")
+        self._system = content
+
+    @property
+    def strength(self) -> float:
+        """A factor on the step size of the settings (>= 0; 0 leaves the answers unsteered)."""
+        return self._strength
+
+    @strength.setter
+    def strength(self, factor: float) -> None:
+        check_range("strength", factor, 0)
+        self._strength = float(factor)
+
+    @property
+    def steering(self) -> SteeringConfig:
+        """The settings of the next answer."""
+        presets = steering_presets(self.model)
+        chosen = SteeringConfig.for_attributes(self.attributes, presets=presets, preset=self.preset, **self.settings)
+        return replace(chosen, step_size=chosen.step_size * self.strength)
+
+    @property
+    def steers(self) -> bool:
+        """Whether the next answer can be moved at all."""
+        return bool(self.attributes) and self.steering.moves
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages so far, the system message first."""
+        first = [] if self.system is None else [{"role": "system", "content": self.system}]
+        return [*first, *(dict(message) for message in self._turns)]
+
+    def ask(self, question: str, **arguments: Any) -> Generation:
+        """Return the answer to a user's message, and keep both.
+
+        Parameters
+        ----------
+        question
+            The message's content.
+        **arguments
+            Of `generate`, for this answer alone, such as a `streamer`.
+
+        Raises
+        ------
+        InputError
+            As `generate`; the conversation is then as it was before.
+
+        """
+        asked = {"role": "user", "content": question}
+        answer = self._answer([*self.messages, asked], self.attributes, **arguments)
+        # A model may put white space around its answer, which templates do not expect in a message.
+        self._turns += [asked, {"role": "assistant", "content": answer.completion.strip()}]
+        self._turn += 1
+        return answer
+
+    def unsteered(self, **arguments: Any) -> Generation:
+        """Return what the model answers to the last question by itself, drawing the same numbers; it is not kept.
+
+        Raises
+        ------
+        InputError
+            If nothing has been asked yet.
+
+        """
+        if not self._turns:
+            raise InputError("there is no question yet; ask one first")
+        return self._answer(self.messages[:-1], [], turn=self._turn - 1, **arguments)
+
+    def reset(self) -> None:
+        """Forget all questions and answers; the settings, the system message and the count of turns stay."""
+        self._turns = []
+
+    def save(self, path: str | Path) -> None:
+        """Write the messages as one line of a new JSON lines file, which `read_conversations` reads.
+
+        Raises
+        ------
+        InputError
+            If there are none yet, or the file exists or cannot be written.
+
+        """
+        if not self._turns:
+            raise InputError("there is nothing to save yet; ask something first")
+        try:
+            with Path(path).expanduser().open("x", encoding="utf-8") as file:
+                file.write(json.dumps(self.messages, ensure_ascii=False) + "\n")
+        except FileExistsError:
+            raise InputError(f"{path} exists; name another file") from None
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+
+    def _answer(
+        self, messages: Sequence[Message], attributes: Sequence[Any], *, turn: int | None = None, **arguments: Any
+    ) -> Generation:
+        number = self._turn if turn is None else turn
+        (answer,) = generate(
+            self.model,
+            self.tokenizer,
+            messages,
+            attributes=attributes,
+            steering=self.steering,
+            seed=self.seed,
+            prompt_indices=[number],
+            **{**self.arguments, **arguments},
+        )
+        return answer
+
+
+def read_conversations(path: Path) -> list[list[Message]]:
+    """Read conversations that await an answer from a JSON lines file: a list of messages per line.
+
+    One that ends with the assistant's answer, as `Conversation.save` writes it, is read without that answer.
+
+    Raises
+    ------
+    InputError
+        With the line that holds no conversation, or if the file cannot be read.
+
+    Warns
+    -----
+    SteeringWarning
+        If an answer is left out.
+
+    """
+    conversations = []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            messages = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{where} is not JSON ({error}); write one list of messages per line") from error
+        if isinstance(messages, list) and len(messages) > 1 and _is_answer(messages[-1]):
+            warnings.warn(
+                f"{where} ends with the assistant's answer, which is left out and given anew",
+                SteeringWarning,
+                stacklevel=2,
+            )
+            messages = messages[:-1]
+        conversations.append(check_messages(where, messages))
+    if not conversations:
+        raise InputError(f"{path} holds no conversation; write one list of messages per line")
+    return conversations
+
+
+def _is_answer(message: Any) -> bool:
+    return isinstance(message, Mapping) and message.get("role") == "assistant"

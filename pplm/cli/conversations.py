@@ -1,0 +1,61 @@
+"""Conversations as the command line takes them: --chat, --system and --messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pplm.cli.options import Command
+from pplm.cli.outputs import FILE
+from pplm.errors import InputError
+
+if TYPE_CHECKING:
+    from pplm.text.chat_template import Message
+
+system_option = click.option("--system", default=None, metavar="TEXT", help="System message of a conversation.")
+
+
+def conversation_options(command: Command) -> Command:
+    """Add --chat, --system and --messages."""
+    for option in (
+        click.option("--messages", "messages_file", type=FILE, default=None, metavar="FILE.jsonl",
+                     help="Answer the conversations of a file instead of PROMPT: per line a JSON list of messages, "
+                     '[{"role": "user", "content": "..."}].'),
+        system_option,
+        click.option("--chat", is_flag=True,
+                     help="Answer PROMPT as a user's message, through the chat template of the model's tokenizer."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def take_prompts(prompts: tuple[str, ...], options: dict[str, Any]) -> list[str] | list[list[Message]]:
+    """Take the options of conversations out of a command's options; return texts, or conversations."""
+    chat, system = options.pop("chat"), options.pop("system")
+    path: Path | None = options.pop("messages_file")
+    if path is not None and prompts:
+        raise InputError(f"--messages {path} holds the conversations; leave out {prompts[0]!r}")
+    if path is None and not prompts:
+        raise click.UsageError("Missing argument 'PROMPT...'.")
+    if path is None and not chat:
+        if system is not None:
+            raise InputError(f"--system {system!r} is a message of a conversation; add --chat, or leave it out")
+        return list(prompts)
+    if options["no_bos"]:
+        raise InputError("--no-bos does not go with a conversation, which begins as its chat template has it")
+    conversations: list[list[Message]]
+    conversations = _read(path) if path else [[{"role": "user", "content": prompt}] for prompt in prompts]
+    if system is None:
+        return conversations
+    for number, messages in enumerate(conversations):
+        if messages[0]["role"] == "system":
+            raise InputError(f"--system: conversation {number + 1} of {path} has a system message; leave --system out")
+    return [[{"role": "system", "content": system}, *messages] for messages in conversations]
+
+
+def _read(path: Path) -> list[list[Message]]:
+    from pplm.chat import read_conversations
+
+    return read_conversations(path)
