@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from pplm.attached import steering_presets
 from pplm.config import SteeringConfig, check_range, check_whole
@@ -21,7 +22,7 @@ from pplm.generated_text import Generation
 from pplm.generation import generate
 from pplm.interface import AttributeModel
 from pplm.presets import PresetName
-from pplm.text.chat_template import Message, check_messages, check_template, encode_messages
+from pplm.text.chat_template import Message, check_messages, check_template, encode_messages, turn_end_ids
 
 
 class Conversation:
@@ -184,6 +185,35 @@ class Conversation:
             **{**self.arguments, **arguments},
         )
         return answer
+
+
+class AnswerStream(TextStreamer):
+    """Hands an answer on while it is written, in whole words, without the token that ends it.
+
+    Parameters
+    ----------
+    tokenizer
+        The model's.
+    show
+        Called with each piece; the pieces together are the answer, without white space before it.
+
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, show: Callable[[str], None]) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._show, self._ends, self._begun = show, set(turn_end_ids(tokenizer)), False
+
+    def put(self, value: Tensor) -> None:
+        """Take the prompt, then one token at a time."""
+        if self.next_tokens_are_prompt or int(value) not in self._ends:
+            super().put(value)
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:  # noqa: ARG002
+        """Hand on what can no longer change."""
+        piece = text if self._begun else text.lstrip()
+        self._begun = self._begun or bool(piece)
+        if piece:
+            self._show(piece)
 
 
 def read_conversations(path: Path) -> list[list[Message]]:

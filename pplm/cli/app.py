@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 
-from pplm.cli import benchmark, classify, evaluate, generate, score, sine, sweep, train_base, train_discriminator
+from pplm.cli import benchmark, chat, classify, evaluate, generate, score, sine, sweep, train_base, train_discriminator
 from pplm.errors import InputError, SteeringWarning
 
 _format_others = warnings.formatwarning
@@ -29,6 +29,7 @@ def pplm() -> None:
 
 for _command in (
     generate.generate_command,
+    chat.chat_command,
     train_discriminator.train_command,
     classify.classify_command,
     score.score_command,

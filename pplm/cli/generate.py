@@ -12,24 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from pplm.attached import steering_presets
 from pplm.cli.attributes import attribute_options, bag_words, load_attributes, take_choice
 from pplm.cli.conversations import conversation_options, take_prompts
 from pplm.cli.options import (
+    check_seed,
     given_rerank,
-    given_sampling,
     given_steering,
     join_processes,
     model_options,
     rerank_options,
-    sampling_options,
     steering_line,
     steering_options,
+    text_options,
+    text_sampling,
 )
 from pplm.cli.outputs import FILE, check_outputs, overwrite_option, write_text
+from pplm.cli.screen import coloured, screen
 from pplm.config import SteeringConfig
 from pplm.errors import InputError, SteeringWarning
 from pplm.files.progress import progress_bar
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
     help="Unsteered texts per prompt, for comparison; text i uses the random numbers of steered text i.",
 )
 @click.option("--no-unsteered", is_flag=True, help="Leave the unsteered texts out.")
-@click.option("--max-new-tokens", type=int, default=50, show_default=True, help="Length of the new text, in tokens.")
 @click.option(
     "--seed",
     type=int,
@@ -65,8 +65,7 @@ if TYPE_CHECKING:
     help="Same seed, same texts. In half precision also the same --max-batch-size: there a batch can change a text.  "
     "[default: a new one, shown on stderr]",
 )
-@click.option("--greedy", is_flag=True, help="Always take the likeliest token; one text per prompt.")
-@sampling_options
+@text_options(max_new_tokens=50)
 @rerank_options
 @click.option("--no-bos", is_flag=True, help="Do not put the model's beginning-of-text token before the prompt.")
 @click.option(
@@ -105,12 +104,11 @@ def generate_command(
 
     asked = take_prompts(prompts, options)
     choice = take_choice(options)
-    if options["seed"] is not None and options["seed"] < 0:
-        raise InputError(f"--seed must be at least 0; got {options['seed']}")
+    check_seed(options["seed"])
     if options["max_batch_size"] < 1:
         raise InputError(f"--max-batch-size must be at least 1; got {options['max_batch_size']}")
     given = given_steering(options)
-    sampling = _sampling(options)
+    sampling = text_sampling(options)
     rerank = given_rerank(options)
     if rerank is not None and options["greedy"]:
         raise InputError(f"--greedy gives one text per prompt; leave out --rerank {rerank.candidates}")
@@ -201,20 +199,6 @@ def _groups(prompts: int, texts: int, size: int) -> list[range]:
     return [range(start, min(start + each, prompts)) for start in range(0, prompts, each)]
 
 
-def _sampling(options: dict[str, Any]) -> dict[str, Any]:
-    """Return what goes to transformers' `generate`; wrong combinations are refused."""
-    if options["max_new_tokens"] < 1:
-        raise InputError(f"--max-new-tokens must be at least 1; got {options['max_new_tokens']}")
-    given = given_sampling(options)
-    chosen = {"max_new_tokens": options["max_new_tokens"], "do_sample": not options["greedy"]}
-    if options["greedy"]:
-        draws = [name for name in given if name != "repetition_penalty"]
-        if draws:
-            raise InputError(f"--greedy takes the likeliest token; leave out --{draws[0].replace('_', '-')}")
-        return chosen | given
-    return chosen | {"top_k": 10} | given
-
-
 def _sample_counts(options: dict[str, Any]) -> tuple[int, int]:
     """Return (unsteered, steered) texts per prompt."""
     unsteered, steered = options["unsteered_samples"], options["num_samples"]
@@ -242,7 +226,7 @@ def _check_prompts(
 
 def _show(texts: Sequence[Generation], num_prompts: int, words: set[str]) -> None:
     """Print prompt by prompt, bag words in colour where stdout is a terminal; of conversations the answers alone."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen()
     for index in range(num_prompts):
         own = [text for text in texts if text.prompt_index == index]
         if own[0].messages is not None:
@@ -251,14 +235,8 @@ def _show(texts: Sequence[Generation], num_prompts: int, words: set[str]) -> Non
             kind = f"steered {text.sample + 1}" if text.steered else f"unsteered {text.sample + 1}"
             console.print(Text(f"[{kind}] ", style="bold cyan" if text.steered else "bold"), end="")
             written = text.text if text.messages is None else text.completion
-            shown = Text(" ".join(written.split()))
-            shown.highlight_words([w for w in _words_of(written) if w.lower() in words], style="bold green")
-            console.print(shown)
+            console.print(coloured(" ".join(written.split()), words))
         console.print()
-
-
-def _words_of(text: str) -> list[str]:
-    return ["".join(filter(str.isalpha, part)) for part in text.split()]
 
 
 def _describe(attributes: Sequence[WeightedAttribute]) -> list[dict[str, Any]]:

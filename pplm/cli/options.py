@@ -104,6 +104,49 @@ def sampling_options(command: Command) -> Command:
     return command
 
 
+def text_options(*, max_new_tokens: int) -> Callable[[Command], Command]:
+    """Return a decorator that adds --max-new-tokens, with its default, --greedy and the sampling options."""
+
+    def add(command: Command) -> Command:
+        for option in (
+            sampling_options,
+            click.option("--greedy", is_flag=True, help="Always take the likeliest token; one text per prompt."),
+            click.option("--max-new-tokens", type=int, default=max_new_tokens, show_default=True,
+                         help="Length of the new text, in tokens."),
+        ):  # fmt: skip
+            command = option(command)
+        return command
+
+    return add
+
+
+def text_sampling(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of `text_options` as transformers' `generate` takes them; refuse what does not fit."""
+    new_tokens, greedy, given = options["max_new_tokens"], options["greedy"], given_sampling(options)
+    if new_tokens < 1:
+        raise InputError(f"--max-new-tokens must be at least 1; got {new_tokens}")
+    chosen = {"max_new_tokens": new_tokens, "do_sample": not greedy}
+    if not greedy:
+        return chosen | {"top_k": 10} | given
+    draws = [name for name in given if name != "repetition_penalty"]
+    if draws:
+        raise InputError(f"--greedy takes the likeliest token; leave out --{draws[0].replace('_', '-')}")
+    return chosen | given
+
+
+def check_seed(seed: int | None) -> None:
+    """Refuse a --seed that is no seed.
+
+    Raises
+    ------
+    InputError
+        If it is negative.
+
+    """
+    if seed is not None and seed < 0:
+        raise InputError(f"--seed must be at least 0; got {seed}")
+
+
 def given_sampling(options: dict[str, Any]) -> dict[str, Any]:
     """Take the sampling settings that the user gave out of a command's options, checked."""
     taken = {name: options.pop(name) for name in ("top_k", "top_p", "temperature", "repetition_penalty")}

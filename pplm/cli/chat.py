@@ -1,0 +1,271 @@
+"""`pplm chat`: a conversation in the terminal, or line by line through a pipe."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pplm.cli.attributes import AttributeChoice, attribute_options, bag_words, load_attributes, take_choice
+from pplm.cli.conversations import system_option
+from pplm.cli.options import (
+    check_seed,
+    given_steering,
+    model_options,
+    number,
+    steering_line,
+    steering_options,
+    text_options,
+    text_sampling,
+)
+from pplm.cli.outputs import check_outputs
+from pplm.cli.screen import coloured, screen
+from pplm.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pplm.chat import Conversation
+    from pplm.generated_text import Generation
+
+_HELP = """\
+/bag NAME...|none                 steer towards bags of words, instead of those so far
+/avoid NAME...|none               steer away from bags of words
+/discriminator PATH:LABEL...|none steer towards classes of trained heads
+/strength X                       multiply the settings' step size by X; 0 leaves answers unsteered
+/compare                          show the unsteered answer too, or no longer
+/system TEXT|none                 set the system message
+/save FILE                        write the messages to a new file, for pplm generate --messages
+/reset                            forget the conversation, keep the settings
+/help, /quit                      this list; the end (or Ctrl-D). Ctrl-C stops an answer."""
+_KINDS = {"bag": "bags", "avoid": "avoid_bags", "discriminator": "discriminators"}
+"""Commands that choose attribute models, and what `AttributeChoice` calls these."""
+
+
+@click.command("chat")
+@system_option
+@attribute_options
+@model_options
+@text_options(max_new_tokens=150)
+@click.option(
+    "--seed",
+    type=int,
+    default=None,
+    help="Same seed and same messages, same answers.  [default: a new one, shown on stderr]",
+)
+@steering_options  # fmt: skip
+def chat_command(model_name: str, device: str, dtype: Any, **options: Any) -> None:
+    """Talk with a chat model whose answers lean towards an attribute.
+
+    Type a message and read the answer while it is written, words of the bags in colour. Lines that begin with a
+    slash are commands: /help lists them. In a pipe, each line of stdin is a message or a command, and stdout is the
+    answers alone. The model needs a chat template.
+    """
+    from pplm.chat import Conversation
+    from pplm.models.loading import load_model
+    from pplm.text.chat_template import check_template
+
+    choice = take_choice(options)
+    check_seed(options["seed"])
+    given = given_steering(options)
+    sampling = text_sampling(options)
+    check_outputs({"--save-bag": choice.save_bag}, overwrite=False)
+    model, tokenizer = load_model(model_name, device=device, dtype=dtype)
+    check_template(tokenizer, f"--model {model_name}")
+    attributes = load_attributes(choice, model, tokenizer)
+    seed = secrets.randbelow(2**31) if options["seed"] is None else options["seed"]
+    conversation = Conversation(model, tokenizer, attributes=attributes, preset=given.pop("preset"), settings=given,
+                                system=options["system"], seed=seed, **sampling)  # fmt: skip
+    _Chat(conversation, replace(choice, save_bag=None), bag_words(attributes)).run(
+        announce_seed=options["seed"] is None
+    )
+
+
+class _Chat:
+    """A conversation, what steers it as the user named it, and the terminal."""
+
+    def __init__(self, conversation: Conversation, choice: AttributeChoice, words: set[str]) -> None:
+        self.conversation, self.choice, self.words = conversation, choice, words
+        self.compares = False
+        self.screen = screen()
+        self.interactive = sys.stdin.isatty() and sys.stdout.isatty()
+
+    def run(self, *, announce_seed: bool) -> None:
+        """Read messages and commands until there are no more."""
+        self._report_steering()
+        if announce_seed:
+            _note(f"seed {self.conversation.seed}")
+        if self.interactive:
+            _note("/help lists the commands, Ctrl-D ends")
+        for line in self._lines():
+            name, _, argument = line.partition(" ")
+            if name == "/quit":
+                break
+            try:
+                if line.startswith("/"):
+                    self._obey(name[1:], argument.strip())
+                elif line:
+                    self._answer(line)
+            except InputError as error:
+                _note(f"Error: {' '.join(str(error).split())}")
+
+    def _lines(self) -> Iterator[str]:
+        """Yield what the user types, or the lines of stdin."""
+        if not self.interactive:
+            if hasattr(sys.stdin, "reconfigure"):
+                sys.stdin.reconfigure(errors="surrogateescape")  # refused line by line, not with a traceback
+            yield from map(str.strip, sys.stdin)
+            return
+        with suppress(ImportError):
+            import readline  # noqa: F401 - input() edits lines with it
+        while True:
+            try:
+                yield input("> ").strip()
+            except EOFError:
+                self.screen.print()
+                return
+            except KeyboardInterrupt:
+                self.screen.print()
+
+    def _answer(self, question: str) -> None:
+        conversation = self.conversation
+        compares = self.compares and conversation.steers
+        try:
+            self._show(partial(conversation.ask, question), "steered" if compares else "")
+            if compares:
+                self._show(conversation.unsteered, "unsteered")
+        except KeyboardInterrupt:
+            if not self.interactive:
+                raise
+            self.screen.print()
+
+    def _show(self, answer: Callable[..., Generation], label: str) -> None:
+        """Write an answer while it is made, after its label."""
+        from pplm.chat import AnswerStream
+
+        def write(piece: str) -> None:
+            self.screen.print(coloured(piece, self.words), end="")
+
+        if label:
+            self.screen.print(f"[{label}] ", style="bold", markup=False, end="")
+        stream = AnswerStream(self.conversation.tokenizer, write)
+        with _stopping_at_interrupt(self.interactive) as stop:
+            answer(streamer=stream, stopping_criteria=[stop])
+        self.screen.print()
+
+    def _obey(self, name: str, argument: str) -> None:
+        """Carry a command out."""
+        commands: dict[str, Callable[[str], None]] = {
+            "strength": self._set_strength, "compare": self._toggle_compare, "system": self._set_system,
+            "save": self._save, "reset": self._reset, "help": lambda _: _note(_HELP),
+            **{kind: partial(self._choose, kind) for kind in _KINDS},
+        }  # fmt: skip
+        if name not in commands:
+            raise InputError(f"there is no command /{name}; /help lists them")
+        commands[name](argument)
+
+    def _choose(self, kind: str, argument: str) -> None:
+        """Replace the attribute models of a kind; without an argument, show them."""
+        conversation = self.conversation
+        if argument:
+            chosen: dict[str, Any] = {_KINDS[kind]: () if argument == "none" else tuple(_split(argument))}
+            if kind == "bag":
+                chosen["bag_from"] = ()
+            choice = replace(self.choice, **chosen)
+            attributes = load_attributes(choice, conversation.model, conversation.tokenizer)
+            conversation.attributes, self.choice, self.words = attributes, choice, bag_words(attributes)
+        named = getattr(self.choice, _KINDS[kind]) + (self.choice.bag_from if kind == "bag" else ())
+        _note(f"{kind}: {' '.join(named) or 'none'}")
+        if argument:
+            self._report_steering()
+
+    def _set_strength(self, argument: str) -> None:
+        if argument:
+            self.conversation.strength = _number(argument)
+        _note(f"strength {self.conversation.strength:g}: step_size {self.conversation.steering.step_size:g}")
+
+    def _toggle_compare(self, argument: str) -> None:
+        if argument:
+            raise InputError(f"/compare takes nothing after it; got {argument!r}")
+        self.compares = not self.compares
+        idle = "" if self.conversation.steers else ", but nothing steers"
+        _note(f"compare: {'on' + idle if self.compares else 'off'}")
+
+    def _set_system(self, argument: str) -> None:
+        if argument:
+            self.conversation.system = None if argument == "none" else argument
+        _note(f"system: {self.conversation.system or 'none'}")
+
+    def _save(self, argument: str) -> None:
+        if not argument:
+            raise InputError("/save needs a file's name")
+        self.conversation.save(argument)
+        _note(f"saved {len(self.conversation.messages)} messages to {argument}")
+
+    def _reset(self, argument: str) -> None:
+        if argument:
+            raise InputError(f"/reset takes nothing after it; got {argument!r}")
+        self.conversation.reset()
+        _note("the conversation begins anew")
+
+    def _report_steering(self) -> None:
+        from pplm.attached import steering_presets
+
+        conversation = self.conversation
+        if not conversation.attributes:
+            _note("no attribute given (--bag, --discriminator, /bag, ...): the answers are unsteered")
+            return
+        preset = steering_presets(conversation.model).choose(conversation.attributes, conversation.preset)
+        _note(steering_line(conversation.steering, preset))
+        if not conversation.steers:
+            _note("nothing steers: step_size, num_iterations, gm_scale, grad_length or the strength is 0")
+
+
+@contextmanager
+def _stopping_at_interrupt(interactive: bool) -> Iterator[Callable[..., Tensor]]:
+    """Yield a stopping criterion that ends an answer after Ctrl-C; a second Ctrl-C interrupts at once."""
+    stopped = False
+
+    def stop(*_: Any) -> None:
+        nonlocal stopped
+        if stopped:
+            raise KeyboardInterrupt
+        stopped = True
+
+    def criterion(input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # noqa: ARG001
+        import torch
+
+        return input_ids.new_full((len(input_ids),), stopped, dtype=torch.bool)
+
+    before = signal.signal(signal.SIGINT, stop) if interactive else None
+    try:
+        yield criterion
+    finally:
+        if interactive:
+            signal.signal(signal.SIGINT, before)
+
+
+def _number(argument: str) -> float:
+    try:
+        return number(argument)
+    except ValueError:
+        raise InputError(f"/strength takes a number, such as 1.5; got {argument!r}") from None
+
+
+def _split(argument: str) -> list[str]:
+    try:
+        return shlex.split(argument)
+    except ValueError as error:
+        raise InputError(f"{argument!r} cannot be read ({error}); close the quotes") from None
+
+
+def _note(text: str) -> None:
+    click.echo(text, err=True)

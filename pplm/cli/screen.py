@@ -1,0 +1,27 @@
+"""Text on a terminal, and on whatever else stdout is."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Set
+
+from rich.console import Console
+from rich.text import Text
+
+_WORDS = re.compile(r"[^\W\d_]+")
+
+
+def screen() -> Console:
+    """Return stdout, with colours where it is a terminal and NO_COLOR is not set."""
+    plain = bool(os.environ.get("NO_COLOR"))  # rich would still print in bold
+    return Console(highlight=False, soft_wrap=True, color_system=None if plain else "auto")
+
+
+def coloured(text: str, words: Set[str]) -> Text:
+    """Return a text with its words that are among `words`, in lower case, in colour."""
+    shown = Text(text)
+    for word in _WORDS.finditer(text):
+        if word.group().lower() in words:
+            shown.stylize("bold green", *word.span())
+    return shown
