@@ -18,6 +18,7 @@ from pplm.lazy import lazy_names
 
 if TYPE_CHECKING:
     from pplm.attached import steering_presets
+    from pplm.chat import Conversation
     from pplm.config import SteeringConfig, Step
     from pplm.errors import InputError, SteeringWarning
     from pplm.generated_text import Generation
@@ -36,6 +37,7 @@ __all__ = [
     "FAST_PRESETS",
     "PAPER_PRESETS",
     "AttributeModel",
+    "Conversation",
     "Generation",
     "InputError",
     "Rerank",

@@ -21,6 +21,8 @@ from pplm.evaluation import JudgedText, PerplexityJudge
 SHORT, LONG = 2, 3
 """New tokens of two runs, whose difference is what tokens cost."""
 PROMPTS = ["The lake by the", "A cat"]
+CONVERSATIONS = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
+TEMPLATE = "{% for message in messages %}[you]{{ message.content }}{% endfor %}[me]"
 STEERING = pplm.SteeringConfig(num_iterations=2, window_length=2, decay=True)
 FAMILIES = ("gpt2", "llama")
 
@@ -67,6 +69,7 @@ class Runs:
             "unsteered": lambda new: self.texts(new, []),
             "bag": lambda new: self.texts(new, [self.bag]),
             "head": lambda new: self.texts(new, [self.head]),
+            "conversation": lambda new: self.texts(new, self.mixture, prompts=CONVERSATIONS),
             "avoided bag": lambda new: self.texts(new, [Avoid(self.bag)]),
             "avoided head": lambda new: self.texts(new, [Avoid(self.head)]),
             "mixture": lambda new: self.texts(new, self.mixture),
@@ -92,6 +95,9 @@ class Runs:
                 9, [self.bag], min_new_tokens=1, num_samples=3, stop_strings=["a", "e", "o"], seed=5
             ),
             "rerank": lambda: self.texts(3, self.mixture, rerank=pplm.Rerank(candidates=2)),
+            "rerank answers": lambda: self.texts(
+                3, self.mixture, prompts=CONVERSATIONS, rerank=pplm.Rerank(candidates=2)
+            ),
             "seeds": lambda: list(BagOfWords.from_seeds(["moon"], self.model, self.tokenizer, size=4).weights),
             "report": lambda: round(self.bag.report(self.model).mass, 5),
             "judge": lambda: [[round(number, 3) for number in row] for row in judge.judge(text)],
@@ -115,6 +121,7 @@ def tried(run):
 def report(family):
     """Return, by name of a run, whether both devices agree, any error, and by place what a token waits for."""
     tokenizer = _tiny_tokenizer()
+    tokenizer.chat_template = TEMPLATE
     runs = Runs(load(family, tokenizer), tokenizer)
     by_token = runs.token_runs()
     jobs = {name: lambda run=run: run(LONG) for name, run in by_token.items()} | runs.other_runs()

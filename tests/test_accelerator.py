@@ -13,9 +13,11 @@ TESTS = Path(__file__).resolve().parent
 FAMILIES = ("gpt2", "llama")
 TOKEN_RUNS = (
     "unsteered", "bag", "head", "avoided bag", "avoided head", "mixture", "half precision", "greedy",
-    "global generator", "streamed", "one of two", "sparse", "skips",
+    "global generator", "streamed", "one of two", "sparse", "skips", "conversation",
 )  # fmt: skip
-OTHER_RUNS = ("samples that finish", "rerank", "seeds", "report", "judge", "judge's own model", "classify")
+OTHER_RUNS = (
+    "samples that finish", "rerank", "rerank answers", "seeds", "report", "judge", "judge's own model", "classify",
+)  # fmt: skip
 BESIDE_THE_CHOICE = {
     "global generator": 1,  # torch's own check of the probabilities
     "skips": 1,  # who is to be steered decides what is computed next

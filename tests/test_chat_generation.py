@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -130,12 +131,15 @@ def test_an_end_of_turn_that_is_not_special_is_not_shown(chat):
     assert "<end>" not in found.completion
 
 
-def test_a_batch_of_conversations_equals_single_runs(chat, head):
-    wanted = [answer(chat, messages, attributes=[head], steering=STRONG)[0] for messages in (ASKED, LONGER)]
-    found = answer(chat, [ASKED, LONGER], attributes=[head], steering=STRONG)
+@pytest.mark.parametrize("settings", [{}, {"horizon_length": 0}, {"skip_below": 1.0}, {"skip_weak": 0.9}])
+def test_a_batch_of_conversations_equals_single_runs(chat, head, settings):
+    steering = replace(STRONG, **settings)
+    wanted = [answer(chat, messages, attributes=[head], steering=steering)[0] for messages in (ASKED, LONGER)]
+    found = answer(chat, [ASKED, LONGER], attributes=[head], steering=steering)
     assert [text.token_ids for text in found] == [text.token_ids for text in wanted]
     for one, other in zip(found, wanted, strict=True):
-        assert one.attribute_losses["head"][2] == pytest.approx(other.attribute_losses["head"][2], abs=1e-4)
+        for losses, others in zip(one.attribute_losses["head"], other.attribute_losses["head"], strict=True):
+            assert losses == pytest.approx(others, abs=1e-4)
     assert found[0].token_ids != answer(chat, ASKED)[0].token_ids
 
 

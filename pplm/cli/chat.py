@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shlex
 import signal
@@ -73,6 +74,8 @@ def chat_command(model_name: str, device: str, dtype: Any, **options: Any) -> No
     from pplm.models.loading import load_model
     from pplm.text.chat_template import check_template
 
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError("a chat runs in one process; leave accelerate launch out")
     choice = take_choice(options)
     check_seed(options["seed"])
     given = given_steering(options)
