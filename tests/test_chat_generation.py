@@ -131,7 +131,7 @@ def test_an_end_of_turn_that_is_not_special_is_not_shown(chat):
     assert "<end>" not in found.completion
 
 
-@pytest.mark.parametrize("settings", [{}, {"horizon_length": 0}, {"skip_below": 1.0}, {"skip_weak": 0.9}])
+@pytest.mark.parametrize("settings", [{}, {"horizon_length": 0}, {"skip_weak": 0.9}])
 def test_a_batch_of_conversations_equals_single_runs(chat, head, settings):
     steering = replace(STRONG, **settings)
     wanted = [answer(chat, messages, attributes=[head], steering=steering)[0] for messages in (ASKED, LONGER)]
@@ -141,6 +141,18 @@ def test_a_batch_of_conversations_equals_single_runs(chat, head, settings):
         for losses, others in zip(one.attribute_losses["head"], other.attribute_losses["head"], strict=True):
             assert losses == pytest.approx(others, abs=1e-4)
     assert found[0].token_ids != answer(chat, ASKED)[0].token_ids
+
+
+def test_where_one_conversation_of_two_is_steered_it_is_as_if_alone(chat, head):
+    texts = answer(chat, [ASKED, LONGER], attributes=[head], steering=STRONG)
+    first = [text.attribute_losses["head"][0][0] for text in texts]
+    steering = replace(STRONG, skip_below=sum(first) / 2)
+    wanted = [answer(chat, messages, attributes=[head], steering=steering)[0] for messages in (ASKED, LONGER)]
+    assert sorted(len(text.attribute_losses["head"][0]) for text in wanted) == [0, 4]
+    found = answer(chat, [ASKED, LONGER], attributes=[head], steering=steering)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.token_ids == other.token_ids
+        assert one.attribute_losses["head"][0] == pytest.approx(other.attribute_losses["head"][0], abs=1e-4)
 
 
 @pytest.mark.parametrize(
