@@ -11,7 +11,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 import pplm
 from attribute_models import BagOfWords
-from pplm import InputError, Rerank, SteeringConfig
+from pplm import InputError, Rerank, SteeringConfig, SteeringWarning
 from pplm.interface import bind_attributes, weigh_attributes
 from pplm.rerank import score_texts
 from pplm.text.chat_template import encode_messages
@@ -226,6 +226,11 @@ def test_without_looking_ahead_a_head_acts_from_the_second_token_on_and_a_bag_fr
     assert max(both.kl[0]) > 0
     (text,) = answer(chat, "The sea", attributes=[head], steering=steering)
     assert [len(losses) for losses in text.attribute_losses["head"]] == [4] * 5
+
+
+def test_an_answer_too_short_for_a_head_is_warned_of_with_the_reason(chat, head):
+    with pytest.warns(SteeringWarning, match=r"1 of 1 texts, .*; likely they are answers of one token: without a look"):
+        answer(chat, ASKED, attributes=[head], steering=replace(STRONG, horizon_length=0), max_new_tokens=1)
 
 
 def test_candidates_are_ranked_by_the_mean_over_the_contents_and_the_answer(chat):

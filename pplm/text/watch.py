@@ -11,6 +11,9 @@ from torch import Tensor
 from pplm.errors import SteeringWarning
 from pplm.interface import WeightedAttribute
 
+_IDLE_BAG = "its words are of another language than the text, or too rare to be begun: see its report, and add words"
+_IDLE_HEAD = "they are answers of one token: without a look ahead (horizon_length 0) it acts from the second on"
+
 
 class SteeringWatch:
     """Collects, for a batch of B texts, whether attribute models act and gradients arrive; warns once of each.
@@ -67,10 +70,11 @@ class SteeringWatch:
         idle = (~self._acted & self._asked).sum(1).tolist()
         for attribute, texts in zip(self._attributes, idle, strict=True):
             if texts and attribute.weight and not getattr(attribute.model, "may_be_idle", False):
+                # Those that read the mean hidden state lack nothing but, before a chat's answer, a token of it.
+                head = getattr(attribute.model, "steering_kind", None) == "discriminator"
                 warnings.warn(
                     f"attribute {attribute.name!r} could not act at any token of {texts} of {len(self._asked)} texts, "
-                    "so it did not steer them; likely its words are of another language than the text, or too rare "
-                    "to be begun: see its report, and add words",
+                    f"so it did not steer them; likely {_IDLE_HEAD if head else _IDLE_BAG}",
                     SteeringWarning,
                     stacklevel=2,
                 )
