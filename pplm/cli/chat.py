@@ -62,7 +62,7 @@ _KINDS = {"bag": "bags", "avoid": "avoid_bags", "discriminator": "discriminators
     default=None,
     help="Same seed and same messages, same answers.  [default: a new one, shown on stderr]",
 )
-@steering_options  # fmt: skip
+@steering_options
 def chat_command(model_name: str, device: str, dtype: Any, **options: Any) -> None:
     """Talk with a chat model whose answers lean towards an attribute.
 
@@ -85,11 +85,18 @@ def chat_command(model_name: str, device: str, dtype: Any, **options: Any) -> No
     check_template(tokenizer, f"--model {model_name}")
     attributes = load_attributes(choice, model, tokenizer)
     seed = secrets.randbelow(2**31) if options["seed"] is None else options["seed"]
-    conversation = Conversation(model, tokenizer, attributes=attributes, preset=given.pop("preset"), settings=given,
-                                system=options["system"], seed=seed, **sampling)  # fmt: skip
-    _Chat(conversation, replace(choice, save_bag=None), bag_words(attributes)).run(
-        announce_seed=options["seed"] is None
+    conversation = Conversation(
+        model,
+        tokenizer,
+        attributes=attributes,
+        preset=given.pop("preset"),
+        settings=given,
+        system=options["system"],
+        seed=seed,
+        **sampling,
     )
+    chat = _Chat(conversation, replace(choice, save_bag=None), bag_words(attributes))
+    chat.run(announce_seed=options["seed"] is None)
 
 
 class _Chat:
