@@ -22,7 +22,7 @@ from attribute_models.settings import FeatureOptions
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress
 from pplm.models.processes import Processes
-from pplm.pooling import PooledHidden
+from pplm.pooling import PooledHidden, model_body
 from pplm.products import fast_products
 from pplm.text.encoding import bos_token_id, encode_texts, mask_arguments, pad_right
 
@@ -175,7 +175,7 @@ def pool_batch(model: PreTrainedModel, ids: Sequence[Sequence[int]], ends: Tenso
     input_ids, mask = pad_right(ids, model.device)
     arguments = {"use_cache": False, "return_dict": True, **mask_arguments(mask)}
     with fast_products(model):
-        hidden = model.base_model(input_ids=input_ids, **arguments).last_hidden_state
+        hidden = model_body(model)(input_ids=input_ids, **arguments).last_hidden_state
     pieces = []
     for end in ends.to(model.device).unbind(1):
         longest = int(end.max())

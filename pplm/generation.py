@@ -28,6 +28,7 @@ from pplm.rerank import Rerank, check_rankable, keep_best
 from pplm.text.chat_template import Message
 from pplm.text.decoding import steered_decoding
 from pplm.text.prompts import list_prompts, pad_left, read_prompt
+from pplm.text.steerable import check_generate
 
 
 def generate(
@@ -177,6 +178,7 @@ def _check_parts(model: Any, tokenizer: Any) -> None:
     for name, part, method in (("model", model, "generate"), ("tokenizer", tokenizer, "decode")):
         if not hasattr(part, method):
             raise InputError(f"{name} must be one of transformers, as load_model returns it; got {type(part).__name__}")
+    check_generate(model)
 
 
 def _check_request(

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def model_body(model: Any) -> Any:
+    """Return a causal language model without its head: what computes the hidden states that are pooled.
+
+    It is transformers' `base_model`, except where a model names none and would return itself (Llama 4).
+    """
+    found = model.base_model
+    return found if found is not model else next(child for child in model.children() if hasattr(child, "config"))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from transformers import Cache, DynamicCache, GPT2Config, MistralConfig, StaticC
 from transformers.cache_utils import DynamicLayer
 
 from pplm import InputError
-from pplm.text.kv_cache import ROOM, KeyValueBuffer, check_steerable
+from pplm.text.kv_cache import ROOM, KeyValueBuffer
+from pplm.text.steerable import check_steerable
 
 
 def history(length=7, layers=2, batch=2):

@@ -153,10 +153,10 @@ TINY = {"vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 2}
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MambaForCausalLM(MambaConfig(**TINY, state_size=4)), "keeps no key/value cache"),
+        (lambda: MambaForCausalLM(MambaConfig(**TINY, state_size=4)), "is recurrent: it keeps a running state"),
         (
             lambda: OpenAIGPTLMHeadModel(OpenAIGPTConfig(vocab_size=90, n_embd=32, n_layer=2, n_head=4)),
-            "kept 0 positions in its key/value cache after reading 3",
+            "keeps no key/value cache, which is what steering moves",
         ),
         (
             lambda: T5ForConditionalGeneration(

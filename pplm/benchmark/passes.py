@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
+from pplm.pooling import model_body
+
 
 @dataclass
 class Passes:
@@ -43,7 +45,7 @@ def count_passes(model: Any) -> Iterator[Passes]:
         if hidden.requires_grad:
             hidden.register_hook(on_backward)
 
-    handle = model.base_model.register_forward_hook(on_forward)
+    handle = model_body(model).register_forward_hook(on_forward)
     try:
         yield passes
     finally:

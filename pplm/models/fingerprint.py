@@ -15,6 +15,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from pplm.pooling import model_body
+
 _SAMPLE = 64
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _TOKENIZERS: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
@@ -35,7 +37,8 @@ def weight_hashes(model: Any, *, vectors: bool = False) -> dict[str, str]:
 
     """
     hashes = {name: hashlib.sha256() for name in _DTYPES}
-    chosen = [(name, t) for name, t in sorted(model.base_model.named_parameters()) if t.dim() == 1 or not vectors]
+    parameters = sorted(model_body(model).named_parameters())
+    chosen = [(name, tensor) for name, tensor in parameters if tensor.dim() == 1 or not vectors]
     for name, tensor in chosen:
         flat = tensor.detach().flatten()
         sample = flat[:: max(1, -(-flat.numel() // _SAMPLE))].cpu()

@@ -27,9 +27,9 @@ from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
 from pplm.presets import PresetName, check_preset
-from pplm.text.kv_cache import check_steerable, with_whole_history
-from pplm.text.limits import check_decoding_mode, check_length, check_model, check_prefix, warn_of_streamer
+from pplm.text.limits import check_decoding_mode, check_length, check_prefix, warn_of_streamer
 from pplm.text.sampling import RandomStreams, SampleId, choose_tokens, is_distribution
+from pplm.text.steerable import check_model, check_padding, check_steerable, check_window, with_whole_history
 from pplm.text.steered_text import SteeredText
 from pplm.text.trace import SteeringTrace
 
@@ -140,12 +140,14 @@ class SteeredDecoding:
         models = [attribute.model for attribute in self.attributes]
         steering = SteeringConfig.resolve(self.steering, self.preset, models, steering_presets(model))
         check_length(model, length, length + new_tokens, steering.horizon_length)
+        check_window(model, length + new_tokens)
         streams = self._streams(input_ids.shape[0], generation_config)
         if self.stop is not None:
             stopping_criteria = StoppingCriteriaList([*stopping_criteria, self.stop])
         # Tensors made in inference mode have no gradients, so a caller's inference mode is left here.
         with torch.inference_mode(False), torch.no_grad():
             attributes = bind_attributes(self.attributes, model)
+            check_padding(model, input_ids, model_kwargs.get("attention_mask"))
             arguments = {**model_kwargs, "past_key_values": cache}
             counts = self._content_mask((input_ids.shape[0], length), input_ids.device)
             text = SteeredText(attributes, steering, model, input_ids, generation_config, arguments, counts)

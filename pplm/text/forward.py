@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import Cache
 
 from pplm.errors import InputError, broken_model
-from pplm.pooling import PooledHidden
+from pplm.pooling import PooledHidden, model_body
 from pplm.products import fast_products, product
 from pplm.text.kv_cache import KeyValueBuffer
 
@@ -65,7 +65,7 @@ def forward_last(model: Any, inputs: ModelInputs, cache: Cache, *, logits: bool 
         if logits:
             return LastToken.of(model(**arguments, output_hidden_states=True))
         arguments.pop("logits_to_keep", None)
-        return LastToken.without_logits(model.base_model(**arguments))
+        return LastToken.without_logits(model_body(model)(**arguments))
 
 
 def expected_future(
@@ -102,11 +102,13 @@ def expected_future(
     for step in range(1, horizon_length + 1):
         future = _advance(inputs, step)
         future["past_key_values"] = cache
-        future["inputs_embeds"] = scale * product(logits.softmax(-1).to(embeddings.dtype), embeddings)[:, None]
+        # Some matrices have more rows than there are tokens to predict.
+        table = embeddings[: logits.shape[-1]]
+        future["inputs_embeds"] = scale * product(logits.softmax(-1).to(table.dtype), table)[:, None]
         with fast_products(model):
             if step == horizon_length:  # nobody asks for the distribution after the horizon: the body is enough
                 future.pop("logits_to_keep", None)
-                hidden_states.append(model.base_model(**future, return_dict=True).last_hidden_state)
+                hidden_states.append(model_body(model)(**future, return_dict=True).last_hidden_state)
             else:
                 outputs = model(**future, output_hidden_states=True, return_dict=True)
                 logits = outputs.logits[:, -1].float()
@@ -150,22 +152,31 @@ def _embedding_scale(model: Any) -> float:
                 raise broken_model("its hidden states")
             slope, gap = twice[0] - once[0], wanted[0] - once[0]
             # Exactly 1 where there is no factor: multiplying by what rounding leaves would change what is published.
-            scale = 1 + float((slope * gap).sum() / slope.square().sum()) if gap.any() else 1.0
-            found = _states(model, inputs_embeds=scale * table[ids])
+            scales = [1 + float((slope * gap).sum() / slope.square().sum()) if gap.any() else 1.0]
+            # Not a line where the embeddings are normalised at once, so the module's own factor is tried as well.
+            scales.append(float((module(ids) * table[ids]).sum() / table[ids].square().sum()))
+            rounding = max(1e-3, 8 * torch.finfo(table.dtype).eps) * wanted[1].norm()
+            found = [(_states(model, inputs_embeds=scale * table[ids])[1] - wanted[1]).norm() for scale in scales]
         except InputError:
             raise
-        except (RuntimeError, TypeError, ValueError) as error:  # a model that takes no embeddings, or not those alone
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:  # no embeddings taken, or not those alone
             raise refused from error
-        rounding = max(1e-3, 8 * torch.finfo(table.dtype).eps)
-        if not (found[1] - wanted[1]).norm() <= rounding * wanted[1].norm():
+        equal = [scale for scale, distance in zip(scales, found, strict=True) if distance <= rounding]
+        if not equal:
             raise refused
-        _SCALES[module] = scale
+        _SCALES[module] = equal[0]
     return _SCALES[module]
 
 
 def _states(model: Any, **inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Return the first and the last hidden states of some tokens, (1, T, D) float32."""
-    states = model.base_model(**inputs, use_cache=False, output_hidden_states=True, return_dict=True).hidden_states
+    outputs = model_body(model)(**inputs, use_cache=False, output_hidden_states=True, return_dict=True)
+    states = outputs.hidden_states
+    if not torch.equal(states[-1], outputs.last_hidden_state):
+        raise InputError(
+            f"{type(model).__name__} reports its last hidden states before the normalisation that they enter the "
+            "language-model head with, so a discriminator cannot read them; steer it with bags of words"
+        )
     return states[0].float(), states[-1].float()
 
 
@@ -234,7 +245,7 @@ def pool_prompt(
     for name in ("position_ids", "token_type_ids"):
         if arguments.get(name) is not None:
             inputs[name] = arguments[name][:, :cached]
-    body = model.base_model(**inputs, use_cache=False, return_dict=True)
+    body = model_body(model)(**inputs, use_cache=False, return_dict=True)
     return pooled + PooledHidden.of(body.last_hidden_state, counts[:, :cached])
 
 

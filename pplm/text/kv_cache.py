@@ -13,52 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-
-from pplm.errors import InputError
+from transformers.cache_utils import DynamicLayer
 
 History = list[list[Tensor]]
 ROOM = 64
 """Positions that a buffer has to spare when it is made or grows."""
-
-
-def with_whole_history(cache: Any) -> Any:
-    """Return a plain cache in place of an empty one that would forget what lies before a sliding window.
-
-    The model masks what a layer must not see by itself, so a cache that keeps the whole history gives the same text.
-    Positions that a layer cannot see get a gradient of zero there, so steering leaves them alone.
-    """
-    kinds = {type(layer) for layer in getattr(cache, "layers", ())}
-    forgets = kinds <= {DynamicLayer, DynamicSlidingWindowLayer} and DynamicSlidingWindowLayer in kinds
-    if forgets and type(cache) is DynamicCache and not cache.offloading and cache.get_seq_length() == 0:
-        return DynamicCache()
-    return cache
-
-
-def check_steerable(cache: object) -> None:
-    """Refuse a cache whose layers are not plain growing keys and values.
-
-    Sliding-window, quantised, static and recurrent layers subclass or replace `DynamicLayer` and hold something
-    else than the whole history, so the exact type counts.
-
-    Raises
-    ------
-    InputError
-        With the name of what was found.
-
-    """
-    if not isinstance(cache, Cache):
-        raise InputError(f"past_key_values is {type(cache).__name__}; steering needs a transformers DynamicCache")
-    if getattr(cache, "offloading", False):
-        raise InputError("past_key_values is offloaded; steering needs a plain DynamicCache (no cache_implementation)")
-    for layer in cache.layers:
-        if type(layer) is not DynamicLayer:
-            raise InputError(
-                f"this model's cache has a layer of type {type(layer).__name__}; steering needs the whole history of "
-                "keys and values in every layer (DynamicLayer)"
-            )
-    if not cache.layers and not isinstance(cache, DynamicCache):
-        raise InputError(f"past_key_values is {type(cache).__name__}; steering needs a DynamicCache")
 
 
 class KeyValueBuffer:

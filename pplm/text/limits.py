@@ -44,46 +44,6 @@ def check_decoding_mode(config: GenerationConfig, model_kwargs: Mapping[str, Any
         raise InputError("inputs_embeds cannot be steered; pass input_ids")
 
 
-def check_model(model: Any, cache: Any) -> None:
-    """Refuse a model that keeps no history of keys and values, or that would not be let keep it.
-
-    Raises
-    ------
-    InputError
-        With the property that stands in the way.
-
-    """
-    name = type(model).__name__
-    if model.config.is_encoder_decoder:
-        raise InputError(f"{name} is an encoder-decoder; steering needs a decoder-only language model")
-    if cache is None:
-        raise InputError(f"{name} keeps no key/value cache, which is what steering moves; use another model")
-    # peft lets its own method prepare the inputs of the model that it wraps.
-    adapter = getattr(getattr(model.prepare_inputs_for_generation, "__self__", None), "active_peft_config", None)
-    if getattr(adapter, "is_prompt_learning", False):
-        raise InputError(
-            f"{type(adapter).__name__} puts virtual tokens before the text, whose history is not the text's own; use "
-            "another adapter, such as LoRA"
-        )
-
-
-def check_history(model: Any, kept: int, read: int) -> None:
-    """Refuse a model whose cache, after the prompt's reading, does not hold the positions that were read.
-
-    Raises
-    ------
-    InputError
-        With both numbers, and what usually is the reason.
-
-    """
-    if kept != read:
-        raise InputError(
-            f"{type(model).__name__} kept {kept} positions in its key/value cache after reading {read}, and steering "
-            "needs exactly those; a model without a cache keeps none, nor does one in training mode with gradient "
-            "checkpointing (call model.eval())"
-        )
-
-
 def check_prefix(cache: Any, batch: int) -> None:
     """Give every one of B samples its row of a caller's cache, which may hold one row for all.
 

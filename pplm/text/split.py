@@ -78,8 +78,12 @@ def decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
         If the model keeps its layers otherwise.
 
     """
-    count = model.config.get_text_config().num_hidden_layers
+    count = model.config.get_text_config(decoder=True).num_hidden_layers
+    # Within the text's own part, for an encoder of images may have as many layers.
+    own = model.get_decoder()
+    within = next((f"{name}." for name, module in model.named_modules() if module is own and name), "")
     lists = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+    lists = [(name, m) for name, m in lists if name.startswith(within)] or lists
     # A list of as many experts or heads may lie inside each layer, so the outermost lists count.
     depth = min((name.count(".") for name, _ in lists), default=0)
     found = [(name, module) for name, module in lists if name.count(".") == depth]

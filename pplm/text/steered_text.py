@@ -33,12 +33,13 @@ from pplm.text.forward import (
     prefill_arguments,
     take_rows,
 )
-from pplm.text.kv_cache import History, KeyValueBuffer, check_steerable
-from pplm.text.limits import broken_scores, check_history
+from pplm.text.kv_cache import History, KeyValueBuffer
+from pplm.text.limits import broken_scores
 from pplm.text.objective import TextObjective, TextSoFar
 from pplm.text.reader import LastTokenReader
 from pplm.text.sampling import is_distribution
 from pplm.text.split import SplitModel, moved_layers
+from pplm.text.steerable import check_history, check_steerable
 from pplm.text.step_plan import StepPlan
 from pplm.text.trace import SteeringTrace, TraceRecorder
 from pplm.text.watch import SteeringWatch
@@ -73,7 +74,7 @@ class SteeredText:
         with fast_products(model):
             outputs = model._prefill(input_ids, generation_config, prefill_arguments(model_kwargs, input_ids.device))
         check_steerable(self.cache)
-        check_history(model, self.cache.get_seq_length(), cached + outputs.hidden_states[-1].shape[1])
+        check_history(model, self.cache, cached + outputs.hidden_states[-1].shape[1])
         self._unsteered: LastToken | None = LastToken.of(outputs)
         self._length = self.cache.get_seq_length() - 1  # positions before the last token
         text = (input_ids, self.attention_mask, model_kwargs)
