@@ -52,8 +52,7 @@ def check_model(model: Any, cache: Any) -> None:
     name = type(model).__name__
     if model.config.is_encoder_decoder:
         raise InputError(f"{name} is an encoder-decoder; steering needs a decoder-only language model")
-    causal = [part.is_causal for part in model.modules() if hasattr(part, "is_causal")]
-    if getattr(model.config, "is_decoder", None) is False and causal and not any(causal):
+    if getattr(model.config, "is_decoder", None) is False and _reads_ahead(model):
         raise InputError(
             f"{name} attends to later positions too, so a new token would change the text before it; load it as a "
             "decoder (is_decoder=True), or use another model"
@@ -205,22 +204,26 @@ def check_padding(model: Any, input_ids: Tensor, mask: Tensor | None) -> None:
         If there is padding and both readings differ.
 
     """
-    if mask is None or input_ids.shape != mask.shape:
+    if mask is None or input_ids.shape != mask.shape or model.training:  # dropout would tell any two readings apart
         return
     if model not in _BY_MASK:
-        padding = input_ids[mask[:, 0].argmin(), :1]
-        rows = model.get_input_embeddings().weight.shape[0]
-        tokens = padding.new_tensor([rows // 2, rows // 3, rows // 4])
-        real = torch.ones_like(tokens)
-        plain = _last_logits(model, tokens[None], real[None])
-        padded = _last_logits(model, torch.cat([padding, tokens])[None], torch.cat([real[:1] - 1, real])[None])
-        rounding = max(1e-3, 8 * torch.finfo(model.dtype).eps)
-        _BY_MASK[model] = bool((plain - padded).norm() <= rounding * plain.norm())
+        padding, rows = input_ids[mask[:, 0].argmin(), :1], model.get_input_embeddings().weight.shape[0]
+        # Rounding can send a token to another expert, though hardly three times over.
+        tries = (padding.new_tensor([rows // n, rows // (n + 1), rows // (n + 2)]) for n in (2, 5, 8))
+        _BY_MASK[model] = any(_padding_is_masked(model, tokens, padding) for tokens in tries)
     if not _BY_MASK[model] and not mask.all():
         raise InputError(
             f"{type(model).__name__} counts padding as positions of the text, so prompts of different lengths would "
-            "change each other's texts; give prompts of one length, or one at a time (max_batch_size=1)"
+            "change each other's texts; give prompts of one length, or one text at a time (max_batch_size=1)"
         )
+
+
+def _padding_is_masked(model: Any, tokens: Tensor, padding: Tensor) -> bool:
+    """Whether (T,) tokens are read alike, but for rounding, with (1,) padding before them and without."""
+    real = torch.ones_like(tokens)
+    plain = _last_logits(model, tokens[None], real[None])
+    padded = _last_logits(model, torch.cat([padding, tokens])[None], torch.cat([real[:1] - 1, real])[None])
+    return not _differ(plain, padded, model.dtype)
 
 
 def _last_logits(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
@@ -233,6 +236,23 @@ def _last_logits(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
         inputs = model.prepare_inputs_for_generation(input_ids[:, :length], next_sequence_length=new, **arguments)
         logits = model(**inputs, return_dict=True).logits
     return logits[0, -1].float()
+
+
+@torch.no_grad()
+def _reads_ahead(model: Any) -> bool:
+    """Whether a token is read otherwise where another one follows it; asked only of models that may be encoders."""
+    if any(getattr(part, "is_causal", False) for part in model.modules()):
+        return False
+    rows = model.get_input_embeddings().weight.shape[0]
+    tokens = torch.tensor([[rows // 2, rows // 3]], device=model.device)
+    alone, followed = (model(input_ids=ids, use_cache=False).logits[0, 0].float() for ids in (tokens[:, :1], tokens))
+    return _differ(alone, followed, model.dtype)
+
+
+def _differ(one: Tensor, other: Tensor, dtype: torch.dtype) -> bool:
+    """Whether two readings differ by more than rounding does."""
+    rounding = max(1e-3, 8 * torch.finfo(dtype).eps)
+    return not bool((one - other).norm() <= rounding * one.norm())
 
 
 def _kept(layer: Any) -> str:
