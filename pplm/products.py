@@ -34,10 +34,10 @@ def fast_products(model: Any) -> AbstractContextManager[Any]:
     """Return a context in which the larger products of a model's layers are computed by oneDNN.
 
     In it no gradient flows to these layers' weight matrices; steering asks for none. Nothing changes on accelerators,
-    in half precision, under autocast, and where torch lacks oneDNN.
+    in half precision, under autocast, and where torch lacks oneDNN, but for the gradients of quantised weights.
     """
     useful = model.device.type == "cpu" and model.dtype == torch.float32 and _available()
-    return _FastProducts() if useful else nullcontext()
+    return _FastProducts() if useful or getattr(model, "is_quantized", False) else nullcontext()
 
 
 def product(rows: Tensor, matrix: Tensor) -> Tensor:
@@ -62,6 +62,25 @@ class _Linear(torch.autograd.Function):
         return _Linear.apply(gradients[0].contiguous(), weight.T, None), None, None
 
 
+class _Quantized(torch.autograd.Function):
+    """Rows (..., K) @ the transpose of a quantised weight (N, K), by its own product, plus a bias (N,) or None.
+
+    The gradient is that of the numbers which the weight stands for. They are made again for it: autograd would keep
+    them from the product on, all layers of the model at once. Products that round their rows as well, whose own
+    gradient is zero, pass on the gradient of those that do not.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Any, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return functional.linear(rows, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return gradients[0] @ weight.dequantize().to(gradients[0].dtype), None, None
+
+
 class _FastProducts(TorchFunctionMode):
     """Replaces the products of linear layers: `nn.Linear`, and the `Conv1D` of GPT-2."""
 
@@ -73,6 +92,8 @@ class _FastProducts(TorchFunctionMode):
                 rows, weight, bias = (*args, None)[:3]
                 if _worthwhile(rows, weight, 1) and _plain_bias(bias, len(weight)):
                     return _Linear.apply(rows, weight, bias)
+                if rows.requires_grad and _can_dequantize(weight):
+                    return _Quantized.apply(rows, weight, bias)
             elif func is torch.addmm and _worthwhile(args[1], args[2], 0) and _plain_bias(args[0], args[2].shape[1]):
                 return _Linear.apply(args[1], args[2].T, args[0])
         return func(*args, **(kwargs or {}))
@@ -117,6 +138,11 @@ def _worthwhile(rows: Tensor, matrix: Tensor, inner: int) -> bool:
         and rows.device.type == matrix.device.type == "cpu"
         and _available()
     )
+
+
+def _can_dequantize(weight: Any) -> bool:
+    """Return whether a weight is a tensor of a kind of its own that has numbers to be multiplied by."""
+    return type(weight) not in (Tensor, Parameter) and type(weight).dequantize is not Tensor.dequantize
 
 
 def _plain_bias(bias: Tensor | None, size: int) -> bool:

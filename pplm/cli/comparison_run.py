@@ -103,7 +103,8 @@ def prepare(options: dict[str, Any], chosen: AttributeSet, plan: PoolPlan, steer
             raise InputError(f"--threads must be at least 1; got {options['threads']}")
         torch.set_num_threads(options["threads"])
     processes, place = join_processes(options["device"])
-    model, tokenizer = load_model(options["model_name"], device=place, dtype=options["dtype"])
+    number_format = {"dtype": options["dtype"], "quantize": options["quantize"]}
+    model, tokenizer = load_model(options["model_name"], device=place, **number_format)
     attributes = build_attributes(chosen, model, tokenizer, held_out_head=options["held_out_head"])
     changes = dict(steering)
     preset = changes.pop("preset")

@@ -86,6 +86,7 @@ def generate_command(
     model_name: str,
     device: str,
     dtype: Any,
+    quantize: Any,
     output: Path | None,
     overwrite: bool,
     **options: Any,
@@ -115,7 +116,7 @@ def generate_command(
     counts = _sample_counts(options)
     check_outputs({"--output": output, "--save-bag": choice.save_bag}, overwrite=overwrite)
     processes, place = join_processes(device)
-    model, tokenizer = load_model(model_name, device=place, dtype=dtype)
+    model, tokenizer = load_model(model_name, device=place, dtype=dtype, quantize=quantize)
     if not isinstance(asked[0], str):
         check_template(tokenizer, f"--model {model_name}")
     _check_prompts(model, tokenizer, asked, options, given)

@@ -68,7 +68,9 @@ _LEFT_OUT = "{duplicates} duplicates, {empty} empty, {unlabelled} without a labe
     help="Folder of cached features.  [default: features in $PPLM_CACHE, $XDG_CACHE_HOME/pplm or ~/.cache/pplm]",
 )
 @click.option("--no-cache", is_flag=True, help="Do not read or write cached features.")
-def train_command(data: str, output: str, model_name: str, device: str, dtype: Any, **options: Any) -> None:
+def train_command(
+    data: str, output: str, model_name: str, device: str, dtype: Any, quantize: Any, **options: Any
+) -> None:
     """Train a discriminator on DATA: a csv, tsv, jsonl or parquet file, or a hub data set id.
 
     The language model reads every text once, and its hidden states are cached, so that a second training takes
@@ -100,7 +102,7 @@ def train_command(data: str, output: str, model_name: str, device: str, dtype: A
     )
     labelled.split((config.validation_fraction, config.test_fraction), config.seed)  # refused before a model is loaded
     processes, place = join_processes(device)
-    model, tokenizer = load_model(model_name, device=place, dtype=dtype)
+    model, tokenizer = load_model(model_name, device=place, dtype=dtype, quantize=quantize)
     shown = progress_bar("reading", "texts", shown=processes.main)
     with folder_lock(output, on_main=processes.on_main), shown as on_progress:
         trained = train_discriminator(

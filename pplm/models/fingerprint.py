@@ -40,12 +40,18 @@ def weight_hashes(model: Any, *, vectors: bool = False) -> dict[str, str]:
     parameters = sorted(model_body(model).named_parameters())
     chosen = [(name, tensor) for name, tensor in parameters if tensor.dim() == 1 or not vectors]
     for name, tensor in chosen:
-        flat = tensor.detach().flatten()
+        flat = _numbers(tensor.detach()).flatten()
         sample = flat[:: max(1, -(-flat.numel() // _SAMPLE))].cpu()
         for kind, dtype in _DTYPES.items():
             hashes[kind].update(f"{name}{tuple(tensor.shape)}".encode())
             hashes[kind].update(sample.to(dtype).float().numpy().tobytes())
     return {kind: value.hexdigest()[:16] for kind, value in hashes.items()} if chosen else {}
+
+
+def _numbers(tensor: torch.Tensor) -> torch.Tensor:
+    """Return what a quantised weight stands for, and another as it is."""
+    own = type(tensor).dequantize is not torch.Tensor.dequantize
+    return tensor.dequantize() if own else tensor
 
 
 def same_weights(one: Mapping[str, str], other: Mapping[str, str]) -> bool:

@@ -20,6 +20,7 @@ from pplm.errors import InputError
 from pplm.models.fingerprint import tokenizer_fingerprint
 from pplm.models.packaged import PACKAGED, converted
 from pplm.models.presets_file import read_presets, shipped_presets
+from pplm.models.quantized import Quantize, check_quantized, quantization_config, quantize_loaded
 from pplm.models.resources import EMBEDDED_MODEL, data_path, local_path
 
 ADAPTER_FILE = "adapter_config.json"
@@ -33,6 +34,7 @@ def load_model(
     *,
     device: str = "auto",
     dtype: Dtype = "float32",
+    quantize: Quantize | None = None,
     trust_remote_code: bool = False,
     revision: str = "main",
     token: str | bool | None = None,
@@ -50,7 +52,11 @@ def load_model(
     device
         "auto" takes the first accelerator there is, else the CPU; otherwise a torch device such as "cuda:1".
     dtype
-        Of the weights in memory.
+        Of the weights in memory; with `quantize`, of those that are not quantised, of the products and of the history.
+    quantize
+        Round the weights of the linear layers to 8 bits ("int8") or to 4 ("int4"; both need the package `torchao`), or
+        by bitsandbytes ("bnb8", "bnb4"; they need that package and a GPU, and no test has run them). Embeddings and the
+        language-model head keep their number format. None leaves all weights as they are.
     trust_remote_code
         Passed on to transformers; only for code you have read.
     revision, token, subfolder
@@ -65,7 +71,8 @@ def load_model(
     Raises
     ------
     InputError
-        If the model cannot be found, read or reached, is an encoder-decoder, or the device does not exist.
+        If the model cannot be found, read or reached, is an encoder-decoder, or the device does not exist; if `quantize`
+        cannot work here, changes nothing, or leaves no gradient to steer by.
 
     """
     if "device_map" in model_arguments:
@@ -76,9 +83,13 @@ def load_model(
     arguments |= {"trust_remote_code": trust_remote_code, "revision": revision, "token": token, "subfolder": subfolder}
     adapter = Path(source) / subfolder / ADAPTER_FILE
     if adapter.is_file():
-        model_arguments |= {"dtype": dtype, "trust_remote_code": trust_remote_code}
+        model_arguments |= {"dtype": dtype, "quantize": quantize, "trust_remote_code": trust_remote_code}
         return _with_adapter(adapter.parent, device=device, **model_arguments)
     place = find_device(device)
+    if quantize is not None:
+        quantization = quantization_config(quantize, place)
+        if "gguf_file" not in arguments:  # transformers quantises what it reads, but not such a file
+            model_arguments |= {"quantization_config": quantization, "device_map": {"": place}}
     try:
         config = AutoConfig.from_pretrained(source, **arguments)
         if config.is_encoder_decoder:
@@ -93,12 +104,19 @@ def load_model(
         raise InputError(_cannot_load("model", str(name_or_path), arguments, error)) from error
     if "gguf_file" in arguments:  # the weights are plain numbers now, and can be saved as such
         model.hf_quantizer.remove_quantization_config(model)
+        if quantize is not None:
+            quantize_loaded(model, quantize)
     if name_or_path in PACKAGED:
         model.config.name_or_path = str(name_or_path)  # instead of a place on this machine
     presets = read_presets(Path(source, subfolder)) or shipped_presets(model)
     tokens = tokenizer_fingerprint(tokenizer)
     attach(model, Attached(presets=presets, tokenizer=tokens))
-    return freeze(fuse_gelu(model.to(place))), tokenizer
+    if "device_map" not in model_arguments:
+        model = model.to(place)
+    freeze(fuse_gelu(model))
+    if quantize is not None:
+        check_quantized(model, quantize)
+    return model, tokenizer
 
 
 def _with_adapter(folder: Path, **arguments: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -1,0 +1,146 @@
+"""Weights in fewer bits: which schemes there are, what each needs, and whether gradients still pass through them.
+
+Steering wants a gradient for the history of keys and values, never for a weight, so a weight may be any tensor that a
+product can be computed from, forwards and backwards. A layer that rounds its *inputs* as well (dynamic int8) has a
+gradient of zero everywhere, or none: no attribute model can steer through it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from importlib.util import find_spec
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from pplm.errors import InputError, SteeringWarning
+from pplm.products import fast_products
+
+Quantize = Literal["int8", "int4", "bnb8", "bnb4"]
+_ON_GPU = ("bnb8", "bnb4")
+_FEW = 0.5
+"""Share of the layers' weights below which a load has missed what it is for."""
+_PROBE = 4
+"""Tokens that the gradients are tried on."""
+
+
+def quantization_config(name: Quantize, device: torch.device) -> Any:
+    """Return transformers' configuration of a scheme.
+
+    Raises
+    ------
+    InputError
+        If there is no such scheme, or it cannot work here: its package is missing, or the device is not its own.
+
+    """
+    if name not in get_args(Quantize):
+        raise InputError(f"quantize must be one of {', '.join(get_args(Quantize))}; got {name!r}")
+    if name in _ON_GPU and device.type == "cpu":
+        raise InputError(f"quantize={name!r} needs a GPU, and the device is {device}; use int8 or int4")
+    package = "bitsandbytes" if name in _ON_GPU else "torchao"
+    if find_spec(package) is None:
+        raise InputError(f"quantize={name!r} needs the package {package}; install it with: pip install {package}")
+    if name in _ON_GPU:
+        from transformers import BitsAndBytesConfig
+
+        return BitsAndBytesConfig(load_in_8bit=name == "bnb8", load_in_4bit=name == "bnb4")
+    from transformers import TorchAoConfig
+
+    return TorchAoConfig(_torchao_config(name))
+
+
+def quantize_loaded(model: Any, name: Quantize) -> None:
+    """Quantise a model that is in memory already, layer by layer, as its loading would have done.
+
+    Raises
+    ------
+    InputError
+        If the scheme does it while loading alone.
+
+    """
+    if name in _ON_GPU:
+        raise InputError(f"quantize={name!r} cannot read a .gguf file; use int8 or int4, or load another format")
+    from torchao.quantization import quantize_
+
+    heads = {id(model.get_output_embeddings()), id(model.get_input_embeddings())}
+    config: Any = _torchao_config(name)
+    quantize_(model, config, filter_fn=lambda module, _: isinstance(module, nn.Linear) and id(module) not in heads)
+    model.is_quantized = True  # as transformers marks those that it has quantised
+
+
+def check_quantized(model: Any, name: Quantize) -> None:
+    """See that quantising has done something, and that gradients pass through what it has made.
+
+    Raises
+    ------
+    InputError
+        If no weight is quantised, or the keys and values of a layer receive no finite gradient other than zero.
+
+    """
+    share = _quantized_share(model)
+    kind = type(model).__name__
+    if share == 0:
+        raise InputError(
+            f"quantize={name!r} finds no linear layer (nn.Linear) in {kind} that it could quantise; leave it out"
+        )
+    if share < _FEW:
+        warnings.warn(
+            f"quantize={name!r} has quantised {share:.0%} of the weights in the layers of {kind}; the others are not "
+            "in linear layers, and keep their number format",
+            SteeringWarning,
+            stacklevel=3,
+        )
+    norms = history_gradients(model)
+    dead = [number for number, norm in enumerate(norms) if not 0 < norm < float("inf")]
+    if dead:
+        shown = ", ".join(map(str, dead[:5])) + (", ..." if len(dead) > 5 else "")
+        raise InputError(
+            f"quantize={name!r} leaves no usable gradient for the history of {len(dead)} of {len(norms)} layers of "
+            f"{kind} (layer {shown}), so it cannot be steered; use another scheme, or none"
+        )
+
+
+def history_gradients(model: Any) -> list[float]:
+    """Return, by layer, the norm of the gradient that a next token's logits have on the keys and values before it.
+
+    Empty for a model without a plain cache, which the decoding loop refuses by name.
+    """
+    generator = torch.Generator().manual_seed(0)
+    size = model.config.get_text_config().vocab_size
+    ids = torch.randint(size, (1, _PROBE), generator=generator).to(model.get_input_embeddings().weight.device)
+    with torch.no_grad():
+        cache = model(input_ids=ids[:, :-1], past_key_values=DynamicCache(), use_cache=True).past_key_values
+    if cache is None or {type(layer) for layer in cache.layers} != {DynamicLayer}:
+        return []
+    layers = [tuple(t.detach().clone().requires_grad_() for t in (layer.keys, layer.values)) for layer in cache.layers]
+    with torch.enable_grad(), fast_products(model):
+        logits = model(
+            input_ids=ids[:, -1:], past_key_values=DynamicCache(ddp_cache_data=layers), use_cache=True
+        ).logits
+        total = logits.float().log_softmax(-1)[..., 0].sum()
+        if not total.requires_grad:
+            return [0.0] * len(layers)
+        found = torch.autograd.grad(total, [t for pair in layers for t in pair], materialize_grads=True)
+    norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32).item() for gradient in found]
+    return [float(torch.tensor(pair).norm()) for pair in zip(norms[::2], norms[1::2], strict=True)]
+
+
+def _quantized_share(model: Any) -> float:
+    """Return how much of the matrices in a model's layers is no plain floating-point tensor, 0 to 1."""
+    tables = {id(module.weight) for module in (model.get_input_embeddings(), model.get_output_embeddings()) if module}
+    matrices = [p for p in model.parameters() if id(p) not in tables and p.dim() > 1]
+    quantized = [p for p in matrices if type(p) not in (Tensor, nn.Parameter) or not p.is_floating_point()]
+    return sum(p.numel() for p in quantized) / max(1, sum(p.numel() for p in matrices))
+
+
+def _torchao_config(name: Quantize) -> Any:
+    if name == "int8":
+        from torchao.quantization import Int8WeightOnlyConfig
+
+        return Int8WeightOnlyConfig()
+    from pplm.models.packed_int4 import PackedInt4Config
+
+    return PackedInt4Config()
