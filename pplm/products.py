@@ -66,8 +66,8 @@ class _Quantized(torch.autograd.Function):
     """Rows (..., K) @ the transpose of a quantised weight (N, K), by its own product, plus a bias (N,) or None.
 
     The gradient is that of the numbers which the weight stands for. They are made again for it: autograd would keep
-    them from the product on, all layers of the model at once. Products that round their rows as well, whose own
-    gradient is zero, pass on the gradient of those that do not.
+    them from the product on, all layers of the model at once. Products that round their rows as well, which have no
+    gradient of their own, get that of the products that do not.
     """
 
     @staticmethod

@@ -102,6 +102,8 @@ def _log_to_stderr() -> None:
         show_level=False,
         markup=False,
     )
+    for name in ("torchao", "torch.utils._pytree"):  # what they have to say when torchao is imported concerns nobody
+        logging.getLogger(name).setLevel(logging.ERROR)
     for name in ("pplm", "attribute_models"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

@@ -71,8 +71,8 @@ def load_model(
     Raises
     ------
     InputError
-        If the model cannot be found, read or reached, is an encoder-decoder, or the device does not exist; if `quantize`
-        cannot work here, changes nothing, or leaves no gradient to steer by.
+        If the model cannot be found, read or reached, is an encoder-decoder, or the device does not exist; if
+        `quantize` cannot work here, changes nothing, or leaves no gradient to steer by.
 
     """
     if "device_map" in model_arguments:

@@ -41,6 +41,7 @@ class PackedInt4(TorchAOBaseTensor):
 
     @staticmethod
     def __new__(cls: type, packed: Tensor, scale: Tensor, least: Tensor, dtype: torch.dtype) -> PackedInt4:
+        """Make a tensor that looks like the matrix and holds the parts."""
         shape = (packed.shape[0], 2 * packed.shape[1])
         return torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=packed.device, requires_grad=False)
 
@@ -78,7 +79,7 @@ class PackedInt4Config(AOBaseConfig):
 
 
 @register_quantize_module_handler(PackedInt4Config)
-def _pack(module: nn.Module, config: PackedInt4Config, **_: Any) -> nn.Module:  # noqa: ARG001 - torchao's signature
+def _pack(module: nn.Linear, config: PackedInt4Config, **_: Any) -> nn.Module:  # noqa: ARG001 - torchao's signature
     """Pack a linear layer's weight; one whose rows are no multiple of `GROUP` stays as it is."""
     if module.weight.shape[1] % GROUP == 0:
         module.weight = nn.Parameter(PackedInt4.of(module.weight), requires_grad=False)

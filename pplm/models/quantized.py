@@ -1,8 +1,9 @@
 """Weights in fewer bits: which schemes there are, what each needs, and whether gradients still pass through them.
 
 Steering wants a gradient for the history of keys and values, never for a weight, so a weight may be any tensor that a
-product can be computed from, forwards and backwards. A layer that rounds its *inputs* as well (dynamic int8) has a
-gradient of zero everywhere, or none: no attribute model can steer through it.
+product can be computed from, forwards and backwards. Layers that round their *inputs* as well (dynamic int8) multiply
+whole numbers, of which torch has no derivative: alone they pass no gradient on, so nothing could steer through them.
+`pplm.products` passes on the gradient of the product of the unrounded inputs.
 """
 
 from __future__ import annotations

@@ -280,7 +280,8 @@ class SteeredText:
         self._watch.broke |= objective.broke
         if objective.gradient_norms is not None:
             to_lower = has_history & (objective.attribute_losses[0].nan_to_num() != 0)
-            self._watch.gradients(objective.gradient_norms, to_lower)
+            first = len(self.cache.layers) - len(window)
+            self._watch.gradients(objective.gradient_norms, to_lower, result.gradient_norms[0], first)
         if self._rounds:
             window = self._window(whole, torch.arange(len(self.input_ids), device=index.device))
             self._exact.keep(window, start, index, result.state)

@@ -45,11 +45,12 @@ class SteeringWatch:
         """Return the names of the attribute models whose loss was not a number."""
         return [a.name for a, broke in zip(self._attributes, self.broke.tolist(), strict=True) if broke]
 
-    def gradients(self, norms: Tensor, took_part: Tensor) -> None:
+    def gradients(self, norms: Tensor, took_part: Tensor, layers: Tensor, first: int) -> None:
         """Look at the attribute models' gradient norms (A, N) at the first token that any of them is to steer.
 
         `took_part` (A, N) names the samples on which each can act and has something left to lower: a gradient of zero
-        at a loss of zero is what there should be.
+        at a loss of zero is what there should be. `layers` (G, N) are the norms of all attribute models together in the
+        moved layers, from layer `first` on.
         """
         if not self.awaits_gradients or not bool(took_part.any()):
             return
@@ -64,6 +65,18 @@ class SteeringWatch:
                     SteeringWarning,
                     stacklevel=2,
                 )
+
+        silent = ((layers == 0) | ~took_part.any(0)).all(1).tolist()
+        if any(silent) and not all(silent):
+            numbers = [first + number for number, is_silent in enumerate(silent) if is_silent]
+            shown = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
+            warnings.warn(
+                f"no gradient reaches the keys and values of {len(numbers)} of {len(silent)} moved layers (layer "
+                f"{shown}), so they stay where they are; likely these layers pass no gradient on (as some quantised "
+                "ones); load the weights in another format, or move only the last layers (layers)",
+                SteeringWarning,
+                stacklevel=2,
+            )
 
     def warn_of_idle(self) -> None:
         """Warn of each attribute model that could not act at any token of a text."""
