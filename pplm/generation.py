@@ -28,7 +28,7 @@ from pplm.rerank import Rerank, check_rankable, keep_best
 from pplm.text.chat_template import Message
 from pplm.text.decoding import steered_decoding
 from pplm.text.prompts import list_prompts, pad_left, read_prompt
-from pplm.text.steerable import check_generate
+from pplm.text.steerable import check_generate, check_one_device
 
 
 def generate(
@@ -109,6 +109,7 @@ def generate(
     candidates = 1 if rerank is None else rerank.candidates
     seed = None if seed is None else check_whole("seed", seed)
     _check_parts(model, tokenizer)
+    check_one_device(model)  # before attribute models are bound, some of which read it
     _check_request(model, prompts, num_samples, max_batch_size, generate_arguments)
     if not len(numbers) == len(prompts) == len({n for n in numbers if isinstance(n, Integral) and n >= 0}):
         raise InputError(f"prompt_indices must be {len(prompts)} different numbers of at least 0; got {numbers}")

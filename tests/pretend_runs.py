@@ -144,6 +144,17 @@ def report(family):
     return result
 
 
+def over_two_devices(tokenizer):
+    """Return the error of steering a model whose second half lies on another device, and how often it was read."""
+    model, reads = load("llama", tokenizer), []
+    model.model.layers[0].register_forward_hook(lambda *_: reads.append(1))
+    with PretendDevice():
+        model.lm_head.to(NAME)
+        bag = BagOfWords.from_words(["moon"], tokenizer)
+        _, error = tried(lambda: pplm.generate(model, tokenizer, PROMPTS, attributes=[bag], max_new_tokens=2))
+    return {"error": error, "reads": len(reads)}
+
+
 def own_rules():
     """Return what the pretend device itself does, so that a test can tell whether to trust it."""
     with PretendDevice() as device:
@@ -172,4 +183,5 @@ def own_rules():
 if __name__ == "__main__":
     warnings.simplefilter("error")
     logging.set_verbosity_error()
-    sys.stdout.write(json.dumps({"rules": own_rules(), **{family: report(family) for family in FAMILIES}}))
+    everything = {"rules": own_rules(), "over two devices": over_two_devices(_tiny_tokenizer())}
+    sys.stdout.write(json.dumps(everything | {family: report(family) for family in FAMILIES}))

@@ -69,5 +69,11 @@ def test_a_token_waits_for_the_device_only_when_it_is_chosen(report, family, nam
     assert sum(waits.values()) == 1 + BESIDE_THE_CHOICE.get(name, 0), waits
 
 
+def test_a_model_over_two_devices_is_refused_by_name_before_it_is_read(report):
+    found = report["over two devices"]
+    assert found["error"].startswith("InputError: LlamaForCausalLM lies on several devices (cpu, pretend:0), which")
+    assert found["reads"] == 0
+
+
 def test_every_run_is_looked_at(report):
     assert all(set(report[family]) == {*TOKEN_RUNS, *OTHER_RUNS} for family in FAMILIES)

@@ -231,8 +231,6 @@ def test_further_arguments_reach_transformers(folder):
     assert model.config._attn_implementation == "eager"
     with pytest.raises(InputError, match="cannot load model"):
         pplm.load_model(folder, device="cpu", not_an_argument=1)
-    with pytest.raises(InputError, match="device_map"):
-        pplm.load_model(folder, device_map="auto")
 
 
 def test_a_subfolder_is_where_the_files_are(folder):

@@ -22,6 +22,7 @@ from pplm.models.packaged import PACKAGED, converted
 from pplm.models.presets_file import read_presets, shipped_presets
 from pplm.models.quantized import Quantize, check_quantized, quantization_config, quantize_loaded
 from pplm.models.resources import EMBEDDED_MODEL, data_path, local_path
+from pplm.text.steerable import check_one_device
 
 ADAPTER_FILE = "adapter_config.json"
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -35,6 +36,7 @@ def load_model(
     device: str = "auto",
     dtype: Dtype = "float32",
     quantize: Quantize | None = None,
+    device_map: str | dict[str, Any] | None = None,
     trust_remote_code: bool = False,
     revision: str = "main",
     token: str | bool | None = None,
@@ -57,6 +59,9 @@ def load_model(
         Round the weights of the linear layers to 8 bits ("int8") or to 4 ("int4"; both need the package `torchao`), or
         by bitsandbytes ("bnb8", "bnb4"; they need that package and a GPU, and no test has run them). Embeddings and the
         language-model head keep their number format. None leaves all weights as they are.
+    device_map
+        "auto" or a table, in place of `device`: transformers and accelerate then put each weight on its device while
+        they load. All have to end up on one device; a model over several, or partly offloaded, is refused.
     trust_remote_code
         Passed on to transformers; only for code you have read.
     revision, token, subfolder
@@ -72,24 +77,29 @@ def load_model(
     ------
     InputError
         If the model cannot be found, read or reached, is an encoder-decoder, or the device does not exist; if
-        `quantize` cannot work here, changes nothing, or leaves no gradient to steer by.
+        `quantize` cannot work here, changes nothing, or leaves no gradient to steer by; if `device_map` comes with
+        `device`, or spreads the model over several devices.
 
     """
-    if "device_map" in model_arguments:
-        raise InputError("a model over several devices (device_map) cannot be steered; pass device= instead")
+    if device_map is not None and device != "auto":
+        raise InputError(f"device={device!r} and device_map={device_map!r} both place the model; leave one of them out")
     if "torch_dtype" in model_arguments:
         raise InputError(f"torch_dtype={model_arguments['torch_dtype']!r}: pass the number format as dtype=, a name")
     source, arguments = _locate(str(name_or_path))
     arguments |= {"trust_remote_code": trust_remote_code, "revision": revision, "token": token, "subfolder": subfolder}
     adapter = Path(source) / subfolder / ADAPTER_FILE
     if adapter.is_file():
-        model_arguments |= {"dtype": dtype, "quantize": quantize, "trust_remote_code": trust_remote_code}
+        placement = {"dtype": dtype, "quantize": quantize, "device_map": device_map}
+        model_arguments |= {**placement, "trust_remote_code": trust_remote_code}
         return _with_adapter(adapter.parent, device=device, **model_arguments)
     place = find_device(device)
     if quantize is not None:
         quantization = quantization_config(quantize, place)
         if "gguf_file" not in arguments:  # transformers quantises what it reads, but not such a file
-            model_arguments |= {"quantization_config": quantization, "device_map": {"": place}}
+            model_arguments |= {"quantization_config": quantization}
+            device_map = device_map or {"": place}
+    if device_map is not None:
+        model_arguments |= {"device_map": device_map}
     try:
         config = AutoConfig.from_pretrained(source, **arguments)
         if config.is_encoder_decoder:
@@ -111,8 +121,9 @@ def load_model(
     presets = read_presets(Path(source, subfolder)) or shipped_presets(model)
     tokens = tokenizer_fingerprint(tokenizer)
     attach(model, Attached(presets=presets, tokenizer=tokens))
-    if "device_map" not in model_arguments:
+    if device_map is None:
         model = model.to(place)
+    check_one_device(model)
     freeze(fuse_gelu(model))
     if quantize is not None:
         check_quantized(model, quantize)

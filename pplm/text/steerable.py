@@ -60,12 +60,35 @@ def check_model(model: Any, cache: Any) -> None:
     parameters = inspect.signature(model.forward).parameters
     if cache is None or ("input_ids" in parameters and "past_key_values" not in parameters):
         raise InputError(f"{name} {_kept_instead(model)}; use another model")
+    check_one_device(model)
     # peft lets its own method prepare the inputs of the model that it wraps.
     adapter = getattr(getattr(model.prepare_inputs_for_generation, "__self__", None), "active_peft_config", None)
     if getattr(adapter, "is_prompt_learning", False):
         raise InputError(
             f"{type(adapter).__name__} puts virtual tokens before the text, whose history is not the text's own; use "
             "another adapter, such as LoRA"
+        )
+
+
+def check_one_device(model: Any) -> None:
+    """Refuse a model over several devices, or whose weights are fetched from the processor or the disk when needed.
+
+    Raises
+    ------
+    InputError
+        With the devices that hold weights.
+
+    """
+    places = sorted({str(parameter.device) for parameter in model.parameters()})
+    if "meta" in places:  # where accelerate leaves nothing but a weight's shape
+        raise InputError(
+            f"{type(model).__name__} keeps weights off its device (offloaded to the processor or the disk), which "
+            "cannot be steered; load it on one device, in fewer bits if need be (load_model(..., quantize='int8'))"
+        )
+    if len(places) > 1:
+        raise InputError(
+            f"{type(model).__name__} lies on several devices ({', '.join(places)}), which cannot be steered; load it "
+            "on one, in fewer bits if need be (load_model(..., quantize='int8'))"
         )
 
 
