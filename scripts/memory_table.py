@@ -98,8 +98,8 @@ def weight_bytes(shape: Shape, number_format: str) -> float:
     )
     rows = shape.layers * (shape.heads * shape.head_width + 2 * shape.kv_width + 2 * shape.width + 2 * shape.inner)
     tables = (1 if shape.tied else 2) * shape.vocabulary * shape.width + (2 * shape.layers + 1) * shape.width
-    if number_format == "int8":  # and a scale for each row
-        return matrices + plain * rows + plain * tables
+    if number_format == "int8":  # and a scale and a zero point of 5 bytes for each row
+        return matrices + 5 * rows + plain * tables
     if number_format == "int4":  # and a scale and a least value of 16 bits for each 32
         return matrices * (0.5 + 4 / 32) + plain * tables
     return plain * (matrices + tables)

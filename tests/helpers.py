@@ -54,3 +54,10 @@ def new_tokens(output, new=6):
 def flat(state):
     """Return the tensors of all groups in one list."""
     return [tensor for group in state for tensor in group]
+
+
+def stored_bytes(weight):
+    """Return the bytes of a weight, or of all tensors that a quantised one is made of."""
+    names = [*getattr(weight, "tensor_data_names", ()), *getattr(weight, "optional_tensor_data_names", ())]
+    parts = [getattr(weight, name) for name in names] or [weight]
+    return sum(part.nbytes for part in parts if part is not None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import decode
+from helpers import decode, stored_bytes
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import pplm
@@ -37,11 +37,6 @@ def llama(kv_heads, tied=False):
     return pplm.freeze(LlamaForCausalLM(LlamaConfig(**sizes, **heads, tie_word_embeddings=tied)))
 
 
-def stored(weight):
-    names = getattr(weight, "tensor_data_names", None)
-    return sum(getattr(weight, name).nbytes for name in names) if names else weight.nbytes
-
-
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8", "int4"])
 @pytest.mark.parametrize("tied", [False, True])
 def test_weights_take_what_their_shapes_predict(table, kind, tied):
@@ -52,7 +47,7 @@ def test_weights_take_what_their_shapes_predict(table, kind, tied):
         model = model.bfloat16()
     if kind.startswith("int"):
         quantize_loaded(model, kind)
-    assert table.weight_bytes(table.Shape.of("llama", model.config), kind) == sum(map(stored, model.parameters()))
+    assert table.weight_bytes(table.Shape.of("llama", model.config), kind) == sum(map(stored_bytes, model.parameters()))
 
 
 @pytest.mark.parametrize("kv_heads", HEADS.values(), ids=HEADS)
@@ -98,7 +93,7 @@ def test_what_a_token_keeps_for_its_gradient_is_what_the_shapes_predict(table, b
 
     monkeypatch.setattr(steered_text.TextObjective, "__call__", counted)
     steering = pplm.SteeringConfig(**{**STEERING.__dict__, "layers": moved % 4})
-    decode(model, [list(range(3, 120))], [bag], steering, new=2)
+    decode(model, [[3 + n % 80 for n in range(117)]], [bag], steering, new=2)
     shape = table.Shape.of("llama", model.config)
     distribution = table._DISTRIBUTIONS * 4 * shape.vocabulary
     predicted = table.kept_bytes(shape, "float32", moved) + distribution

@@ -5,7 +5,7 @@ import importlib.util
 
 import pytest
 import torch
-from helpers import decode
+from helpers import decode, stored_bytes
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import pplm
@@ -60,11 +60,6 @@ def numbers(weight):
     return weight.dequantize() if hasattr(weight, "tensor_data_names") else weight
 
 
-def stored_bytes(weight):
-    names = getattr(weight, "tensor_data_names", None)
-    return sum(getattr(weight, name).nbytes for name in names) if names else weight.nbytes
-
-
 def tokens(model, prompts, steering, bag, new=4):
     return decode(model, prompts, [bag], steering, new=new).sequences.tolist()
 
@@ -75,7 +70,7 @@ def test_weights_take_the_memory_that_their_bits_promise(loaded, scheme):
     plain, model = linear_weights(loaded(None)), linear_weights(loaded(scheme))
     count = sum(weight.numel() for weight in plain)
     stored = sum(map(stored_bytes, model))
-    scales = 2 * 2 / 32 if scheme == "int4" else 4 / 64  # bytes per weight: of a group of 32, or of a row of 64 or more
+    scales = 2 * 2 / 32 if scheme == "int4" else 5 / 64  # bytes per weight: of a group of 32, or of a row of 64 or more
     assert BITS[scheme] / 8 * count < stored <= (BITS[scheme] / 8 + scales) * count
     assert stored < sum(map(stored_bytes, plain)) / 3
 
