@@ -118,14 +118,14 @@ def cache_bytes(shape: Shape, number_format: str, moved: int, prompt: int, new: 
 def kept_bytes(shape: Shape, number_format: str, moved: int) -> float:
     """Return the bytes that one reading of the last token keeps for its gradient, the vocabulary's left out.
 
-    Per layer: the inputs of two norms, which are made in float32 and kept twice, of four products, and of the gate of
-    the inner layer. Keys and values are read where they lie; a batch with padding copies them for each head that shares
+    Per layer: the inputs of two norms in float32, queries and what attention returns, and three rows of the inner layer;
+    products keep nothing, because weights get no gradient. Keys and values are read where they lie; a batch with padding copies them for each head that shares
     them, which is not counted here.
     """
     plain = 4 if number_format == "float32" else 2
     rows = 2 if moved == shape.layers else 1  # both histories in one pass, where all layers are read anyway
-    norms, products = 4 * shape.width * 4 + 2 * shape.width * plain, (3 * shape.heads * shape.head_width) * plain
-    inner = 4 * shape.inner * plain
+    norms, products = 2 * shape.width * 4, 2 * shape.heads * shape.head_width * plain
+    inner = 3 * shape.inner * plain
     return moved * rows * (norms + products + inner)
 
 
