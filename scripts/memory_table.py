@@ -118,9 +118,9 @@ def cache_bytes(shape: Shape, number_format: str, moved: int, prompt: int, new: 
 def kept_bytes(shape: Shape, number_format: str, moved: int) -> float:
     """Return the bytes that one reading of the last token keeps for its gradient, the vocabulary's left out.
 
-    Per layer: the inputs of two norms in float32, queries and what attention returns, and three rows of the inner layer;
-    products keep nothing, because weights get no gradient. Keys and values are read where they lie; a batch with padding copies them for each head that shares
-    them, which is not counted here.
+    Per layer: the inputs of two norms in float32, queries and what attention returns, and three rows of the inner
+    layer; products keep nothing, because weights get no gradient. Keys and values are read where they lie; a batch with
+    padding copies them for each head that shares them, which is not counted here.
     """
     plain = 4 if number_format == "float32" else 2
     rows = 2 if moved == shape.layers else 1  # both histories in one pass, where all layers are read anyway
