@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from pplm.attached import steering_presets
-from pplm.config import SteeringConfig, check_range, check_whole
+from pplm.checks import check_range, check_whole
+from pplm.config import SteeringConfig
 from pplm.errors import InputError, SteeringWarning
 from pplm.generated_text import Generation
 from pplm.generation import generate
@@ -98,7 +98,7 @@ class Conversation:
         """The settings of the next answer."""
         presets = steering_presets(self.model)
         chosen = SteeringConfig.for_attributes(self.attributes, presets=presets, preset=self.preset, **self.settings)
-        return replace(chosen, step_size=chosen.step_size * self.strength)
+        return chosen.scaled(self.strength)
 
     @property
     def steers(self) -> bool:

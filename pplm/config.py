@@ -179,6 +179,11 @@ class SteeringConfig:
             raise InputError(f"steering has no setting {min(unknown)!r}; see SteeringConfig for those there are")
         return replace(self, **fields, steps=steps)
 
+    def scaled(self, factor: float) -> SteeringConfig:
+        """Return the settings with every step `factor` times as long (>= 0)."""
+        steps = {kind: replace(step, step_size=factor * step.step_size) for kind, step in self.steps.items()}
+        return replace(self, step_size=factor * self.step_size, steps=steps)
+
     @property
     def skips(self) -> bool:
         """Whether single samples may be left alone at a token, which takes a look at them first."""

@@ -20,7 +20,7 @@ from pplm.cli.conversations import system_option
 from pplm.cli.options import (
     check_seed,
     given_steering,
-    model_options,
+    model_options_with,
     number,
     steering_line,
     steering_options,
@@ -54,7 +54,7 @@ _KINDS = {"bag": "bags", "avoid": "avoid_bags", "discriminator": "discriminators
 @click.command("chat")
 @system_option
 @attribute_options
-@model_options
+@model_options_with("smollm2")  # the embedded model has no chat template
 @text_options(max_new_tokens=150)
 @click.option(
     "--seed",
@@ -63,7 +63,7 @@ _KINDS = {"bag": "bags", "avoid": "avoid_bags", "discriminator": "discriminators
     help="Same seed and same messages, same answers.  [default: a new one, shown on stderr]",
 )
 @steering_options
-def chat_command(model_name: str, device: str, dtype: Any, **options: Any) -> None:
+def chat_command(model_name: str, device: str, dtype: Any, quantize: Any, **options: Any) -> None:
     """Talk with a chat model whose answers lean towards an attribute.
 
     Type a message and read the answer while it is written, words of the bags in colour. Lines that begin with a
@@ -81,7 +81,7 @@ def chat_command(model_name: str, device: str, dtype: Any, **options: Any) -> No
     given = given_steering(options)
     sampling = text_sampling(options)
     check_outputs({"--save-bag": choice.save_bag}, overwrite=False)
-    model, tokenizer = load_model(model_name, device=device, dtype=dtype)
+    model, tokenizer = load_model(model_name, device=device, dtype=dtype, quantize=quantize)
     check_template(tokenizer, f"--model {model_name}")
     attributes = load_attributes(choice, model, tokenizer)
     seed = secrets.randbelow(2**31) if options["seed"] is None else options["seed"]
@@ -200,7 +200,9 @@ class _Chat:
     def _set_strength(self, argument: str) -> None:
         if argument:
             self.conversation.strength = _number(argument)
-        _note(f"strength {self.conversation.strength:g}: step_size {self.conversation.steering.step_size:g}")
+        _note(f"strength: {self.conversation.strength:g}")
+        if argument:
+            self._report_steering()
 
     def _toggle_compare(self, argument: str) -> None:
         if argument:
@@ -234,7 +236,7 @@ class _Chat:
             _note("no attribute given (--bag, --discriminator, /bag, ...): the answers are unsteered")
             return
         preset = steering_presets(conversation.model).choose(conversation.attributes, conversation.preset)
-        _note(steering_line(conversation.steering, preset))
+        _note(steering_line(conversation.steering, preset, conversation.settings))
         if not conversation.steers:
             _note("nothing steers: step_size, num_iterations, gm_scale, grad_length or the strength is 0")
 

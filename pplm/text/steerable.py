@@ -49,6 +49,7 @@ def check_model(model: Any, cache: Any) -> None:
         With the property that stands in the way.
 
     """
+    check_one_device(model)
     name = type(model).__name__
     if model.config.is_encoder_decoder:
         raise InputError(f"{name} is an encoder-decoder; steering needs a decoder-only language model")
@@ -60,7 +61,6 @@ def check_model(model: Any, cache: Any) -> None:
     parameters = inspect.signature(model.forward).parameters
     if cache is None or ("input_ids" in parameters and "past_key_values" not in parameters):
         raise InputError(f"{name} {_kept_instead(model)}; use another model")
-    check_one_device(model)
     # peft lets its own method prepare the inputs of the model that it wraps.
     adapter = getattr(getattr(model.prepare_inputs_for_generation, "__self__", None), "active_peft_config", None)
     if getattr(adapter, "is_prompt_learning", False):
