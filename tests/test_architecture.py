@@ -115,6 +115,7 @@ def test_the_wave_imports_nothing_of_text():
             "benchmark",
             {
                 "checks",
+                "pooling",
                 "config",
                 "errors",
                 "presets",

@@ -129,7 +129,7 @@ def test_what_does_not_go_together_is_one_line_and_exit_code_2(generate, tmp_pat
 @pytest.mark.parametrize("arguments", [("generate", "--chat", "Hi"), ("chat",)])
 def test_a_model_without_a_template_is_refused_by_name(command, monkeypatch, embedded, arguments):
     monkeypatch.setattr("pplm.models.loading.load_model", lambda *_, **__: embedded)
-    code, out, err = command(*arguments)
+    code, out, err = command(*arguments, "--model", "gpt2-mini")
     assert (code, out) == (2, "")
     assert re.fullmatch("Error: --model gpt2-mini has no chat template: .*; name a chat model, or .*\n", err)
 
@@ -174,7 +174,8 @@ def test_commands_change_what_steers_the_next_answer(talk, bag, head):
 
 def test_strength_is_shown_and_kept(talk, bag):
     _, _, err = talk("/strength 1.5", "/strength", "/strength much", "/strength -1", options=("--bag", bag, *FORCE))
-    assert err.count("strength 1.5: step_size 3\n") == 2
+    assert err.count("strength: 1.5\n") == 2
+    assert "step_size 3.0," in next(line for line in reversed(err.splitlines()) if line.startswith("steering:"))
     assert "Error: /strength takes a number, such as 1.5; got 'much'\n" in err
     assert "Error: strength must be finite and at least 0; got -1\n" in err
 

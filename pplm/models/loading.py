@@ -118,12 +118,11 @@ def load_model(
             quantize_loaded(model, quantize)
     if name_or_path in PACKAGED:
         model.config.name_or_path = str(name_or_path)  # instead of a place on this machine
-    presets = read_presets(Path(source, subfolder)) or shipped_presets(model)
-    tokens = tokenizer_fingerprint(tokenizer)
-    attach(model, Attached(presets=presets, tokenizer=tokens))
     if device_map is None:
         model = model.to(place)
     check_one_device(model)
+    presets = read_presets(Path(source, subfolder)) or shipped_presets(model)
+    attach(model, Attached(presets=presets, tokenizer=tokenizer_fingerprint(tokenizer)))
     freeze(fuse_gelu(model))
     if quantize is not None:
         check_quantized(model, quantize)
