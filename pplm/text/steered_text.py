@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from pplm.config import SteeringConfig, Step
+from pplm.config import SteeringConfig
 from pplm.errors import broken_model
 from pplm.interface import WeightedAttribute
 from pplm.pooling import PooledHidden
@@ -103,9 +103,10 @@ class SteeredText:
         ask = [getattr(attribute.model, "reads_logits", True) for attribute in attributes]
         self._reads_logits = steering.kl_scale > 0 or steering.horizon_length > 0 or any(ask)
         self._exact = ExactWindow()  # used with half-precision models
-        self._watch = SteeringWatch(self.attributes, len(input_ids), input_ids.device)
-        names = tuple(attribute.name for attribute in attributes)
-        self.recorder = TraceRecorder(names, steering.num_iterations, groups, len(input_ids))
+        self._watch = SteeringWatch(attributes, len(input_ids), input_ids.device)
+        self.recorder = TraceRecorder(
+            tuple(a.name for a in attributes), steering.num_iterations, groups, len(input_ids)
+        )
         self._new_tokens = 0
 
     @property
@@ -226,9 +227,7 @@ class SteeredText:
             loss = objective.attribute_loss(last)
             self._watch.losses(objective.acted, self._rows)
             return last.logits, loss >= steering.skip_below
-        # A step of length 0 is the core's way to ask for a gradient.
-        still = replace(steering, num_iterations=1, step_size=0.0)
-        looked = self._take_steps(objective, self._window(reader, everyone), everyone, still, self._plan.still())
+        looked = self._take_steps(objective, self._window(reader, everyone), everyone, still=True)
         self._watch.losses(objective.acted, self._rows)
         strength = torch.linalg.vector_norm(looked.gradient_norms[0], dim=0)
         self._strongest = torch.maximum(self._strongest, strength)
@@ -239,18 +238,12 @@ class SteeredText:
         flags["apart"] = self._plan.steps is not None
         return TextObjective(self.attributes, text, self._window_start, self.steering.horizon_length, **flags)
 
-    def _take_steps(
-        self,
-        objective: TextObjective,
-        window: History,
-        index: Tensor,
-        steering: SteeringConfig,
-        steps: Sequence[Step] | None,
-        norms: Tensor | None = None,
-    ) -> Steered:
-        """Let the core move the window of the samples in `index`."""
-        weights = self._plan.weights(self._history_lengths(index), self._length)
-        untouched = self._untouched[index]
+    def _take_steps(self, objective: TextObjective, window: History, index: Tensor, *, still: bool = False) -> Steered:
+        """Let the core move the window of the samples in `index`; `still` asks for gradients, by steps of length 0."""
+        steering, steps, norms = self.steering, self._plan.steps, None if still else self._norms[..., index]
+        if still:
+            steering, steps = replace(steering, num_iterations=1, step_size=0.0), self._plan.still()
+        weights, untouched = self._plan.weights(self._history_lengths(index), self._length), self._untouched[index]
         return steer(window, objective, steering, norms, steps=steps, weights=weights, untouched=untouched)
 
     @property
@@ -268,10 +261,10 @@ class SteeredText:
 
         `whole` reads the whole batch, of which `text` may hold a part.
         """
-        start, norms = self._window_start, self._norms[..., index]
+        start = self._window_start
         objective = self._objective(text, reads_logits=self._reads_logits, probes=self._watch.awaits_gradients)
         window = self._window(text.reader, index)
-        result = self._take_steps(objective, window, index, self.steering, self._plan.steps, norms)
+        result = self._take_steps(objective, window, index)
         self._norms = self._norms.index_copy(-1, index, result.norms)
         if result.untouched is not None:
             self._untouched = self._untouched.index_copy(0, index, result.untouched)
