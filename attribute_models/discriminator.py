@@ -220,8 +220,7 @@ class Discriminator:
         if "relative" in relations:
             number = relations.index("relative")
             warnings.warn(
-                f"{self.name} was made on {names[number]}, used for {public_name(model)}, the same model in other "
-                "numbers",
+                f"{self.name} was made on {names[number]}, used for {public_name(model)} in other numbers",
                 SteeringWarning,
                 stacklevel=4,
             )

@@ -45,8 +45,12 @@ def shipped_presets(model: Any) -> SteeringPresets:
         if found == "same":
             return presets
         if found == "relative":
-            relatives.append(replace(presets, made_on=f"made on {made_on['name']}, used for {public_name(model)}"))
+            relatives.append(replace(presets, made_on=_note(made_on["name"], model)))
     return relatives[0] if relatives else SteeringPresets()
+
+
+def _note(made_on: str, model: Any) -> str:
+    return f"made on {made_on}, used for {public_name(model)} in other numbers"
 
 
 @cache
