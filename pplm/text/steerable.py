@@ -212,7 +212,7 @@ _BY_MASK: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 def check_padding(model: Any, input_ids: Tensor, mask: Tensor | None) -> None:
     """Refuse padding for a model that counts it as text, so that a text would depend on its neighbours' lengths.
 
-    Three tokens are read with and without padding before them, the first time that a model is given a mask.
+    Three tokens are read with and without padding before them, the first time that a model is given any.
 
     Parameters
     ----------
@@ -227,14 +227,16 @@ def check_padding(model: Any, input_ids: Tensor, mask: Tensor | None) -> None:
         If there is padding and both readings differ.
 
     """
-    if mask is None or input_ids.shape != mask.shape or model.training:  # dropout would tell any two readings apart
+    if mask is None or input_ids.shape != mask.shape or mask.all():
+        return
+    if model.training:  # dropout would tell any two readings apart
         return
     if model not in _BY_MASK:
         padding, rows = input_ids[mask[:, 0].argmin(), :1], model.get_input_embeddings().weight.shape[0]
         # Rounding can send a token to another expert, though hardly three times over.
         tries = (padding.new_tensor([rows // n, rows // (n + 1), rows // (n + 2)]) for n in (2, 5, 8))
         _BY_MASK[model] = any(_padding_is_masked(model, tokens, padding) for tokens in tries)
-    if not _BY_MASK[model] and not mask.all():
+    if not _BY_MASK[model]:
         raise InputError(
             f"{type(model).__name__} counts padding as positions of the text, so prompts of different lengths would "
             "change each other's texts; give prompts of one length, or one text at a time (max_batch_size=1)"
