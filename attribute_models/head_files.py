@@ -82,7 +82,8 @@ def find_head(name_or_path: str | Path) -> tuple[str, list[Path]]:
     # A folder without a head, such as a report about sentiment, does not hide the head of that name.
     if str(name_or_path) in names and (path is None or not (path / CARD_FILE).exists()):
         family = data_path(_FOLDER, str(name_or_path))
-        return family.name, sorted(family.iterdir(), key=lambda head: (head.name != EMBEDDED_MODEL, head.name))
+        heads = [path for path in family.iterdir() if (path / CARD_FILE).is_file()]
+        return family.name, sorted(heads, key=lambda head: (head.name != EMBEDDED_MODEL, head.name))
     if path is not None and path.is_dir():
         return path.name, [path]
     if path is not None:
