@@ -244,7 +244,17 @@ def test_the_sine_wave_imports_the_core_and_nothing_of_text(module):
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     ours = {name for name in imported if name.startswith(("pplm", "attribute_models"))}
-    allowed = {"config", "errors", "files.figures", "seeds", "steering", "sine.wave", "sine.network", "sine.experiment"}
+    allowed = {
+        "checks",
+        "config",
+        "errors",
+        "files.figures",
+        "seeds",
+        "steering",
+        "sine.wave",
+        "sine.network",
+        "sine.experiment",
+    }
     assert {name.removeprefix("pplm.") for name in ours} <= allowed
     assert not {name for name in imported if name.startswith(("transformers", "datasets", "click", "rich"))}
 

@@ -19,6 +19,7 @@ from transformers.cache_utils import DynamicLayer
 
 from pplm.errors import InputError, SteeringWarning
 from pplm.products import fast_products
+from pplm.seeds import torch_seed
 
 Quantize = Literal["int8", "int4", "bnb8", "bnb4"]
 _ON_GPU = ("bnb8", "bnb4")
@@ -109,7 +110,7 @@ def history_gradients(model: Any) -> list[float]:
 
     Empty for a model without a plain cache, which the decoding loop refuses by name.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(torch_seed(0))
     size = model.config.get_text_config().vocab_size
     ids = torch.randint(size, (1, _PROBE), generator=generator).to(model.get_input_embeddings().weight.device)
     with torch.no_grad():
