@@ -166,8 +166,11 @@ class SteeringPresets:
         kind = "avoidance" if kinds == {"avoidance"} else kind
         settings = self._fast(kind)
         if len(named) > 1:
-            own_steps = {own: {name: self._fast(own)[name] for name in STEP_FIELDS} for own in sorted(kinds)}
-            settings["steps"] = {**own_steps, **settings.get("steps", {})}
+            of_mixture = settings.get("steps", {})
+            settings["steps"] = {
+                own: of_mixture.get(own) or {name: self._fast(own)[name] for name in STEP_FIELDS}
+                for own in sorted(kinds)
+            }
         return Preset(name, kind in self.fast, settings, self.made_on)
 
     def _fast(self, kind: str) -> dict[str, Any]:

@@ -207,6 +207,8 @@ def test_a_model_s_own_mixture_may_name_steps(bag, head):
     found = SteeringConfig.for_attributes([bag, head], presets=own)
     assert found.steps["bag_of_words"] == BAG_STEP
     assert found.steps["discriminator"].step_size == 0.7
+    avoiding = SteeringConfig.for_attributes([Avoid(bag), head], presets=own)
+    assert set(avoiding.steps) == {"avoidance", "discriminator"}
 
 
 def test_an_explicit_field_of_a_step_holds_for_every_attribute(bag, head):
