@@ -169,6 +169,10 @@ class Discriminator:
             If the folder cannot be written, or holds anything but a head, which would be replaced.
 
         """
+        if self.others:
+            raise InputError(
+                f"{self.name} stands for heads of several models; save your model's: head.for_model(model).save(...)"
+            )
         with atomic_folder(folder, HEAD_FILES) as new:
             self.write(new)
 

@@ -41,5 +41,5 @@ def attached(model: Any) -> Attached:
 
 
 def steering_presets(model: PreTrainedModel) -> SteeringPresets:
-    """Return the settings that `load_model` found beside a model's weights (`steering.json`); empty if none."""
+    """Return the settings that `load_model` found beside the weights (`steering.json`), else shipped; empty if none."""
     return attached(model).presets

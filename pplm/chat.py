@@ -20,7 +20,7 @@ from pplm.config import SteeringConfig
 from pplm.errors import InputError, SteeringWarning
 from pplm.generated_text import Generation
 from pplm.generation import generate
-from pplm.interface import AttributeModel
+from pplm.interface import AttributeModel, weigh_attributes
 from pplm.presets import PresetName
 from pplm.text.chat_template import Message, check_messages, check_template, encode_messages, turn_end_ids
 
@@ -103,7 +103,7 @@ class Conversation:
     @property
     def steers(self) -> bool:
         """Whether the next answer can be moved at all."""
-        return bool(self.attributes) and self.steering.moves
+        return any(attribute.weight for attribute in weigh_attributes(self.attributes)) and self.steering.moves
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -167,8 +167,8 @@ class Conversation:
                 file.write(json.dumps(self.messages, ensure_ascii=False) + "\n")
         except FileExistsError:
             raise InputError(f"{path} exists; name another file") from None
-        except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+        except (OSError, ValueError) as error:  # a name with a null character is a wrong value
+            raise InputError(f"{path!r} cannot be written: {getattr(error, 'strerror', None) or error}") from None
 
     def _answer(
         self, messages: Sequence[Message], attributes: Sequence[Any], *, turn: int | None = None, **arguments: Any
@@ -245,7 +245,7 @@ def read_conversations(path: Path) -> list[list[Message]]:
         where = f"{path}, line {number}"
         try:
             messages = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{where} is not JSON ({error}); write one list of messages per line") from error
         if isinstance(messages, list) and len(messages) > 1 and _is_answer(messages[-1]):
             warnings.warn(

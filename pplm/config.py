@@ -146,7 +146,8 @@ class SteeringConfig:
     @property
     def moves(self) -> bool:
         """Whether these settings can change anything; if not, the loop is plain decoding."""
-        sizes = [step.step_size for step in self.steps.values()] or [self.step_size]
+        sizes = [step.step_size for step in self.steps.values()]
+        sizes.append(self.step_size)  # of kinds without a step of their own
         return max(sizes) > 0 and self.num_iterations > 0 and self.grad_length > 0 and self.gm_scale > 0
 
     @property

@@ -145,7 +145,7 @@ class SteeringPresets:
         """Return the preset for these attribute models; without a name, the model's own, else the general `fast`.
 
         With `fast`, each of several attribute models takes a step of its own kind's preset, or of the mixture's where
-        that names one.
+        that names one (`steps`); fields of a step that the mixture names once hold for every kind.
 
         Raises
         ------
@@ -166,9 +166,11 @@ class SteeringPresets:
         kind = "avoidance" if kinds == {"avoidance"} else kind
         settings = self._fast(kind)
         if len(named) > 1:
-            of_mixture = settings.get("steps", {})
+            mixture = self.fast.get("mixture", {}) if kind == "mixture" else {}
+            for_all = {name: value for name, value in mixture.items() if name in STEP_FIELDS}
             settings["steps"] = {
-                own: of_mixture.get(own) or {name: self._fast(own)[name] for name in STEP_FIELDS}
+                own: mixture.get("steps", {}).get(own)
+                or {**{name: self._fast(own)[name] for name in STEP_FIELDS}, **for_all}
                 for own in sorted(kinds)
             }
         return Preset(name, kind in self.fast, settings, self.made_on)

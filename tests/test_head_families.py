@@ -69,6 +69,14 @@ def test_where_no_head_fits_the_models_that_have_one_are_listed(ours, theirs):
         family(ours, theirs).for_model(stranger)
 
 
+def test_a_family_is_not_saved_as_one_of_its_heads(ours, theirs, tmp_path):
+    with pytest.raises(InputError, match="stands for heads of several models"):
+        family(ours, theirs).save(tmp_path / "mood")
+    assert not (tmp_path / "mood").exists()
+    family(ours, theirs).for_model(ours).save(tmp_path / "mood")
+    assert Discriminator.load(tmp_path / "mood").card["base_model"]["name"] == "our-model"
+
+
 def test_any_model_takes_a_head_of_the_model_s_width(ours, theirs):
     wide = replace(head(theirs, width=17, any_model=True), others=(head(theirs, any_model=True),))
     assert wide.for_model(ours).weight.shape == (2, 16)

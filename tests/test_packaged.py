@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from tiny_gguf import write_llama_gguf
 
 import pplm
-from pplm import SteeringWarning
+from pplm import InputError, SteeringWarning
 from pplm.models import packaged
 from pplm.models.loading import load_tokenizer
 from pplm.models.packaged import PACKAGED, converted
@@ -55,6 +56,24 @@ def test_another_file_is_another_conversion(installed, tokenizer, tmp_path):
     write_llama_gguf(tokenizer, installed / "Tiny.Q4_1.gguf", seed=1)
     assert converted("smollm2") != before
     assert len(kept(tmp_path)) == 2
+
+
+def test_a_conversion_that_lost_files_is_made_again_and_a_damaged_one_is_named(installed, tmp_path):
+    folder = converted("smollm2")
+    (folder / "model.safetensors").unlink()
+    pplm.load_model("smollm2", device="cpu")
+    (folder / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(InputError, match=f"delete {folder}, which is made again"):
+        pplm.load_model("smollm2", device="cpu")
+
+
+def test_a_full_disk_is_warned_of_and_the_model_is_loaded_all_the_same(installed, monkeypatch):
+    def full(*_):
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(packaged, "_convert", full)
+    with pytest.warns(SteeringWarning, match="No space left"):
+        pplm.load_model("smollm2", device="cpu")
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

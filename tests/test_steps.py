@@ -211,6 +211,18 @@ def test_a_model_s_own_mixture_may_name_steps(bag, head):
     assert set(avoiding.steps) == {"avoidance", "discriminator"}
 
 
+def test_fields_of_a_step_that_a_model_s_mixture_names_once_hold_for_every_kind(bag, head):
+    found = SteeringConfig.for_attributes([bag, head], presets={"fast": {"mixture": {"step_size": 0.7}}})
+    assert [(step.step_size, step.gamma) for step in found.steps.values()] == [(0.7, 1.5), (0.7, 1.0)]
+
+
+def test_a_kind_without_a_step_of_its_own_moves_by_the_settings_own(gpt2, bag):
+    still = {"discriminator": dataclasses.replace(HEAD_STEP, step_size=0.0)}
+    own = dataclasses.replace(alone(BAG_STEP), steps=still)
+    assert own.moves
+    assert same(decode(gpt2, PROMPTS, [bag], own), decode(gpt2, PROMPTS, [bag], alone(BAG_STEP)))
+
+
 def test_an_explicit_field_of_a_step_holds_for_every_attribute(bag, head):
     found = SteeringConfig.for_attributes([bag, head], step_size=0.25, window_length=3)
     assert [(step.step_size, step.window_length) for step in found.steps.values()] == [(0.25, 3)] * 2

@@ -238,7 +238,9 @@ class _Chat:
         preset = steering_presets(conversation.model).choose(conversation.attributes, conversation.preset)
         _note(steering_line(conversation.steering, preset, conversation.settings))
         if not conversation.steers:
-            _note("nothing steers: step_size, num_iterations, gm_scale, grad_length or the strength is 0")
+            _note(
+                "nothing steers: every weight, or step_size, num_iterations, gm_scale, grad_length or the strength is 0"
+            )
 
 
 @contextmanager

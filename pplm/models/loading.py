@@ -111,7 +111,8 @@ def load_model(
     except InputError:
         raise
     except (*_LOADING_ERRORS, TypeError) as error:
-        raise InputError(_cannot_load("model", str(name_or_path), arguments, error)) from error
+        again = f"; or delete {source}, which is made again" if name_or_path in PACKAGED else ""
+        raise InputError(_cannot_load("model", str(name_or_path), arguments, error) + again) from error
     if "gguf_file" in arguments:  # the weights are plain numbers now, and can be saved as such
         model.hf_quantizer.remove_quantization_config(model)
         if quantize is not None:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pplm.errors import InputError, SteeringWarning
@@ -89,13 +90,13 @@ def converted(name: str) -> Path:
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()[:16]
     folder = cache_folder("models", f"{name}-{digest}")
-    if folder.is_dir():
+    if all((folder / name).is_file() for name in ("config.json", "model.safetensors", "tokenizer.json")):
         return folder
     try:
         with atomic_folder(folder, _FILES) as new:
             _convert(file, new)
-    except (InputError, OSError) as error:
-        reason = str(error) if isinstance(error, InputError) else f"{folder} cannot be written: {error.strerror}"
+    except (InputError, OSError, SafetensorError) as error:  # the last is what a full disk becomes
+        reason = str(error) if isinstance(error, InputError) else f"{folder} cannot be written ({error})"
         warnings.warn(
             f"{name} is converted again at every start, because the conversion is not kept: {reason}",
             SteeringWarning,

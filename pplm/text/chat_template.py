@@ -69,6 +69,7 @@ def check_messages(name: str, messages: Any) -> list[Message]:
             if not isinstance(message[key], str):
                 kind = type(message[key]).__name__
                 raise InputError(f"{where}: {key} must be a text; got {kind} {reprlib.repr(message[key])}")
+        check_text(f"{where}: role", message["role"])
         # A model may have answered nothing, and the conversation goes on all the same.
         check_text(f"{where}: content", message["content"], may_be_empty=message["role"] == "assistant")
     if messages[-1]["role"] == "assistant":

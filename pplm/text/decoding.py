@@ -70,8 +70,8 @@ def steered_decoding(
     steering
         Settings; None takes a preset for these attributes of the model that decodes, as `pplm.generate` does.
     preset
-        "paper", "fast", or None for the settings that `load_model` found beside the model's weights (`steering.json`),
-        else the general `fast`; see `SteeringConfig.for_attributes`.
+        "paper", "fast", or None for the settings that `load_model` found for the model's weights, else the general
+        `fast`; see `SteeringConfig.for_attributes`.
     seed
         Gives every sample its own random stream. None draws from torch's global generator as transformers does.
     sample_ids
