@@ -51,14 +51,13 @@ def tokenizer():
     return _tiny_tokenizer()
 
 
-@pytest.fixture(scope="session")
-def gpt2(tokenizer):
-    """A frozen GPT-2 of 2 layers and width 32; its end-of-text token is the vocabulary's last."""
-    torch.manual_seed(0)
+def _tiny_gpt2(tokenizer, *, positions, seed):
+    """A frozen GPT-2 of 2 layers and width 32; its end-of-text token is the tokenizer's."""
+    torch.manual_seed(seed)
     end = tokenizer.eos_token_id
     config = GPT2Config(
         vocab_size=len(tokenizer),
-        n_positions=64,
+        n_positions=positions,
         n_embd=32,
         n_layer=2,
         n_head=4,
@@ -67,6 +66,12 @@ def gpt2(tokenizer):
         eos_token_id=end,
     )
     return pplm.freeze(GPT2LMHeadModel(config))
+
+
+@pytest.fixture(scope="session")
+def gpt2(tokenizer):
+    """A frozen GPT-2 of 2 layers and width 32; its end-of-text token is the vocabulary's last."""
+    return _tiny_gpt2(tokenizer, positions=64, seed=0)
 
 
 CHAT_TEMPLATE = """\
@@ -87,19 +92,18 @@ def chat():
     tokenizer = _tiny_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>", "<|done|>"]})
     tokenizer.chat_template = CHAT_TEMPLATE
-    torch.manual_seed(3)
-    end = tokenizer.eos_token_id
-    config = GPT2Config(
-        vocab_size=len(tokenizer),
-        n_positions=512,
-        n_embd=32,
-        n_layer=2,
-        n_head=4,
-        initializer_range=0.25,
-        bos_token_id=end,
-        eos_token_id=end,
-    )
-    return pplm.freeze(GPT2LMHeadModel(config)), tokenizer
+    return _tiny_gpt2(tokenizer, positions=512, seed=3), tokenizer
+
+
+@pytest.fixture
+def chat_model(monkeypatch, chat):
+    """Let the command line's --model tiny be `chat`."""
+    load = pplm.load_model
+
+    def load_once(name, **options):
+        return chat if name == "tiny" else load(name, **options)
+
+    monkeypatch.setattr("pplm.models.loading.load_model", load_once)
 
 
 @pytest.fixture(scope="session")

@@ -20,16 +20,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*ends with the assistant's answ
 
 
 @pytest.fixture
-def chat_model(monkeypatch, chat):
-    load = pplm.load_model
-
-    def load_once(name, **options):
-        return chat if name == "tiny" else load(name, **options)
-
-    monkeypatch.setattr("pplm.models.loading.load_model", load_once)
-
-
-@pytest.fixture
 def bag(tmp_path):
     (tmp_path / "sky.txt").write_text("moon\nstar\n")
     return tmp_path / "sky.txt"
