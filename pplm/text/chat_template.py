@@ -118,7 +118,7 @@ def check_template(tokenizer: Any, name: str | None = None) -> None:
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(
             f"{name or _name(tokenizer)} has no chat template: it continues texts and answers no messages; name a chat "
-            "model, or pass a text (leave out --chat)"
+            "model, or pass plain text, without --chat (pplm generate)"
         )
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(
