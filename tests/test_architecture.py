@@ -40,7 +40,7 @@ LEVELS = (
     {"pooling", "seeds", "presets", "products", "checks"},
     {"config"},
     {"attached"},
-    {"steering", "interface", "batching"},
+    {"steering", "control", "interface", "batching"},
     {"text", "sine", "files"},
     {"models"},
     {"evaluation"},
