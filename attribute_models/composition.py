@@ -28,6 +28,7 @@ class Avoid:
     attribute: AttributeModel
 
     may_be_idle = True
+    avoids = True
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from pplm.attached import steering_presets
-from pplm.checks import check_range, check_whole
+from pplm.checks import check_whole
 from pplm.config import SteeringConfig
 from pplm.errors import InputError, SteeringWarning
 from pplm.generated_text import Generation
@@ -67,7 +67,7 @@ class Conversation:
         self.model, self.tokenizer, self.attributes = model, tokenizer, attributes
         self.preset, self.settings, self.arguments = preset, dict(settings or {}), generate_arguments
         self.seed = None if seed is None else check_whole("seed", seed)
-        self._strength, self._turn = 1.0, 0
+        self._turn = 0
         self._turns: list[dict[str, Any]] = []  # questions and answers
         self.system = system
 
@@ -84,21 +84,23 @@ class Conversation:
         self._system = content
 
     @property
-    def strength(self) -> float:
-        """A factor on the step size of the settings (>= 0; 0 leaves the answers unsteered)."""
-        return self._strength
+    def strength(self) -> float | None:
+        """How strongly answers are steered (0 to 1, `SteeringConfig.strength`); None leaves that to the preset."""
+        strength: float | None = self.settings.get("strength")
+        return strength
 
     @strength.setter
-    def strength(self, factor: float) -> None:
-        check_range("strength", factor, 0)
-        self._strength = float(factor)
+    def strength(self, value: float | None) -> None:
+        settings = {name: old for name, old in self.settings.items() if name != "strength"}
+        settings |= {} if value is None else {"strength": value}
+        SteeringConfig.for_attributes(self.attributes, preset=self.preset, **settings)  # refuses what does not fit
+        self.settings = settings
 
     @property
     def steering(self) -> SteeringConfig:
         """The settings of the next answer."""
         presets = steering_presets(self.model)
-        chosen = SteeringConfig.for_attributes(self.attributes, presets=presets, preset=self.preset, **self.settings)
-        return chosen.scaled(self.strength)
+        return SteeringConfig.for_attributes(self.attributes, presets=presets, preset=self.preset, **self.settings)
 
     @property
     def steers(self) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from numbers import Integral, Real
+from types import NoneType
 from typing import Any, get_args
 
 from pplm.errors import InputError
 
 
 def check_type(name: str, value: Any, kind: Any) -> Any:
-    """Return a setting's value if it is of its type, a plain one or one of a `Literal`'s choices.
+    """Return a setting's value if it is of its type: a plain one, one that may be None, or a `Literal`'s choices.
 
     Numbers of other libraries, such as NumPy's, become plain ones.
 
@@ -22,6 +23,10 @@ def check_type(name: str, value: Any, kind: Any) -> Any:
 
     """
     choices = get_args(kind)
+    if NoneType in choices:
+        if value is None:
+            return None
+        (kind,), choices = [choice for choice in choices if choice is not NoneType], ()
     if choices:
         if value not in choices:
             raise InputError(f"{name} must be one of {', '.join(choices)}; got {value!r}")

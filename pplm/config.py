@@ -13,13 +13,15 @@ from typing import Any, Literal, get_type_hints
 
 from pplm.checks import check_layers, check_range, check_type
 from pplm.errors import InputError
-from pplm.presets import ATTRIBUTE_KINDS, STEP_FIELDS, PresetName, SteeringPresets
+from pplm.presets import ATTRIBUTE_KINDS, DIAL_STEPS, MAX_DIVERGENCE, STEP_FIELDS, Preset, PresetName, SteeringPresets
 
 NormRule = Literal["running_max", "current"]
 """What a gradient is divided by: the largest norm seen so far for this sample and layer, or its own norm."""
 MIN_DISTINCT = 0.8
 """Candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower repeat themselves; see `pplm.Rerank`."""
 _NO_PRESETS = SteeringPresets()
+_STEP_SIZE = 0.03
+"""The paper's for a bag of words with GPT-2 345M."""
 
 
 def _setting(default: Any, help_text: str) -> Any:
@@ -65,8 +67,14 @@ class SteeringConfig:
         If a value is outside its range, not finite or of the wrong type.
     """
 
+    strength: float | None = _setting(
+        None,
+        "How strongly to steer, alike on every model (0 to 1): 0 leaves the text unsteered, 0.2 is gentle, 0.5 usual, "
+        "0.8 strong. It is a limit in nats per token to which the text may diverge from an unsteered one. Takes the "
+        "place of --step-size and --gm-scale.",
+    )
     step_size: float = _setting(
-        0.03,
+        _STEP_SIZE,
         "Length of a step that moves the history (>= 0; 0 leaves the text unsteered). Raise it when the topic does not "
         "show, lower it when the text repeats itself.",
     )
@@ -125,6 +133,11 @@ class SteeringConfig:
         "their own norm (current, the paper's choice for discriminators).",
     )
 
+    target: Mapping[str, float] | float | None = field(default=None, hash=False)
+    """The wanted level (above 0, below 1) of the attribute, or of attributes by name: for a bag the mean probability of
+    its words as the next token, for a head the probability of its class for the text so far, for something to avoid an
+    upper bound of either. No text is steered further than that, nor beyond `strength`, 1 where that is None."""
+
     steps: Mapping[str, Step] = field(default_factory=dict, hash=False)
     """By kind of attribute: each attribute model takes a step of its own, of its kind's fields, times its weight, and
     the steps are added. Empty, as the paper has it: one step along the gradient of the weighted sum of the losses."""
@@ -132,7 +145,8 @@ class SteeringConfig:
     def __post_init__(self) -> None:
         """Check every field against its type and range."""
         for name, kind in get_type_hints(type(self)).items():
-            check = {"layers": check_layers, "steps": _checked_steps}.get(name, partial(check_type, name, kind=kind))
+            own = {"layers": check_layers, "steps": _checked_steps, "target": _checked_target}
+            check = own.get(name, partial(check_type, name, kind=kind))
             checked = check(getattr(self, name))
             object.__setattr__(self, name, checked)
         for name in ("step_size", "kl_scale", "num_iterations", "window_length", "grad_length", "skip_below"):
@@ -142,18 +156,48 @@ class SteeringConfig:
         check_range("skip_weak", self.skip_weak, 0, 1)
         check_range("horizon_length", self.horizon_length, 0)
         check_range("steer_every", self.steer_every, 1)
+        if self.strength is not None:
+            check_range("strength", self.strength, 0, 1)
+        if self.dialled and self.step_size != _STEP_SIZE:
+            what = "strength" if self.target is None else "target"
+            raise InputError(f"{what} takes the place of step_size (now {self.step_size}); leave out one of the two")
+
+    @property
+    def dialled(self) -> bool:
+        """Whether a strength or a target sets how hard to steer; steps are then in nats (`DIAL_STEPS`)."""
+        return self.strength is not None or self.target is not None
+
+    @property
+    def budget(self) -> float:
+        """What the dial may spend: nats per token that the final distribution may diverge from the unsteered one.
+
+        It grows with the square of the strength, as a divergence does with the length of a small step.
+        """
+        return MAX_DIVERGENCE * (1.0 if self.strength is None else self.strength) ** 2
 
     @property
     def moves(self) -> bool:
         """Whether these settings can change anything; if not, the loop is plain decoding."""
+        return not self.why_still
+
+    @property
+    def why_still(self) -> str:
+        """The settings that are 0, any of which leaves the text unsteered; empty where none is."""
         sizes = [step.step_size for step in self.steps.values()]
         sizes.append(self.step_size)  # of kinds without a step of their own
-        return max(sizes) > 0 and self.num_iterations > 0 and self.grad_length > 0 and self.gm_scale > 0
+        # The budget, not the strength: the square of a tiny one is 0.
+        values = {"strength": self.budget} if self.dialled else {"step_size": max(sizes)}
+        values |= {name: getattr(self, name) for name in ("num_iterations", "grad_length", "gm_scale")}
+        return ", ".join(name for name, value in values.items() if value == 0)
 
     @property
     def step(self) -> Step:
-        """The step along the gradient of all losses' sum, and of a kind that `steps` does not name."""
+        """The step along the gradient of all losses' sum."""
         return Step(**{name: getattr(self, name) for name in STEP_FIELDS})
+
+    def step_of(self, kind: str) -> Step:
+        """Return the step of one kind of attribute: its own (`steps`), else the dial's, else that of all."""
+        return self.steps.get(kind) or (Step(**DIAL_STEPS[kind]) if self.dialled else self.step)
 
     def changed(self, **fields: Any) -> SteeringConfig:
         """Return the settings with single fields changed; those of a step are changed in all `steps` too.
@@ -166,6 +210,10 @@ class SteeringConfig:
             If there is no such field, or no step of that kind.
 
         """
+        if self.dialled and "step_size" in fields:
+            raise InputError(
+                "these settings steer by strength, which takes the place of step_size; leave out step_size"
+            )
         own = {name: value for name, value in fields.items() if name in STEP_FIELDS}
         steps = dict(fields.pop("steps", {kind: replace(step, **own) for kind, step in self.steps.items()}))
         for name in [name for name in fields if "." in name]:
@@ -179,11 +227,6 @@ class SteeringConfig:
         if unknown := set(fields) - set(get_type_hints(type(self))):
             raise InputError(f"steering has no setting {min(unknown)!r}; see SteeringConfig for those there are")
         return replace(self, **fields, steps=steps)
-
-    def scaled(self, factor: float) -> SteeringConfig:
-        """Return the settings with every step `factor` times as long (>= 0)."""
-        steps = {kind: replace(step, step_size=factor * step.step_size) for kind, step in self.steps.items()}
-        return replace(self, step_size=factor * self.step_size, steps=steps)
 
     @property
     def skips(self) -> bool:
@@ -211,17 +254,36 @@ class SteeringConfig:
         preset
             "paper": all layers, one step down the sum of the losses; the model's own settings, else those published for
             GPT-2 345M. "fast": the last layers in few steps, each of several attributes by a step of its own (`steps`);
-            the model's own settings, else a general choice. None: the model's own, `fast` before `paper`, else the
-            general `fast`.
+            the model's own settings, else the dial at its usual strength. None: the model's own, `fast` before
+            `paper`, else the dial.
         **overrides
             Fields of `SteeringConfig` to set by hand. A `step_size` holds for every attribute, as do the other fields
-            of a step.
+            of a step; it rules the dial out. A `strength` or a `target` asks for the dial.
+
+        Raises
+        ------
+        InputError
+            If a `step_size` or the preset "paper" comes with a `strength` or a `target`, or a value cannot be used.
 
         """
-        chosen = SteeringPresets.of(presets).choose(attributes, preset)
+        chosen = cls.preset_for(attributes, presets, preset, **overrides)
         if unknown := set(chosen.settings) - set(get_type_hints(cls)):
             raise InputError(f"presets name a setting {min(unknown)!r} that there is not; see SteeringConfig")
         return cls(**chosen.settings).changed(**overrides)
+
+    @staticmethod
+    def preset_for(
+        attributes: Sequence[Any],
+        presets: SteeringPresets | Mapping[str, Any],
+        preset: PresetName | None = None,
+        **overrides: Any,
+    ) -> Preset:
+        """Return the preset that `for_attributes` starts from; the overrides decide whether it is the dial."""
+        dial = next((name for name in ("target", "strength") if overrides.get(name) is not None), None)
+        fixed = any(name.rpartition(".")[2] == "step_size" for name in overrides)
+        if dial and fixed:
+            raise InputError(f"{dial} takes the place of step_size; leave out one of the two")
+        return SteeringPresets.of(presets).choose(attributes, preset, dial=True if dial else False if fixed else None)
 
     @classmethod
     def resolve(
@@ -247,7 +309,26 @@ class SteeringConfig:
 def setting_types() -> dict[str, Any]:
     """Return the settings that may be set one by one, by name, with their types: fields, and `kind.field` of steps."""
     types = {name: kind for name, kind in get_type_hints(SteeringConfig).items() if name != "steps"}
+    types |= {"strength": float, "target": float}
     return types | {f"{kind}.{name}": types[name] for kind in ATTRIBUTE_KINDS for name in STEP_FIELDS}
+
+
+def _checked_target(target: Any) -> dict[str, float] | float | None:
+    """Return a wanted level, or levels by name of attribute, as plain numbers."""
+    if target is None:
+        return None
+    if isinstance(target, Mapping):
+        if not target or not all(isinstance(name, str) and name for name in target):
+            raise InputError(f"target must be a level, or levels by name of attribute; got {target!r}")
+        return {name: _level(f"target of {name!r}", level) for name, level in target.items()}
+    return _level("target", target)
+
+
+def _level(name: str, value: Any) -> float:
+    level: float = check_type(name, value, kind=float)
+    if not 0 < level < 1:
+        raise InputError(f"{name} must be above 0 and below 1; got {value!r}")
+    return level
 
 
 def _checked_steps(steps: Any) -> dict[str, Step]:

@@ -39,6 +39,11 @@ class Generation:
     kl
         KL divergence of the steered distribution from the unsteered one, by new token and reading, in nats. Where
         nothing asks for logits (heads alone, with `horizon_length` 0 and `kl_scale` 0) only the last reading has one.
+    final_kl
+        By new token: KL divergence, in nats, of what the token was drawn from, after the geometric mean and before
+        temperature and top-k, from the unsteered distribution.
+    levels
+        With a target: the level that each attribute with one has in this text (`SteeringConfig.target`).
     candidate
         With `rerank`: which of the candidates was kept, counted from 0.
     score
@@ -61,6 +66,8 @@ class Generation:
     attribute_losses: dict[str, list[list[float]]]
     attribute_loss: list[list[float]]
     kl: list[list[float]]
+    final_kl: list[float]
+    levels: dict[str, float] = field(default_factory=dict)
     candidate: int = 0
     score: float | None = None
     messages: list[dict[str, Any]] | None = None
@@ -103,6 +110,8 @@ def cut_texts(
                 },
                 attribute_loss=_by_token(own.attribute_loss[:, :, 0]),
                 kl=_by_token(own.kl[:, :, 0]),
+                final_kl=own.final_kl[:, 0].tolist(),
+                levels=_levels(own),
                 candidate=samples[row][2],
                 messages=prompt.messages,
                 trace=own,
@@ -127,6 +136,12 @@ def _of_text(trace: SteeringTrace, row: int, length: int) -> SteeringTrace:
     tensors: dict[str, Any] = {name: value for name, value in vars(trace).items() if isinstance(value, Tensor)}
     # Cloned: a view would keep the record of the whole batch in memory, and in what processes exchange.
     return replace(trace, **{name: value[:length, ..., row : row + 1].clone() for name, value in tensors.items()})
+
+
+def _levels(trace: SteeringTrace) -> dict[str, float]:
+    """Return the levels that a text, B = 1, ends with, by attribute model with a target."""
+    last = trace.levels[-1, :, 0].tolist()
+    return {name: level for name, level in zip(trace.names, last, strict=True) if not math.isnan(level)}
 
 
 def _by_token(values: Tensor) -> list[list[float]]:

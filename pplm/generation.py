@@ -25,6 +25,7 @@ from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 from pplm.models.fingerprint import tokenizer_fingerprint
 from pplm.presets import PresetName
 from pplm.rerank import Rerank, check_rankable, keep_best
+from pplm.text.aims import wanted_levels, warn_of_missed
 from pplm.text.chat_template import Message
 from pplm.text.decoding import steered_decoding
 from pplm.text.prompts import list_prompts, pad_left, read_prompt
@@ -115,6 +116,8 @@ def generate(
         raise InputError(f"prompt_indices must be {len(prompts)} different numbers of at least 0; got {numbers}")
     weighted = weigh_attributes(attributes)
     steering = SteeringConfig.resolve(steering, preset, [a.model for a in weighted], steering_presets(model))
+    if weighted:
+        wanted_levels(steering.target, weighted)  # refuses names that are no attribute's
     arguments = _with_sampling(generate_arguments, num_samples, candidates)
     if candidates > 1 and streamer is not None:
         raise InputError("a streamer would show candidates that are not kept; leave out streamer or rerank")
@@ -150,9 +153,10 @@ def generate(
         return cut_texts(output, tokenizer, own, streams, seed, bool(bound) and steering.moves)
 
     results = in_batches(rows, max_batch_size, run)
-    if rerank is None:
-        return results
-    return keep_best(model, tokenizer, bound, results, [encoded[row[0]] for row in rows], rerank)
+    if rerank is not None:
+        results = keep_best(model, tokenizer, bound, results, [encoded[row[0]] for row in rows], rerank)
+    warn_of_missed(bound, steering.target, [text.levels for text in results])
+    return results
 
 
 def _with_sampling(arguments: dict[str, Any], num_samples: int, candidates: int) -> dict[str, Any]:

@@ -122,8 +122,9 @@ class AttributeModel(Protocol):
     of the presets' settings suit it, `pplm.presets`); `for_model(model)`, called once before decoding, which returns
     the attribute model to use with this language model, or refuses it; `tokenizer_fingerprint`, that of the tokenizer
     whose token ids it works with (`pplm.models.fingerprint`), so that it is refused with any other; `may_be_idle`, True
-    where a text that it never acts on is as wanted, as when avoiding what does not occur; `reads_logits`, False where
-    `loss` asks for the mean hidden state alone (with no look-ahead and no KL term, steering then leaves the
+    where a text that it never acts on is as wanted, as when avoiding what does not occur; `avoids`, True where the loss
+    is -log(1 - p) of what is not wanted, so that a target (`SteeringConfig.target`) is an upper bound; `reads_logits`,
+    False where `loss` asks for the mean hidden state alone (with no look-ahead and no KL term, steering then leaves the
     language-model head out); `text_loss(text)`, which returns -log p(attribute | whole text) of each `WholeText`, (B,),
     and is what candidates are ranked by (`Rerank`).
     """

@@ -1,8 +1,8 @@
-"""Which settings steering starts from: two presets, `paper` and `fast`, by the kind of attribute.
+"""Which settings steering starts from: the presets `paper` and `fast` and the dial, by the kind of attribute.
 
 `paper` moves all layers, with the settings that the paper publishes for GPT-2 345M. `fast` moves the last layers alone,
 in one or a few steps, and looks at no future. Either may be a model's own, where somebody has looked for the settings
-that suit its weights.
+that suit its weights. The dial needs none: it steers by a strength, in units that mean the same on every model.
 """
 
 from __future__ import annotations
@@ -52,6 +52,29 @@ PAPER_PRESETS: Mapping[str, Settings] = MappingProxyType(
 )
 """The paper's settings for GPT-2 345M, by kind of attribute; avoidance takes a bag's, a mixture a discriminator's."""
 
+USUAL_STRENGTH = 0.5
+"""Of the dial where nothing else is asked for."""
+MAX_DIVERGENCE = 0.4
+"""Nats per token that strength 1 allows the final distribution to diverge from the unsteered one."""
+
+_BAG_STEP = MappingProxyType({"step_size": 8.0, "gamma": 1.0, "norm_rule": "running_max", "window_length": 5})
+DIAL_STEPS: Mapping[str, Settings] = MappingProxyType(
+    {
+        "bag_of_words": _BAG_STEP,
+        # Its gradient fades with the probability that is left, and so would its steps.
+        "avoidance": MappingProxyType({**_BAG_STEP, "norm_rule": "current"}),
+        "discriminator": MappingProxyType({"step_size": 0.6, "gamma": 1.0, "norm_rule": "current", "window_length": 0}),
+    }
+)
+"""The dial's steps with strength 1, by kind of attribute; another strength is a factor on their size. That is in nats:
+what a step at the strongest gradient of the text so far would take off the attribute's loss, were the loss linear
+(`pplm.steering.steer`). Steps found by sweeps on two models, ten times apart as lengths, are the same in nats."""
+DIAL_SETTINGS: Settings = MappingProxyType(
+    {"layers": 0.5, "num_iterations": 1, "kl_scale": 0.0, "gm_scale": 1.0, "horizon_length": 0}
+)
+"""What the dial takes where a model has no settings of its own. Its budget does what elsewhere the KL term and a
+smaller geometric mean do."""
+
 _UPPER = MappingProxyType({"layers": 0.15, "num_iterations": 1, "step_size": 0.5, "gm_scale": 0.8})
 FAST_PRESETS: Mapping[str, Settings] = MappingProxyType(
     {
@@ -62,8 +85,8 @@ FAST_PRESETS: Mapping[str, Settings] = MappingProxyType(
         "mixture": MappingProxyType({**_UPPER, "horizon_length": 0}),
     }
 )
-"""What `fast` is on a model without settings of its own, over the paper's: a careful guess, which `pplm sweep` improves
-on."""
+"""What `fast` is with an explicit `step_size` on a model without settings of its own, over the paper's: a careful
+guess, which `pplm sweep` improves on."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +96,7 @@ class Preset:
     Attributes
     ----------
     name
-        "paper" or "fast".
+        "paper", "fast" or "dial".
     own
         Whether they are the model's own.
     settings
@@ -83,13 +106,15 @@ class Preset:
 
     """
 
-    name: PresetName
+    name: PresetName | Literal["dial"]
     own: bool
     settings: Settings
     made_on: str = ""
 
     def __str__(self) -> str:
         """Name the preset, and say where it was not made for the model."""
+        if self.name == "dial":
+            return "the dial"
         general = {"paper": "published for GPT-2 345M", "fast": "a general choice"}[self.name]
         where = self.made_on if self.own else f"{general}; this model has no settings of its own for it"
         return f"preset {self.name} ({where})" if where else f"preset {self.name}"
@@ -141,29 +166,43 @@ class SteeringPresets:
                     raise InputError(f"{kind} of preset {name!r} must be a table of settings; got {settings!r}")
         return cls(**tables)
 
-    def choose(self, attributes: Iterable[Any], name: PresetName | None = None) -> Preset:
-        """Return the preset for these attribute models; without a name, the model's own, else the general `fast`.
+    def choose(self, attributes: Iterable[Any], name: PresetName | None = None, *, dial: bool | None = None) -> Preset:
+        """Return the preset for these attribute models; without a name, the model's own, else the dial.
 
-        With `fast`, each of several attribute models takes a step of its own kind's preset, or of the mixture's where
-        that names one (`steps`); fields of a step that the mixture names once hold for every kind.
+        With `fast` and the dial, each of several attribute models takes a step of its own kind's preset, or of the
+        mixture's where that names one (`steps`); fields of a step that the mixture names once hold for every kind.
+
+        Parameters
+        ----------
+        attributes
+            Attribute models, or (model, weight) pairs.
+        name
+            "paper", "fast" or None.
+        dial
+            Whether the dial is asked for, by a strength or a target, or ruled out, by a step size; None leaves that
+            to the model's own settings. With `fast`, the dial takes the model's own layers and iterations.
 
         Raises
         ------
         InputError
-            If there is no preset of that name.
+            If there is no preset of that name, or the dial is asked for with `paper`, which is without one.
 
         """
         check_preset(name)
+        if dial and name == "paper":
+            raise InputError("preset paper steers by a step_size; leave out the preset, or strength and target")
         named = [kind_of(attribute) for attribute in attributes] or ["bag_of_words"]
         kinds = set(named)
         base = "discriminator" if "discriminator" in kinds else "bag_of_words"
         kind = "mixture" if base == "discriminator" and len(kinds) > 1 else base
         own_paper = {**self.paper.get(base, {}), **self.paper.get(kind, {})}
-        if name is None:
-            name = "paper" if own_paper and kind not in self.fast else "fast"
-        if name == "paper":
-            return Preset(name, bool(own_paper), {**PAPER_PRESETS[base], **own_paper}, self.made_on)
+        if name == "paper" or (name is None and not dial and own_paper and kind not in self.fast):
+            return Preset("paper", bool(own_paper), {**PAPER_PRESETS[base], **own_paper}, self.made_on)
         kind = "avoidance" if kinds == {"avoidance"} else kind
+        own = self.fast.get(kind)
+        tuned = own is not None and "strength" in own
+        if dial or (dial is None and (own is None or tuned)):
+            return Preset("dial", own is not None, self._dialled(own or {}, kinds), self.made_on)
         settings = self._fast(kind)
         if len(named) > 1:
             mixture = self.fast.get("mixture", {}) if kind == "mixture" else {}
@@ -173,12 +212,25 @@ class SteeringPresets:
                 or {**{name: self._fast(own)[name] for name in STEP_FIELDS}, **for_all}
                 for own in sorted(kinds)
             }
-        return Preset(name, kind in self.fast, settings, self.made_on)
+        return Preset("fast", own is not None, settings, self.made_on)
+
+    def _dialled(self, own: Settings, kinds: Iterable[str]) -> dict[str, Any]:
+        """Return the dial's settings: a model's own where they were found for the dial, else its layers alone."""
+        kept = own if "strength" in own else _spread(own)
+        steps = {kind: DIAL_STEPS[kind] for kind in sorted(kinds)}
+        return {**DIAL_SETTINGS, "strength": USUAL_STRENGTH, "steps": steps, **kept}
 
     def _fast(self, kind: str) -> dict[str, Any]:
         """Return the settings of the preset `fast` for one kind, the general ones where the model has none."""
         base = {"avoidance": "bag_of_words", "mixture": "discriminator"}.get(kind, kind)
-        return {**PAPER_PRESETS[base], **FAST_PRESETS[kind], **self.fast.get(kind, {})}
+        own = self.fast.get(kind, {})
+        own = _spread(own) if "strength" in own else own  # its steps are in nats
+        return {**PAPER_PRESETS[base], **FAST_PRESETS[kind], **own}
+
+
+def _spread(settings: Settings) -> dict[str, Any]:
+    """Return those settings that mean the same by a step size and by the dial."""
+    return {name: settings[name] for name in ("layers", "num_iterations") if name in settings}
 
 
 def check_preset(name: object) -> None:

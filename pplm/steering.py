@@ -42,7 +42,7 @@ class Steered:
     gradient_norms
         (I, G, B): Euclidean norm of each group's weighted gradient; for A steps, of their A gradients taken together.
     norms
-        (G, B), for A steps (A, G, B): the norm state to pass in for the next token.
+        (G, B), for A steps (A, G, B): the largest norms so far, to pass in for the next token.
     untouched
         (B,) bool: the samples whose state is still what it was when none had moved; None where that was not asked for.
 
@@ -80,7 +80,8 @@ def steer(
     objective
         Called once an iteration with the moved state.
     config
-        Uses `num_iterations` and `kl_scale`, and without `steps` its own `step_size`, `gamma` and `norm_rule`.
+        Uses `num_iterations`, `kl_scale` and `dialled`, and without `steps` its own `step_size`, `gamma` and
+        `norm_rule`.
     norms
         (G, B), or (A, G, B), as returned for the previous token; None at the start of a text.
     steps
@@ -121,16 +122,13 @@ def steer(
         ]
         current = torch.stack([torch.stack([_norm(group) for group in own]) for own in gradients])
         untouched = None if untouched is None else untouched & (current == 0).all(0).all(0)
-        norms = torch.stack(
-            [
-                torch.maximum(before, now) if rule.norm_rule == "running_max" else now
-                for rule, before, now in zip(rules, norms, current, strict=True)
-            ]
-        )
+        norms = torch.maximum(norms, current)
         deltas = [[d.detach() for d in group] for group in deltas]
-        for rule, own, norm in zip(rules, gradients, norms, strict=True):
+        for rule, own, largest, now in zip(rules, gradients, norms, current, strict=True):
+            norm = largest if rule.norm_rule == "running_max" else now
+            size = rule.step_size / (largest.sum(0) + NORM_EPSILON) if config.dialled else rule.step_size
             # A sample whose gradient has vanished so far stays where it is, instead of dividing zero by zero.
-            scales = torch.where(norm > 0, rule.step_size / (norm + NORM_EPSILON) ** rule.gamma, 0.0)
+            scales = torch.where(norm > 0, size / (norm + NORM_EPSILON) ** rule.gamma, 0.0)
             deltas = [
                 [d - _per_sample(scale, g) * g for d, g in zip(delta_group, gradient_group, strict=True)]
                 for delta_group, gradient_group, scale in zip(deltas, own, scales, strict=True)

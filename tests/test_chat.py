@@ -85,18 +85,22 @@ def test_the_unsteered_answer_is_to_the_same_question_and_is_not_kept(talk, sky)
 # --- settings ----------------------------------------------------------------------------------------------------
 
 
-def test_strength_is_a_factor_on_the_settings_step_and_0_steers_nothing(talk, sky):
-    conversation = talk(attributes=[sky], settings=FORCE)
-    full = conversation.steering
-    conversation.strength = 2
-    assert conversation.steering.step_size == 2 * full.step_size
-    twice = talk(attributes=[sky], settings={**FORCE, "step_size": 0.6}).ask("The sea")
-    assert conversation.ask("The sea").token_ids == twice.token_ids
+def test_strength_is_the_dial_s_and_0_steers_nothing(talk, sky):
+    conversation = talk(attributes=[sky])
+    own = conversation.steering
+    conversation.strength = 0.9
+    assert conversation.steering == pplm.SteeringConfig.for_attributes([sky], strength=0.9)
+    strong = talk(attributes=[sky], settings={"strength": 0.9}).ask("The sea")
+    assert conversation.ask("The sea").token_ids == strong.token_ids
     conversation.strength = 0
     assert not conversation.steers
-    for wrong in (-1, float("inf"), float("nan")):
-        with pytest.raises(InputError, match="strength must be finite and at least 0"):
+    for wrong in (-1, 1.5, float("nan")):
+        with pytest.raises(InputError, match="strength must be finite and between 0 and 1"):
             conversation.strength = wrong
+    conversation.strength = None
+    assert conversation.steering == own
+    with pytest.raises(InputError, match="strength takes the place of step_size"):
+        talk(attributes=[sky], settings=FORCE).strength = 0.5
 
 
 def test_attributes_may_change_between_turns(talk, sky):

@@ -197,12 +197,13 @@ VALUES = {
 
 
 def test_every_steering_setting_is_an_option_under_its_own_name(lines):
-    assert set(VALUES) == {field.name for field in fields(pplm.SteeringConfig)} - {"steps"}
+    assert set(VALUES) == {field.name for field in fields(pplm.SteeringConfig)} - {"steps", "strength", "target"}
     arguments = []
     for name, (value, flag) in VALUES.items():
         arguments += flag or [f"--{name.replace('_', '-')}", value]
     record = lines(PROMPT, "--bag", "space", "--greedy", "--no-unsteered", *arguments)[0]
-    assert record["steering"] == {**{name: value for name, (value, _) in VALUES.items()}, "steps": {}}
+    values = {name: value for name, (value, _) in VALUES.items()}
+    assert record["steering"] == {**values, "steps": {}, "strength": None, "target": None}
 
 
 def test_words_of_several_tokens_are_reported_on_stderr_with_their_number(run, tmp_path):

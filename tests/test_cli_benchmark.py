@@ -6,7 +6,6 @@ import json
 import pytest
 
 from pplm.cli import main
-from pplm.presets import FAST_PRESETS
 
 pytestmark = pytest.mark.filterwarnings("ignore:bag space.*can begin 2 of its 76 words:pplm.SteeringWarning")
 """The tiny model spells nearly no word."""
@@ -147,8 +146,5 @@ def test_the_settings_that_steered_are_shown_for_each_attribute(tiny, capsys):
     main(["benchmark", "--model", tiny, "--device", "cpu", *lengths.split(), "--num-iterations", "2"])
     lines = capsys.readouterr().err.splitlines()
     bag, head = (line for line in lines if "steering: " in line)
-    general = "preset fast (a general choice; this model has no settings of its own for it)"
-    assert bag.startswith(
-        f"bag, steering: {general}, step_size {FAST_PRESETS['bag_of_words']['step_size']}, num_iterations 2, "
-    )
-    assert head.startswith(f"discriminator, steering: {general}, step_size ")
+    assert bag.startswith("bag, steering: the dial, strength 0.5, num_iterations 2, ")
+    assert head.startswith("discriminator, steering: the dial, strength 0.5, num_iterations 2, ")

@@ -159,15 +159,18 @@ def test_commands_change_what_steers_the_next_answer(talk, bag, head):
     )
     assert talk(f"/discriminator {head}:good", "The sea", options=options)[1] != plain
     assert talk(f"/avoid {bag}", "The sea", options=options)[0] == 0
-    assert talk(f"/bag {bag}", "/strength 0", "The sea", options=options)[1] == plain
+    assert talk(f"/bag {bag}", "/strength 0", "The sea", options=("--seed", 0))[1] == plain
 
 
 def test_strength_is_shown_and_kept(talk, bag):
-    _, _, err = talk("/strength 1.5", "/strength", "/strength much", "/strength -1", options=("--bag", bag, *FORCE))
-    assert err.count("strength: 1.5\n") == 2
-    assert "step_size 3.0," in next(line for line in reversed(err.splitlines()) if line.startswith("steering:"))
-    assert "Error: /strength takes a number, such as 1.5; got 'much'\n" in err
-    assert "Error: strength must be finite and at least 0; got -1\n" in err
+    asked = ("/strength 0.8", "/strength", "/strength much", "/strength -1")
+    _, _, err = talk(*asked, options=("--bag", bag))
+    assert err.count("strength: 0.8\n") == 2
+    assert "the dial, strength 0.8" in next(line for line in reversed(err.splitlines()) if line.startswith("steering:"))
+    assert "Error: /strength takes a number, such as 0.5; got 'much'\n" in err
+    assert "Error: strength must be finite and between 0 and 1; got -1\n" in err
+    assert "strength: none, as the settings have it\n" in talk("/strength none", options=("--bag", bag))[2]
+    assert "strength takes the place of step_size" in talk("/strength 0.5", options=("--bag", bag, *FORCE))[2]
 
 
 def test_compare_shows_the_unsteered_answer_after_the_steered_one(talk, bag):

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import pplm
 from pplm.models.quantized import quantize_loaded
-from pplm.text import objective, steered_text
+from pplm.text import mover, objective
 from pplm.text.kv_cache import KeyValueBuffer
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "memory_table.py"
@@ -91,7 +91,7 @@ def test_what_a_token_keeps_for_its_gradient_is_what_the_shapes_predict(table, b
         kept.append(sum(size for _, size in storages.values()))
         return result
 
-    monkeypatch.setattr(steered_text.TextObjective, "__call__", counted)
+    monkeypatch.setattr(mover.TextObjective, "__call__", counted)
     steering = pplm.SteeringConfig(**{**STEERING.__dict__, "layers": moved % 4})
     decode(model, [[3 + n % 80 for n in range(117)]], [bag], steering, new=2)
     shape = table.Shape.of("llama", model.config)

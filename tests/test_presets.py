@@ -81,15 +81,55 @@ def test_no_preset_can_be_changed():
 # --- which one --------------------------------------------------------------------------------------------------
 
 
-def test_a_model_without_settings_of_its_own_takes_the_general_fast_ones():
+def test_a_model_without_settings_of_its_own_takes_the_dial_at_its_usual_strength():
+    for attributes, kinds in (([BAG], {"bag_of_words"}), ([BAG, HEAD], {"bag_of_words", "discriminator"})):
+        found = settings(attributes)
+        assert found == settings(attributes, preset="fast") == settings(attributes, strength=0.5)
+        assert (found.strength, found.num_iterations, set(found.steps)) == (0.5, 1, kinds)
+        assert found.layers
+
+
+def test_an_explicit_step_size_takes_the_general_fast_settings_instead():
     for attributes, kind in (([BAG], "bag_of_words"), ([HEAD], "discriminator"), ([BAG, HEAD], "mixture")):
         base = PAPER_PRESETS["bag_of_words" if kind == "bag_of_words" else "discriminator"]
-        assert settings(attributes) == settings(attributes, preset="fast")
-        steps = settings(attributes).steps
-        assert settings(attributes) == SteeringConfig(**{**base, **FAST_PRESETS[kind]}, steps=steps)
-        assert set(steps) == ({"bag_of_words", "discriminator"} if kind == "mixture" else set())
-        assert settings(attributes).layers
-        assert settings(attributes).num_iterations == 1
+        found = settings(attributes, step_size=0.7)
+        wanted = {**base, **FAST_PRESETS[kind], "step_size": 0.7}
+        assert found == SteeringConfig(**wanted, steps=found.steps)
+        assert not found.dialled
+        assert set(found.steps) == ({"bag_of_words", "discriminator"} if kind == "mixture" else set())
+
+
+def test_the_dial_takes_a_model_s_own_layers_and_iterations_and_its_usual_numbers_for_all_else():
+    own = {"fast": {"bag_of_words": {"step_size": 6.0, "layers": 3, "num_iterations": 2, "gm_scale": 0.1}}}
+    found = settings([BAG], presets=own, strength=0.2)
+    assert (found.strength, found.layers, found.num_iterations) == (0.2, 3, 2)
+    assert dataclasses.replace(found, strength=0.5, layers=0.5, num_iterations=1) == settings([BAG])
+    assert settings([BAG], presets=own, target=0.1, gm_scale=0.7).gm_scale == 0.7
+
+
+def test_a_model_s_own_settings_may_be_the_dial_s():
+    own = {"fast": {"bag_of_words": {"strength": 0.4, "layers": 3}}}
+    assert settings([BAG], presets=own) == settings([BAG], strength=0.4, layers=3)
+    assert settings([BAG], presets=own, strength=0.7) == settings([BAG], strength=0.7, layers=3)
+    fixed = settings([BAG], presets=own, step_size=0.7)
+    assert fixed == settings([BAG], step_size=0.7, layers=3)
+    assert settings([HEAD], presets=own) == settings([HEAD])
+
+
+@pytest.mark.parametrize("dial", [{"strength": 0.5}, {"target": 0.1}, {"target": {"bag": 0.1}}])
+def test_the_dial_and_a_step_size_or_the_preset_paper_are_refused_together(dial):
+    name = next(iter(dial))
+    for ask in (
+        lambda: settings([BAG], step_size=0.5, **dial),
+        lambda: settings([BAG, HEAD], **{"discriminator.step_size": 0.5}, **dial),
+        lambda: SteeringConfig(step_size=0.5, **dial),
+    ):
+        with pytest.raises(InputError, match=f"{name} takes the place of step_size"):
+            ask()
+    with pytest.raises(InputError, match="takes the place of step_size"):
+        settings([BAG], **dial).changed(step_size=0.5)
+    with pytest.raises(InputError, match="preset paper steers by a step_size"):
+        settings([BAG], preset="paper", **dial)
 
 
 def test_a_model_s_own_settings_come_before_the_general_ones_and_fast_before_paper():
@@ -99,12 +139,13 @@ def test_a_model_s_own_settings_come_before_the_general_ones_and_fast_before_pap
     only_paper = {"paper": OWN["paper"]}
     assert settings([BAG], presets=only_paper) == SteeringConfig(step_size=0.4)
     assert settings([BAG], presets=only_paper, preset="fast") == settings([BAG])
+    assert settings([BAG], presets=only_paper, strength=0.5) == settings([BAG])
     assert settings([HEAD], presets=OWN) == settings([HEAD], preset="fast")
 
 
 def test_a_model_s_own_fast_settings_stand_on_the_general_ones():
     own = {"fast": {"discriminator": {"step_size": 2.0}}}
-    assert settings([HEAD], presets=own) == dataclasses.replace(settings([HEAD]), step_size=2.0)
+    assert settings([HEAD], presets=own) == settings([HEAD], step_size=2.0)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +177,9 @@ def test_single_fields_override_the_preset_and_are_checked():
     assert (config.step_size, config.num_iterations) == (0.2, 10)
     with pytest.raises(InputError, match="step_size"):
         settings([HEAD], step_size=-1)
+    for wrong in ({"strength": 1.1}, {"strength": "much"}, {"target": 1.0}, {"target": {}}, {"target": {"a": 0}}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            settings([HEAD], **wrong)
 
 
 def test_an_attribute_model_says_of_which_kind_it_is():
@@ -209,6 +253,9 @@ def test_the_command_line_says_where_a_preset_was_not_made_for_the_model(command
     request = ["--bag", tmp_path / "words.txt", "--model", tmp_path, "--device", "cpu", "--greedy"]
     code, _, err = command("generate", "The sea", "--max-new-tokens", "2", *request)
     assert code == 0
+    assert "steering: the dial, strength 0.5, num_iterations 1" in err
+    request += ["--preset", "fast", "--step-size", "0.4"]
+    _, _, err = command("generate", "The sea", "--max-new-tokens", "2", *request)
     assert "steering: preset fast (a general choice; this model has no settings of its own for it), step_size" in err
 
 

@@ -106,7 +106,7 @@ def test_positions_that_no_layer_can_see_any_more_are_not_moved(family, monkeypa
         moved.append([(new - old).abs().amax((0, 1, 3)) for old, new in zip(state[0], result.state[0], strict=True)])
         return result
 
-    monkeypatch.setattr("pplm.text.steered_text.steer", watched)
+    monkeypatch.setattr("pplm.text.mover.steer", watched)
     decode(tiny(family), TEXT, [bag()], with_fields(window_length=0), new=1)
     for distances in moved[0]:
         seen = WINDOW - 1  # and the last token itself

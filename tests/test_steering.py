@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pplm import InputError, SteeringConfig, steer
+from pplm.config import Step
 
 
 def config(**fields):
@@ -66,7 +67,7 @@ def test_the_norm_rule_decides_between_the_own_and_the_largest_norm_so_far(rule,
     result = steer(state, quadratic, config(gamma=1.0, norm_rule=rule), earlier)
     expected = [x - 0.1 * x / d for x, d in zip([2.0, 3.0], divisors, strict=True)]
     torch.testing.assert_close(result.state[0][0].flatten(), torch.tensor(expected))
-    assert result.norms.tolist() == [divisors]
+    assert result.norms.tolist() == [[4.0, 4.0]]
 
 
 def test_the_running_maximum_grows_within_the_iterations_of_one_token():
@@ -246,3 +247,33 @@ def test_steering_works_under_no_grad_and_leaves_the_mode_as_it_was():
         result = steer([[torch.ones(1, 1)]], quadratic, config())
         assert not torch.is_grad_enabled()
     assert result.state[0][0].item() == pytest.approx(0.9)
+
+
+@given(st.floats(0.01, 100), st.floats(0.01, 3), st.integers(1, 3))
+def test_the_dial_s_step_lowers_a_linear_loss_by_its_nats_whatever_the_scale_of_the_state(scale, nats, iterations):
+    slopes = [torch.randn(2, 3, generator=torch.Generator().manual_seed(n), dtype=torch.float64) for n in range(2)]
+
+    def linear(state):
+        loss = scale * sum((slope * group[0]).sum(1) for slope, group in zip(slopes, state, strict=True))
+        return loss[None], torch.zeros_like(loss)
+
+    state = [[torch.zeros(2, 3, dtype=torch.float64)] for _ in slopes]
+    step = Step(step_size=nats, gamma=1.0, norm_rule="current", window_length=0)
+    settings = SteeringConfig(strength=0.5, num_iterations=iterations, kl_scale=0.0)
+    moved = steer(state, linear, settings, steps=[step]).state
+    torch.testing.assert_close(linear(moved)[0][0], torch.full((2,), -nats * iterations, dtype=torch.float64))
+
+
+def test_a_gradient_weaker_than_the_strongest_so_far_earns_a_shorter_step_of_the_dial():
+    step = Step(step_size=1.0, gamma=1.0, norm_rule="running_max", window_length=0)
+    settings = SteeringConfig(strength=0.5, num_iterations=1, kl_scale=0.0)
+
+    def loss(state):
+        own = 2 * state[0][0][:, 0]
+        return own[None], torch.zeros_like(own)
+
+    state = [[torch.zeros(1, 1)]]
+    first = steer(state, loss, settings, steps=[step])
+    assert first.state[0][0].item() == pytest.approx(-0.5)  # 2 nats per unit
+    later = steer(state, loss, settings, 4 * first.norms, steps=[step])
+    assert later.state[0][0].item() == pytest.approx(-0.5 / 16)

@@ -190,16 +190,19 @@ def test_half_precision_moves_by_each_step(gpt2, bag, head):
 # --- settings ---------------------------------------------------------------------------------------------------
 
 
-def test_the_preset_fast_gives_every_kind_its_own_step_and_paper_none(bag, head):
-    fast = SteeringConfig.for_attributes([bag, head], preset="fast")
+@pytest.mark.parametrize("fields", [{"preset": "fast", "step_size": 0.5}, {"strength": 0.5}])
+def test_the_preset_fast_and_the_dial_give_every_kind_its_own_step_and_paper_none(bag, head, fields):
+    def chosen(*attributes):
+        return SteeringConfig.for_attributes(attributes, **fields)
+
+    both = chosen(bag, head)
     for kind, attribute in (("bag_of_words", bag), ("discriminator", head)):
-        assert fast.steps[kind] == SteeringConfig.for_attributes([attribute], preset="fast").step
-    avoiding = SteeringConfig.for_attributes([bag, Avoid(bag)]).steps
-    assert set(avoiding) == {"bag_of_words", "avoidance"}
-    assert avoiding["avoidance"] == SteeringConfig.for_attributes([Avoid(bag)]).step
-    assert avoiding["avoidance"].gamma == 1.0
+        assert both.steps[kind] == chosen(attribute).step_of(kind)
+    avoiding = chosen(bag, Avoid(bag))
+    assert set(avoiding.steps) == {"bag_of_words", "avoidance"}
+    assert avoiding.steps["avoidance"] == chosen(Avoid(bag)).step_of("avoidance")
+    assert avoiding.steps["avoidance"].norm_rule == "current"
     assert SteeringConfig.for_attributes([bag, head], preset="paper").steps == {}
-    assert SteeringConfig.for_attributes([bag]).steps == SteeringConfig.for_attributes([head]).steps == {}
 
 
 def test_a_model_s_own_mixture_may_name_steps(bag, head):
@@ -224,7 +227,7 @@ def test_a_kind_without_a_step_of_its_own_moves_by_the_settings_own(gpt2, bag):
 
 
 def test_an_explicit_field_of_a_step_holds_for_every_attribute(bag, head):
-    found = SteeringConfig.for_attributes([bag, head], step_size=0.25, window_length=3)
+    found = SteeringConfig.for_attributes([bag, head], preset="fast", step_size=0.25, window_length=3)
     assert [(step.step_size, step.window_length) for step in found.steps.values()] == [(0.25, 3)] * 2
     assert [step.gamma for step in found.steps.values()] == [1.5, 1.0]
     assert not found.changed(step_size=0).moves

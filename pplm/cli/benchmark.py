@@ -13,6 +13,7 @@ import attribute_models  # imports its names, and torch, at their first use
 from pplm.attached import steering_presets
 from pplm.cli.options import comma_list, device_option, given_steering, steering_line, steering_options
 from pplm.cli.outputs import FILE, check_outputs, overwrite_option, write_json
+from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.files.figures import check_plot
 from pplm.files.progress import progress_bar
@@ -117,7 +118,8 @@ def benchmark_command(
     with progress_bar("measuring") as progress:
         rows = run_benchmark(model, ATTRIBUTES, config, tokenizer=tokenizer, progress=progress)
     for name, settings in steering.items():
-        preset = steering_presets(model).choose([ATTRIBUTES[name](model, tokenizer)], config.preset)
+        own = [ATTRIBUTES[name](model, tokenizer)]
+        preset = SteeringConfig.preset_for(own, steering_presets(model), config.preset, **config.steering)
         click.echo(f"{name}, {steering_line(settings, preset)}", err=True)
     machine = describe_machine(model.device)
     click.echo(f"{model_name}, {', '.join(f'{name} {value}' for name, value in machine.items())}\n")

@@ -29,6 +29,7 @@ from pplm.cli.options import (
 )
 from pplm.cli.outputs import check_outputs
 from pplm.cli.screen import coloured, screen
+from pplm.config import SteeringConfig
 from pplm.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _HELP = """\
 /bag NAME...|none                 steer towards bags of words, instead of those so far
 /avoid NAME...|none               steer away from bags of words
 /discriminator PATH:LABEL...|none steer towards classes of trained heads
-/strength X                       multiply the settings' step size by X; 0 leaves answers unsteered
+/strength X|none                  steer with strength X (0 to 1; 0.5 is usual), or as the settings have it
 /compare                          show the unsteered answer too, or no longer
 /system TEXT|none                 set the system message
 /save FILE                        write the messages to a new file, for pplm generate --messages
@@ -199,8 +200,9 @@ class _Chat:
 
     def _set_strength(self, argument: str) -> None:
         if argument:
-            self.conversation.strength = _number(argument)
-        _note(f"strength: {self.conversation.strength:g}")
+            self.conversation.strength = None if argument == "none" else _number(argument)
+        strength = self.conversation.strength
+        _note(f"strength: {'none, as the settings have it' if strength is None else f'{strength:g}'}")
         if argument:
             self._report_steering()
 
@@ -235,12 +237,11 @@ class _Chat:
         if not conversation.attributes:
             _note("no attribute given (--bag, --discriminator, /bag, ...): the answers are unsteered")
             return
-        preset = steering_presets(conversation.model).choose(conversation.attributes, conversation.preset)
-        _note(steering_line(conversation.steering, preset, conversation.settings))
+        presets, settings = steering_presets(conversation.model), conversation.settings
+        preset = SteeringConfig.preset_for(conversation.attributes, presets, conversation.preset, **settings)
+        _note(steering_line(conversation.steering, preset, settings))
         if not conversation.steers:
-            _note(
-                "nothing steers: every weight, or step_size, num_iterations, gm_scale, grad_length or the strength is 0"
-            )
+            _note(f"nothing steers: {conversation.steering.why_still or 'every weight'} is 0")
 
 
 @contextmanager
@@ -271,7 +272,7 @@ def _number(argument: str) -> float:
     try:
         return number(argument)
     except ValueError:
-        raise InputError(f"/strength takes a number, such as 1.5; got {argument!r}") from None
+        raise InputError(f"/strength takes a number, such as 0.5; got {argument!r}") from None
 
 
 def _split(argument: str) -> list[str]:

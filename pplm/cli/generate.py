@@ -93,9 +93,9 @@ def generate_command(
 ) -> None:
     """Write texts that begin with PROMPT and lean towards an attribute.
 
-    Prints, for each prompt, an unsteered text and the steered ones. When the text repeats itself, lower
-    --step-size or --gm-scale, or add --repetition-penalty 1.2. When the topic does not show, raise --step-size
-    or --num-iterations. With --chat the texts are answers to PROMPT.
+    Prints, for each prompt, an unsteered text and the steered ones. When the topic does not show, raise
+    --strength; when the text falls apart, lower it. Where it repeats itself, add --repetition-penalty 1.2. With
+    --chat the texts are answers to PROMPT.
     Several devices: accelerate launch -m pplm generate PROMPT ...
     """  # fmt: skip
     from pplm.interface import weigh_attributes
@@ -126,14 +126,14 @@ def generate_command(
         check_rankable(weighed)
     steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model), **given)
     if weighed and not (steering.moves and any(attribute.weight for attribute in weighed)):
-        zero = "every weight is 0" if steering.moves else "step_size, num_iterations, gm_scale or grad_length is 0"
+        zero = "every weight is 0" if steering.moves else f"{steering.why_still} is 0"
         warnings.warn(f"nothing steers: {zero}; the texts are unsteered", SteeringWarning, stacklevel=2)
     seed = options["seed"]
     if seed is None:
         seed = processes.share(secrets.randbelow(2**31))
     if processes.main:
         unsteered = "no attribute given (--bag, --discriminator, ...): the texts are unsteered"
-        preset = steering_presets(model).choose(attributes, given["preset"])
+        preset = SteeringConfig.preset_for(attributes, steering_presets(model), **given)
         click.echo(steering_line(steering, preset, given) if attributes else unsteered, err=True)
         if options["seed"] is None:
             click.echo(f"seed {seed}", err=True)

@@ -6,17 +6,17 @@ Modules of the command line import what needs torch inside functions: `--help` d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
-from dataclasses import Field, fields
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import Field, fields, replace
 from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import click
 
-from pplm.config import MIN_DISTINCT, SteeringConfig
+from pplm.config import MIN_DISTINCT, SteeringConfig, Step
 from pplm.errors import InputError
 from pplm.models.resources import EMBEDDED_MODEL
-from pplm.presets import PAPER_PRESETS, STEP_FIELDS, Preset, PresetName
+from pplm.presets import DIAL_STEPS, PAPER_PRESETS, STEP_FIELDS, Preset, PresetName
 
 if TYPE_CHECKING:
     from pplm.models.processes import Processes
@@ -85,16 +85,21 @@ def given_fields(settings: type, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def steering_options(command: Command) -> Command:
-    """Add --preset, and every field of `SteeringConfig` under its own name; not given means the preset's value."""
+    """Add --preset, --target and the fields of `SteeringConfig` by name; not given means the preset's value."""
     command = field_options(SteeringConfig, show_defaults=False)(command)
-    return click.option(
-        "--preset",
-        type=click.Choice(get_args(PresetName)),
-        default=None,
-        help="Settings to start from. fast moves the last layers alone, in few steps; paper moves all layers, as "
-        "published. Either is the model's own where it has some.  [default: the model's own, fast before paper; else a "
-        "general fast]",
-    )(command)
+    for option in (
+        click.option("--target", "targets", multiple=True, metavar="[NAME=]LEVEL",
+                     help="The wanted level of an attribute in the text (0 to 1): of a bag, the mean probability of "
+                     "its words as the next token (0.05 is much); of a head, the probability of its class; of what is "
+                     "avoided, an upper bound. Steers no further than that takes, nor than --strength (1 where it is "
+                     "not given). With several attributes by name, repeatable: space=0.05."),
+        click.option("--preset", type=click.Choice(get_args(PresetName)), default=None,
+                     help="Settings to start from. fast moves the last layers alone, in few steps; paper moves all "
+                     "layers, as published. Either is the model's own where it has some.  [default: the model's own, "
+                     "fast before paper; else --strength 0.5]"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
 def sampling_options(command: Command) -> Command:
@@ -203,23 +208,48 @@ def given_steering(options: dict[str, Any]) -> dict[str, Any]:
     They are keywords of `SteeringConfig.for_attributes`; no model is loaded for this.
     """
     given = given_fields(SteeringConfig, options)
-    SteeringConfig(**given)
-    return {"preset": options.pop("preset"), **given}
+    if targets := options.pop("targets"):
+        given["target"] = _targets(targets)
+    given = {"preset": options.pop("preset"), **given}
+    SteeringConfig.for_attributes([], **given)
+    return given
+
+
+def _targets(texts: Sequence[str]) -> dict[str, float] | float:
+    """Read --target: one level, or levels by name of attribute."""
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, level = text.rpartition("=")
+        try:
+            value = float(level)
+        except ValueError:
+            raise InputError(f"--target must be a level, as 0.05 or space=0.05; got {text!r}") from None
+        if name in found or (not name and len(texts) > 1):
+            raise InputError(f"--target {text!r}: with several, name the attribute of each, once: space=0.05")
+        found[name] = value
+    return found.get("", found)
 
 
 def steering_line(settings: SteeringConfig, preset: Preset, given: Collection[str] = ()) -> str:
     """Return the settings of a run in one line: those that a preset sets, and others that are not at their default.
 
     `given` are the fields that the user gave. Where attributes take steps of their own, each kind's is named, and a
-    field of a step that the user gave once for all.
+    field of a step that the user gave once for all. The dial's own steps are the same on every model and left out.
     """
-    own = STEP_FIELDS if settings.steps else ()
+    if settings.dialled and all(settings.step_of(kind) == Step(**DIAL_STEPS[kind]) for kind in settings.steps):
+        settings = replace(settings, steps={})
+    own = STEP_FIELDS if settings.steps or settings.dialled else ()
     shown = [
         f"{field.name} {getattr(settings, field.name)}"
         for field in _explained(SteeringConfig)
         if (field.name in PAPER_PRESETS["bag_of_words"] or getattr(settings, field.name) != field.default)
         and field.name not in own
     ]
+    if settings.target is not None:
+        levels = settings.target if isinstance(settings.target, Mapping) else {"": settings.target}
+        shown.insert(
+            0, "target " + ", ".join(f"{name}={level}" if name else f"{level}" for name, level in levels.items())
+        )
     shown += [f"{name} {getattr(settings, name)} for every attribute" for name in own if name in given]
     steps = [
         f"{kind}: {', '.join(f'{name} {value}' for name, value in vars(step).items() if name not in given)}"

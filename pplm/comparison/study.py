@@ -84,7 +84,11 @@ class Study:
         if not self.attributes:
             raise InputError("attributes is empty; give at least one")
         found = [check_independent(judge, self.model, insist=self.insist_judge) for judge in self.judges]
-        presets = [steering_presets(self.model).choose(own.models, self.preset) for own in self.attributes.values()]
+        known = steering_presets(self.model)
+        presets = [
+            SteeringConfig.preset_for(own.models, known, self.preset, **self.steering)
+            for own in self.attributes.values()
+        ]
         steered = [f"Steered with {preset}." for preset in presets]
         object.__setattr__(self, "notes", list(dict.fromkeys([*self.notes, *filter(None, found), *steered])))
         object.__setattr__(self, "output", Path(self.output))

@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_FALSE_POSITIONS = 10
+"""Enough for a divergence within 2% of its budget (`tests/test_distributions.py`)."""
+
 
 def kl_from_log_probs(log_p: Tensor, log_r: Tensor) -> Tensor:
     """KL(p || r) per row from log-probabilities (B, V): (B,), in nats; r takes no gradient.
@@ -33,7 +36,7 @@ class _KL(torch.autograd.Function):
         return torch.addcmul(p, p, difference).mul_(gradients[0].unsqueeze(-1)), None
 
 
-def fuse(unsteered_logits: Tensor, steered_logits: Tensor, gm_scale: float) -> Tensor:
+def fuse(unsteered_logits: Tensor, steered_logits: Tensor, gm_scale: float | Tensor) -> Tensor:
     """Logits of the geometric mean p_steered^gm_scale * p_unsteered^(1 - gm_scale), up to a constant per row.
 
     The softmax of interpolated logits is exactly that mean, renormalised. Logits instead of log-probabilities
@@ -45,7 +48,7 @@ def fuse(unsteered_logits: Tensor, steered_logits: Tensor, gm_scale: float) -> T
     unsteered_logits, steered_logits
         (B, V).
     gm_scale
-        0 gives the unsteered logits, 1 the steered ones.
+        0 gives the unsteered logits, 1 the steered ones; one for all rows, or one for each, (B,).
 
     Returns
     -------
@@ -53,9 +56,73 @@ def fuse(unsteered_logits: Tensor, steered_logits: Tensor, gm_scale: float) -> T
         (B, V).
 
     """
-    if gm_scale in (0, 1):
+    if isinstance(gm_scale, Tensor):
+        gm_scale = gm_scale[:, None]
+        unsteered_logits = torch.where(gm_scale == 1, steered_logits, unsteered_logits)
+        steered_logits = torch.where(gm_scale == 0, unsteered_logits, steered_logits)
+    elif gm_scale in (0, 1):
         return (steered_logits if gm_scale else unsteered_logits).clone()
     fused = torch.lerp(unsteered_logits, steered_logits, gm_scale)
     # What one of the two excludes has no share in a product; interpolating to -inf would give NaN.
     fused = fused.masked_fill(unsteered_logits.isneginf() | steered_logits.isneginf(), -torch.inf)
     return torch.where(unsteered_logits == steered_logits, unsteered_logits, fused)
+
+
+def fused_kl(log_r: Tensor, log_ratio: Tensor, gm_scale: Tensor) -> Tensor:
+    """KL(p || r) per row, (B,) in nats, of p proportional to r * exp(gm_scale * log_ratio).
+
+    Parameters
+    ----------
+    log_r
+        (B, V) log-probabilities.
+    log_ratio
+        (B, V), finite; a constant per row does not matter.
+    gm_scale
+        (B,).
+
+    """
+    tilted = torch.addcmul(log_r, gm_scale[:, None], log_ratio)
+    largest = tilted.amax(-1, keepdim=True)
+    share = (tilted - largest).exp_()
+    total = share.sum(-1)
+    return gm_scale * (share * log_ratio).sum(-1) / total - largest[:, 0] - total.log()
+
+
+def affordable_scale(unsteered_logits: Tensor, steered_logits: Tensor, budget: Tensor, limit: float = 1.0) -> Tensor:
+    """Return the largest `gm_scale` per row, (B,), whose mean diverges by no more than a budget from the unsteered.
+
+    The divergence KL(mean || unsteered) rises with `gm_scale`, its derivative being gm_scale times the variance of the
+    log ratio, so that its square root is nearly a line: a few false positions find where it meets the budget.
+
+    Parameters
+    ----------
+    unsteered_logits, steered_logits
+        (B, V).
+    budget
+        (B,), in nats; 0 gives 0.
+    limit
+        The largest scale to return.
+
+    """
+    log_r = unsteered_logits.float().log_softmax(-1)
+    ratio = steered_logits.float() - unsteered_logits.float()
+    # What one of the two excludes has no share in the mean, nor in the divergence but by what the others gain.
+    excluded = log_r.isneginf() | steered_logits.isneginf()
+    log_r, ratio = log_r.masked_fill(excluded, -torch.inf), ratio.masked_fill(excluded, 0.0)
+    ratio = ratio - ratio.mean(-1, keepdim=True)
+
+    def root(scale: Tensor) -> Tensor:
+        return fused_kl(log_r, ratio, scale).clamp(min=0).sqrt() - wanted
+
+    wanted = budget.sqrt()
+    low, high = torch.zeros_like(budget), torch.full_like(budget, limit)
+    below, above = root(low), root(high)
+    fits = above <= 0
+    for _ in range(_FALSE_POSITIONS):
+        middle = low + (high - low) * (-below / (above - below)).nan_to_num(0.5).clamp(0.0, 1.0)
+        here = root(middle)
+        inside = here <= 0
+        # Illinois: the end that stays counts half, else it would stay for good.
+        below, above = torch.where(inside, here, below / 2), torch.where(inside, above / 2, here)
+        low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
+    return torch.where(budget > 0, torch.where(fits, limit, low), 0.0)

@@ -52,6 +52,34 @@ class TextSoFar:
         reader = self.reader.select(index, horizon_length)
         return TextSoFar(self.input_ids[index], self.attention_mask[index], reader, pooled, counts)
 
+    def pool(self, hidden_state: Tensor, future: Tensor | None = None) -> Tensor:
+        """Return the mean hidden state (B, D) of the text, given its last position's (B, D) and maybe a future's.
+
+        Raises
+        ------
+        InputError
+            If earlier positions are hidden in a caller's cache.
+
+        """
+        if self.pooled is None:
+            raise InputError(
+                "past_key_values holds positions whose tokens are unknown, so the text has no mean hidden state; "
+                "pass the whole text as input_ids (transformers feeds only what is new)"
+            )
+        recent = hidden_state[:, None]
+        counts = torch.ones_like(recent[..., 0]) if self.last_counts is None else self.last_counts[:, None]
+        if future is not None:
+            # As published, the last token's own hidden state is then a constant: only the future is optimised.
+            recent = torch.cat([recent.detach(), future], dim=1)
+            counts = torch.cat([counts, torch.ones_like(future[..., 0])], dim=1)
+        return (self.pooled + PooledHidden.of(recent, counts)).mean
+
+    def unsteered_step(self, logits: Tensor | None = None) -> SteeringStep:
+        """Return what attribute models are shown of the text as it stands, with other logits (B, V) than its own."""
+        last = self.reader.unsteered
+        own = last.logits if logits is None else logits
+        return SteeringStep(self.input_ids, self.attention_mask, own, lambda: self.pool(last.hidden_state))
+
 
 @dataclass
 class TextObjective:
@@ -61,6 +89,8 @@ class TextObjective:
     ----------
     start
         The first position of the window.
+    idle
+        (A, B) bool: attribute models that are not to act on a sample; None where all are.
     apart
         Whether each attribute model takes a step of its own: the losses go to the core unsummed and unweighted.
     reads_logits
@@ -98,6 +128,7 @@ class TextObjective:
     acted: Tensor = field(init=False)
     broke: Tensor | bool = False
     reached: Tensor | None = None
+    idle: Tensor | None = None
     apart: bool = False
     reads_logits: bool = True
     probes: bool = False
@@ -153,25 +184,15 @@ class TextObjective:
         """Return what attribute models are shown after a reading of the last token."""
 
         def pool() -> Tensor:
-            text = self.text
-            if text.pooled is None:
-                raise InputError(
-                    "past_key_values holds positions whose tokens are unknown, so the text has no mean hidden state; "
-                    "pass the whole text as input_ids (transformers feeds only what is new)"
-                )
-            recent = last.hidden_state[:, None]
-            counts = torch.ones_like(recent[..., 0]) if text.last_counts is None else text.last_counts[:, None]
-            if self.horizon_length:
-                future = text.reader.future(last.logits, self.horizon_length)
-                # As published, the last token's own hidden state is then a constant: only the future is optimised.
-                recent = torch.cat([recent.detach(), future], dim=1)
-                counts = torch.cat([counts, torch.ones_like(future[..., 0])], dim=1)
-            return (text.pooled + PooledHidden.of(recent, counts)).mean
+            horizon = self.horizon_length
+            return self.text.pool(last.hidden_state, self.text.reader.future(last.logits, horizon) if horizon else None)
 
         return SteeringStep(self.text.input_ids, self.text.attention_mask, last.logits, pool)
 
     def _losses(self, step: SteeringStep, last: LastToken) -> Tensor:
         losses = torch.stack([self._loss(attribute, step) for attribute in self.attributes])
+        if self.idle is not None:
+            losses = losses.masked_fill(self.idle, torch.inf)
         self.acted = losses.detach().isfinite()
         # Where the reading itself is no distribution, a loss that is not a number is not the attribute model's fault.
         sound = is_distribution(last.logits.detach()) if last.logits.shape[1] else last.hidden_state.isfinite().all(1)

@@ -7,7 +7,6 @@ logits, geometric fusion.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NoReturn
 
 import torch
@@ -20,10 +19,8 @@ from pplm.errors import broken_model
 from pplm.interface import WeightedAttribute
 from pplm.pooling import PooledHidden
 from pplm.products import fast_products
-from pplm.steering import Steered, steer
-from pplm.text.distributions import fuse
+from pplm.text.dial import Fused, fusion_of
 from pplm.text.ended import EndedHistories
-from pplm.text.exact_window import ExactWindow
 from pplm.text.forward import (
     LastToken,
     ModelInputs,
@@ -33,16 +30,15 @@ from pplm.text.forward import (
     prefill_arguments,
     take_rows,
 )
-from pplm.text.kv_cache import History, KeyValueBuffer
+from pplm.text.kv_cache import KeyValueBuffer
 from pplm.text.limits import broken_scores
-from pplm.text.objective import TextObjective, TextSoFar
+from pplm.text.mover import HistoryMover
+from pplm.text.objective import TextSoFar
 from pplm.text.reader import LastTokenReader
 from pplm.text.sampling import is_distribution
 from pplm.text.split import SplitModel, moved_layers
 from pplm.text.steerable import check_history, check_steerable
-from pplm.text.step_plan import StepPlan
-from pplm.text.trace import SteeringTrace, TraceRecorder
-from pplm.text.watch import SteeringWatch
+from pplm.text.trace import SteeringTrace
 
 
 class SteeredText:
@@ -67,7 +63,6 @@ class SteeredText:
         self.model, self.input_ids, self.model_kwargs = model, input_ids, model_kwargs
         self.active = bool(attributes) and steering.moves
         self._ended = EndedHistories(len(input_ids))
-        self._rows = torch.arange(len(input_ids), device=input_ids.device)  # of the whole batch, those that go on
         self.cache = model_kwargs["past_key_values"]
         cached = self.cache.get_seq_length()
         # Private, and the one way to feed a prompt as transformers does, over any cache of the caller's own.
@@ -91,23 +86,16 @@ class SteeredText:
             self._split = SplitModel(model, count - moved) if moved < count else None
             self._histories = KeyValueBuffer.of(self.cache, single=count - moved, limit=limit)
             self._show_unsteered(self._length + 1)
-        precision = torch.promote_types(model.dtype, torch.float32)
-        groups = len(self.cache.layers) - (self._histories.single if self._histories else 0)
-        self._plan = StepPlan.of(steering, attributes)
-        steps = () if self._plan.steps is None else (len(attributes),)
-        self._norms = torch.zeros(*steps, groups, len(input_ids), dtype=precision, device=input_ids.device)
-        self._strongest = self._norms.new_zeros(len(input_ids))  # norm of the longest gradient so far, `skip_weak`
-        self._untouched = torch.ones_like(input_ids[:, 0], dtype=torch.bool)  # samples whose two histories are equal
-        self._rounds = model.dtype != precision
-        # Whether an iteration needs the next token's logits: for the KL, for a look ahead or for an attribute.
-        ask = [getattr(attribute.model, "reads_logits", True) for attribute in attributes]
-        self._reads_logits = steering.kl_scale > 0 or steering.horizon_length > 0 or any(ask)
-        self._exact = ExactWindow()  # used with half-precision models
-        self._watch = SteeringWatch(attributes, len(input_ids), input_ids.device)
-        self.recorder = TraceRecorder(
-            tuple(a.name for a in attributes), steering.num_iterations, groups, len(input_ids)
-        )
+        layers = range(self._histories.single if self._histories else 0, len(self.cache.layers))
+        like = torch.empty(len(input_ids), dtype=model.dtype, device=input_ids.device)
+        self._mover = HistoryMover(attributes, steering, layers, like)
+        self._fusion = fusion_of(attributes, steering, like)
         self._new_tokens = 0
+
+    @property
+    def _rows(self) -> Tensor:
+        """Which samples of the whole batch go on."""
+        return self._mover.rows
 
     @property
     def attention_mask(self) -> Tensor:
@@ -122,7 +110,8 @@ class SteeredText:
         if self._histories is None:
             if self._unsteered is None:
                 self._unsteered = forward_last(self.model, self._last_token_inputs(), self.cache)
-            self.recorder.record_unsteered(self._unsteered.logits)
+            self._mover.recorder.record_unsteered(self._unsteered.logits)
+            self._mover.recorder.record_final(Fused.unsteered(self._unsteered.logits), self._rows)
             self._read = (self._unsteered.logits, self._unsteered.logits)
             return self._unsteered.logits.clone()
         if self._histories.reserve(self._length + 1 + self.steering.horizon_length):
@@ -130,12 +119,14 @@ class SteeredText:
         reader = LastTokenReader(
             self.model, self._last_token_inputs(), self._histories, self._length, self._unsteered, self._split
         )
-        steered_logits = self._steer(reader)
+        seen = self.attention_mask[:, -self.input_ids.shape[1] :]
+        text = TextSoFar(self.input_ids, seen, reader, self._pooled, self._last_counts)
+        fused = self._fusion.fuse(text, self._steer(text))
         self._unsteered = reader.unsteered
         self._show_unsteered(self._length + 1)
-        fused = fuse(self._unsteered.logits, steered_logits, self.steering.gm_scale)
-        self._read = (self._unsteered.logits, fused)
-        return self._ended.fill(fused, self._rows)
+        self._mover.recorder.record_final(fused, self._rows)
+        self._read = (self._unsteered.logits, fused.logits)
+        return self._ended.fill(fused.logits, self._rows)
 
     def keep(self, going_on: Tensor) -> None:
         """Go on with some of the samples alone, (B,) bool on the host, before their last tokens are read.
@@ -151,9 +142,8 @@ class SteeredText:
         histories.keep(index)
         self.model_kwargs = take_rows({"input_ids": self.input_ids, **self.model_kwargs}, index)
         self.input_ids = self.model_kwargs.pop("input_ids")
-        self._rows, self._norms, self._strongest = self._rows[index], self._norms[..., index], self._strongest[index]
-        self._untouched = self._untouched[index]
-        self._exact.select(index)
+        self._mover.select(index)
+        self._fusion.select(index)
         if self._pooled is not None:
             self._pooled = self._pooled.select(index)
         self._histories = histories
@@ -164,7 +154,9 @@ class SteeredText:
         unsteered, fused = (bool(is_distribution(logits[broken[self._rows.cpu()]]).all()) for logits in self._read)
         if not unsteered:
             raise broken_model(f"the logits of new token {self._new_tokens - 1}")
-        raise broken_scores(self._new_tokens - 1, self.steering, steered=not fused, attributes=self._watch.broken())
+        raise broken_scores(
+            self._new_tokens - 1, self.steering, steered=not fused, attributes=self._mover.watch.broken()
+        )
 
     def append(self, tokens: Tensor) -> None:
         """Append one chosen token per sample, (B,) of the whole batch, without reading it yet."""
@@ -187,105 +179,21 @@ class SteeredText:
 
     def finish(self) -> SteeringTrace:
         """Return the record of all tokens, after warning of attribute models that never acted."""
-        self._watch.warn_of_idle()
-        return self.recorder.trace()
+        self._mover.watch.warn_of_idle()
+        return self._mover.recorder.trace()
 
-    def _steer(self, reader: LastTokenReader) -> Tensor:
+    def _steer(self, text: TextSoFar) -> Tensor:
         """Move the window of the steered history, if this token's turn has come; return the steered logits (B, V)."""
-        steering = self.steering
-        if self._length == 0:  # a prompt of one token has no history to move
-            self.recorder.record_unsteered(reader.unsteered.logits)
-            return reader.unsteered.logits
-        if self._new_tokens >= steering.grad_length or self._new_tokens % steering.steer_every:
-            logits = reader.steered(self._length).logits
-            self.recorder.record_unsteered(logits)
-            return logits
-        mask = self.attention_mask
-        text = TextSoFar(self.input_ids, mask[:, -self.input_ids.shape[1] :], reader, self._pooled, self._last_counts)
-        everyone = torch.arange(len(mask), device=mask.device)
-        if not steering.skips:
-            return self._move(text, everyone, reader)
-        # One look at all samples decides which are steered; only they take the iterations.
-        logits, wants = self._look(text, everyone)
-        wanting = everyone[wants]
-        if len(wanting) == 0:
-            self.recorder.record_unsteered(logits)
-            return logits
-        if len(wanting) == len(mask):
-            return self._move(text, everyone, reader)
-        some = text.select(wanting, steering.horizon_length)
-        moved = self._move(some, wanting, reader)
-        reader.put(wanting, some.reader, self._window_start)
-        return logits.index_copy(0, wanting, moved)
-
-    def _look(self, text: TextSoFar, everyone: Tensor) -> tuple[Tensor, Tensor]:
-        """Read the last token over the steered history as it is: its logits (B, V), and who wants steering, (B,)."""
         steering, reader = self.steering, text.reader
-        objective = self._objective(text)
-        if steering.skip_weak == 0:
-            last = reader.steered(self._length)
-            loss = objective.attribute_loss(last)
-            self._watch.losses(objective.acted, self._rows)
-            return last.logits, loss >= steering.skip_below
-        looked = self._take_steps(objective, self._window(reader, everyone), everyone, still=True)
-        self._watch.losses(objective.acted, self._rows)
-        strength = torch.linalg.vector_norm(looked.gradient_norms[0], dim=0)
-        self._strongest = torch.maximum(self._strongest, strength)
-        strong = (strength > 0) & (strength >= steering.skip_weak * self._strongest)
-        return objective.logits, strong & (objective.outcomes[0][0] >= steering.skip_below)
-
-    def _objective(self, text: TextSoFar, **flags: Any) -> TextObjective:
-        flags["apart"] = self._plan.steps is not None
-        return TextObjective(self.attributes, text, self._window_start, self.steering.horizon_length, **flags)
-
-    def _take_steps(self, objective: TextObjective, window: History, index: Tensor, *, still: bool = False) -> Steered:
-        """Let the core move the window of the samples in `index`; `still` asks for gradients, by steps of length 0."""
-        steering, steps, norms = self.steering, self._plan.steps, None if still else self._norms[..., index]
-        if still:
-            steering, steps = replace(steering, num_iterations=1, step_size=0.0), self._plan.still()
-        weights, untouched = self._plan.weights(self._history_lengths(index), self._length), self._untouched[index]
-        return steer(window, objective, steering, norms, steps=steps, weights=weights, untouched=untouched)
-
-    @property
-    def _window_start(self) -> int:
-        """The first position that steering moves."""
-        return self._plan.start(self._length)
-
-    def _window(self, reader: LastTokenReader, index: Tensor) -> History:
-        """Return the steered window of the samples in `index`, in float32 at least, as steering has left it."""
-        start = self._window_start
-        return self._exact.restore(reader.window(start), start, index)
-
-    def _move(self, text: TextSoFar, index: Tensor, whole: LastTokenReader) -> Tensor:
-        """Let the core move the window of the samples in `index`; return their logits over the outcome.
-
-        `whole` reads the whole batch, of which `text` may hold a part.
-        """
-        start = self._window_start
-        objective = self._objective(text, reads_logits=self._reads_logits, probes=self._watch.awaits_gradients)
-        window = self._window(text.reader, index)
-        result = self._take_steps(objective, window, index)
-        self._norms = self._norms.index_copy(-1, index, result.norms)
-        if result.untouched is not None:
-            self._untouched = self._untouched.index_copy(0, index, result.untouched)
-        has_history = self._history_lengths(index) > 0
-        self._watch.losses(objective.acted, self._rows[index])
-        self._watch.broke |= objective.broke
-        if objective.gradient_norms is not None:
-            to_lower = has_history & (objective.attribute_losses[0].nan_to_num() != 0)
-            first = len(self.cache.layers) - len(window)
-            self._watch.gradients(objective.gradient_norms, to_lower, result.gradient_norms[0], first)
-        if self._rounds:
-            window = self._window(whole, torch.arange(len(self.input_ids), device=index.device))
-            self._exact.keep(window, start, index, result.state)
-        last = text.reader.steered(start, result.state)
-        objective.after(last)
-        self.recorder.record_steered(objective, result.gradient_norms, has_history, self._rows[index])
-        return last.logits
-
-    def _history_lengths(self, index: Tensor) -> Tensor:
-        """Return how many real positions lie before the last token of the samples in `index`."""
-        return self.attention_mask[index, :-1].sum(1)
+        idle = self._fusion.look(text)
+        if self._length == 0:  # a prompt of one token has no history to move
+            logits = reader.unsteered.logits
+        elif self._new_tokens >= steering.grad_length or self._new_tokens % steering.steer_every:
+            logits = reader.steered(self._length).logits
+        else:
+            return self._mover.move(text, self.attention_mask[:, :-1].sum(1), idle)
+        self._mover.recorder.record_unsteered(logits)
+        return logits
 
     def _show_unsteered(self, length: int) -> None:
         """Let the caller's cache show the first positions of the unsteered history, without copying them."""

@@ -35,12 +35,13 @@ class StepPlan:
 
     @classmethod
     def of(cls, steering: SteeringConfig, attributes: Sequence[WeightedAttribute]) -> StepPlan:
-        """Return the plan for these attribute models; the weight of one is a factor on a step of its own."""
-        if not steering.steps:
+        """Return the plan for these attribute models; their weight and the strength are factors on each one's step."""
+        if not (steering.steps or steering.dialled):
             return cls(None, (steering.window_length,), steering.decay)
-        own = [steering.steps.get(kind_of(attribute.model), steering.step) for attribute in attributes]
+        own = [steering.step_of(kind_of(attribute.model)) for attribute in attributes]
+        strength = 1.0 if steering.strength is None else steering.strength
         steps = [
-            replace(step, step_size=step.step_size * attribute.weight)
+            replace(step, step_size=step.step_size * attribute.weight * strength)
             for step, attribute in zip(own, attributes, strict=True)
         ]
         return cls(tuple(steps), tuple(step.window_length for step in own), steering.decay)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pplm.text.dial import Fused
 from pplm.text.objective import TextObjective
 
 
@@ -34,6 +35,13 @@ class SteeringTrace:
     gradient_cosines
         (N, A, A, B): cosines between the attribute models' gradients at each token's first iteration, below 0 where
         two of them pull against each other; NaN with a single attribute model.
+    final_kl
+        (N, B): KL(final distribution || unsteered one) in nats, after the geometric mean and before temperature and
+        top-k; 0 where nothing is steered.
+    gm_scale
+        (N, B): the steered distribution's share in the geometric mean, which the dial chooses for each token.
+    levels
+        (N, A, B): of the text so far, of attribute models with a target (`SteeringConfig.target`); NaN for others.
 
     """
 
@@ -43,6 +51,9 @@ class SteeringTrace:
     kl: Tensor
     gradient_norms: Tensor
     gradient_cosines: Tensor
+    final_kl: Tensor
+    gm_scale: Tensor
+    levels: Tensor
 
     def __repr__(self) -> str:
         """Name the shape of the record instead of printing all its numbers."""
@@ -77,6 +88,7 @@ class TraceRecorder:
             (models, models),
         )
         self._tokens: list[tuple[Tensor, ...]] = []
+        self._final: list[tuple[Tensor, ...]] = []
 
     def record_steered(
         self, objective: TextObjective, gradient_norms: Tensor, has_history: Tensor, index: Tensor
@@ -104,9 +116,18 @@ class TraceRecorder:
         """Record a token that was not steered, on the device of `like`."""
         self._tokens.append(self._blank(like))
 
+    def record_final(self, fused: Fused, index: Tensor) -> None:
+        """Record what the samples in `index` draw a token from, after `record_steered` or `record_unsteered`."""
+        blank = fused.kl.new_full((self._batch,), torch.nan, dtype=torch.float32)
+        levels = blank.repeat(len(self.names), 1)
+        if fused.levels is not None:
+            levels[:, index] = fused.levels.float()
+        row = [blank.index_copy(0, index, own.float()) for own in (fused.kl, fused.gm_scale)]
+        self._final.append((*row, levels))
+
     def trace(self) -> SteeringTrace:
         """Return the record so far."""
-        columns = zip(*self._tokens, strict=True)
+        columns = (*zip(*self._tokens, strict=True), *zip(*self._final, strict=True))
         return SteeringTrace(self.names, *(torch.stack(column).cpu() for column in columns))
 
     def _blank(self, like: Tensor) -> tuple[Tensor, ...]:

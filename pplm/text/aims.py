@@ -1,0 +1,149 @@
+"""What a text is steered towards by number: the wanted level of an attribute, and the push that leads there.
+
+A level is a probability: of a bag's words as the next token, or of a head's class for the text so far.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pplm.control import Controller, Gains
+from pplm.errors import InputError, SteeringWarning
+from pplm.interface import SteeringStep, WeightedAttribute
+
+_TOLERANCE = 0.25
+_OF_TEXT = Gains(proportional=2.0, integral=0.1)
+"""For a level of the text so far, which answers a push late; the push is a share of the budget."""
+
+
+class Aim:
+    """One attribute's wanted level in B texts.
+
+    Where a level is one of the next token (`of_token`), the push is the level that this token should have:
+
+        d_t = wanted + sum over the tokens before of (wanted - level), within -1 and 1,
+
+    so that the mean over the text arrives at `wanted` (an integral gain of 1). Where it is one of the whole text, the
+    push is the share of the budget to spend, between 0 and 1.
+
+    Parameters
+    ----------
+    attribute
+        Which attribute model; `avoids` makes `wanted` an upper bound.
+    wanted
+        Above 0 and below 1.
+    like
+        (B, ...) on the device.
+
+    """
+
+    def __init__(self, attribute: WeightedAttribute, wanted: float, like: Tensor) -> None:
+        self.attribute, self.wanted = attribute, wanted
+        self.of_token = bool(getattr(attribute.model, "reads_logits", True))
+        self.avoids = bool(getattr(attribute.model, "avoids", False))
+        none = torch.zeros(len(like), device=like.device)
+        gains = _OF_TEXT
+        if self.of_token:  # what was not put in yet is made up for later; what was kept out gives no right to more
+            gains = Gains(proportional=0.0, integral=1.0, low=-1.0, high=wanted if self.avoids else 1.0)
+        self._controller = Controller(gains, none + wanted if self.of_token else none)
+        self._total, self._count = none, none
+
+    @property
+    def level(self) -> Tensor:
+        """(B,): of the text so far; NaN before its first token."""
+        return self._total / self._count
+
+    def measure(self, step: SteeringStep) -> Tensor:
+        """Return the level (B,) in what a step shows."""
+        with torch.no_grad():
+            p = (-self.attribute.loss(step)).exp()  # 0 where the attribute cannot act
+        return torch.where(p == 0, p, 1 - p) if self.avoids else p
+
+    def content(self, level: Tensor) -> Tensor:
+        """Return which texts are at the level that they should now have, (B,) bool, or on the right side of it."""
+        if not self.of_token:
+            return self._controller.push <= 0
+        return level <= self._controller.push if self.avoids else level >= self._controller.push
+
+    @property
+    def share(self) -> Tensor:
+        """(B,): how much of the budget a text may use."""
+        return torch.ones_like(self._controller.push) if self.of_token else self._controller.push
+
+    def observe(self, level: Tensor) -> None:
+        """Take note of a level (B,), that of a token once it is final or that of the text, and correct the push."""
+        if self.of_token:
+            self._total, self._count = self._total + level, self._count + 1
+            self._controller.update(self.wanted - level)
+        else:
+            self._total, self._count = level, torch.ones_like(level)
+            self._controller.update(level - self.wanted if self.avoids else self.wanted - level)
+
+    def select(self, index: Tensor) -> None:
+        """Go on with the samples in `index` alone."""
+        self._controller.select(index)
+        self._total, self._count = self._total[index], self._count[index]
+
+
+def wanted_levels(
+    target: Mapping[str, float] | float | None, attributes: Sequence[WeightedAttribute]
+) -> list[float | None]:
+    """Return the wanted level of each attribute model, None where none is asked for.
+
+    Raises
+    ------
+    InputError
+        If a name is no attribute's, or a level without a name could be that of several.
+
+    """
+    if target is None:
+        return [None] * len(attributes)
+    names = [attribute.name for attribute in attributes]
+    if not isinstance(target, Mapping):
+        if len(attributes) > 1:
+            raise InputError(f"target={target:g} could be of any of {', '.join(names)}; name it: {names[0]}={target:g}")
+        return [target] * len(attributes)
+    # What is avoided may be named as the list that it was made of.
+    short = {name.removeprefix("avoid "): name for name in reversed(names)}
+    wanted = {name if name in names else short.get(name, name): level for name, level in target.items()}
+    if unknown := set(wanted) - set(names):
+        raise InputError(f"target names {min(unknown)!r}; the attributes are {', '.join(names) or 'none'}")
+    return [wanted.get(name) for name in names]
+
+
+def warn_of_missed(
+    attributes: Sequence[WeightedAttribute],
+    target: Mapping[str, float] | float | None,
+    levels: Sequence[Mapping[str, float]],
+) -> None:
+    """Warn of each attribute whose mean level over texts is off its target by more than a quarter.
+
+    Parameters
+    ----------
+    attributes, target
+        As they steered.
+    levels
+        Of each text, by name of attribute.
+
+    """
+    if not attributes or target is None:
+        return
+    for attribute, wanted in zip(attributes, wanted_levels(target, attributes), strict=True):
+        found = [own[attribute.name] for own in levels if attribute.name in own]
+        if wanted is None or not found:
+            continue
+        mean = sum(found) / len(found)
+        avoids = getattr(attribute.model, "avoids", False)
+        if mean > (1 + _TOLERANCE) * wanted if avoids else mean < (1 - _TOLERANCE) * wanted:
+            name = repr(attribute.name)
+            warnings.warn(
+                f"target {wanted:g} of {name} is not reached: the mean level of the texts is {mean:.2g}; what strength "
+                "allows does not suffice: raise strength (1 where none is given), or ask for "
+                f"{'more' if avoids else 'less'}",
+                SteeringWarning,
+                stacklevel=3,
+            )

@@ -1,0 +1,167 @@
+"""Moves the recent positions of a batch's steered histories before a token, where the attribute models want it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pplm.config import SteeringConfig
+from pplm.interface import WeightedAttribute
+from pplm.steering import Steered, steer
+from pplm.text.exact_window import ExactWindow
+from pplm.text.kv_cache import History
+from pplm.text.objective import TextObjective, TextSoFar
+from pplm.text.reader import LastTokenReader
+from pplm.text.step_plan import StepPlan
+from pplm.text.trace import TraceRecorder
+from pplm.text.watch import SteeringWatch
+
+
+class HistoryMover:
+    """What steering carries from token to token for B texts: norms, exact windows, and the record of it all.
+
+    Parameters
+    ----------
+    attributes, steering
+        A attribute models, and the settings.
+    layers
+        The layers that are moved.
+    like
+        (B, ...) on the device, in the model's number format.
+
+    """
+
+    def __init__(
+        self, attributes: Sequence[WeightedAttribute], steering: SteeringConfig, layers: range, like: Tensor
+    ) -> None:
+        self.attributes, self.steering = attributes, steering
+        self.rows = torch.arange(len(like), device=like.device)  # of the whole batch, those that go on
+        self._layers, self._plan = layers, StepPlan.of(steering, attributes)
+        precision = torch.promote_types(like.dtype, torch.float32)
+        steps = () if self._plan.steps is None else (len(attributes),)
+        self._norms = torch.zeros(*steps, len(layers), len(like), dtype=precision, device=like.device)
+        self._strongest = self._norms.new_zeros(len(like))  # norm of the longest gradient so far, `skip_weak`
+        self._untouched = torch.ones_like(self.rows, dtype=torch.bool)  # samples whose two histories are equal
+        self._rounds = like.dtype != precision
+        self._exact = ExactWindow()  # used with half-precision models
+        # Whether an iteration needs the next token's logits: for the KL, for a look ahead or for an attribute.
+        ask = [getattr(attribute.model, "reads_logits", True) for attribute in attributes]
+        self._reads_logits = steering.kl_scale > 0 or steering.horizon_length > 0 or any(ask)
+        self.watch = SteeringWatch(attributes, len(like), like.device)
+        names = tuple(attribute.name for attribute in attributes)
+        self.recorder = TraceRecorder(names, steering.num_iterations, len(layers), len(like))
+
+    def select(self, index: Tensor) -> None:
+        """Go on with the samples in `index` alone."""
+        self.rows, self._norms, self._strongest = self.rows[index], self._norms[..., index], self._strongest[index]
+        self._untouched = self._untouched[index]
+        self._exact.select(index)
+
+    def move(self, text: TextSoFar, lengths: Tensor, idle: Tensor | None = None) -> Tensor:
+        """Move the steered histories before the next token; return its logits (B, V) over them.
+
+        Parameters
+        ----------
+        text
+            The texts and what reads them.
+        lengths
+            (B,): real positions before each text's last token.
+        idle
+            (A, B) bool: the attribute models that are content with a text as it is; None where none is.
+
+        """
+        reader, everyone = text.reader, torch.arange(len(lengths), device=lengths.device)
+        if idle is None and not self.steering.skips:
+            return self._move(text, everyone, reader, lengths)
+        # One look at all samples decides which are steered; only they take the iterations.
+        wants = torch.ones_like(everyone, dtype=torch.bool) if idle is None else ~idle.all(0)
+        logits = None
+        if self.steering.skips:
+            logits, strong = self._look(text, everyone, lengths)
+            wants = wants & strong
+        wanting = everyone[wants]
+        if len(wanting) == len(everyone):
+            return self._move(text, everyone, reader, lengths, idle)
+        if logits is None:
+            logits = reader.steered(reader.length).logits
+        if len(wanting) == 0:
+            self.recorder.record_unsteered(logits)
+            return logits
+        some = text.select(wanting, self.steering.horizon_length)
+        moved = self._move(some, wanting, reader, lengths, None if idle is None else idle[:, wanting])
+        reader.put(wanting, some.reader, self._start(reader))
+        return logits.index_copy(0, wanting, moved)
+
+    def _look(self, text: TextSoFar, everyone: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Read the last token over the steered history as it is: its logits (B, V), and who wants steering, (B,)."""
+        steering, reader = self.steering, text.reader
+        objective = self._objective(text)
+        if steering.skip_weak == 0:
+            last = reader.steered(reader.length)
+            loss = objective.attribute_loss(last)
+            self.watch.losses(objective.acted, self.rows)
+            return last.logits, loss >= steering.skip_below
+        looked = self._take_steps(objective, self._window(reader, everyone), everyone, lengths, still=True)
+        self.watch.losses(objective.acted, self.rows)
+        strength = torch.linalg.vector_norm(looked.gradient_norms[0], dim=0)
+        self._strongest = torch.maximum(self._strongest, strength)
+        strong = (strength > 0) & (strength >= steering.skip_weak * self._strongest)
+        return objective.logits, strong & (objective.outcomes[0][0] >= steering.skip_below)
+
+    def _move(
+        self, text: TextSoFar, index: Tensor, whole: LastTokenReader, lengths: Tensor, idle: Tensor | None = None
+    ) -> Tensor:
+        """Let the core move the window of the samples in `index`; return their logits over the outcome.
+
+        `whole` reads the whole batch, of which `text` may hold a part.
+        """
+        start = self._start(text.reader)
+        objective = self._objective(
+            text, reads_logits=self._reads_logits, probes=self.watch.awaits_gradients, idle=idle
+        )
+        result = self._take_steps(objective, self._window(text.reader, index), index, lengths)
+        self._norms = self._norms.index_copy(-1, index, result.norms)
+        if result.untouched is not None:
+            self._untouched = self._untouched.index_copy(0, index, result.untouched)
+        has_history = lengths[index] > 0
+        self.watch.losses(objective.acted if idle is None else objective.acted | idle, self.rows[index])
+        self.watch.broke |= objective.broke
+        if objective.gradient_norms is not None:
+            to_lower = has_history & (objective.attribute_losses[0].nan_to_num() != 0)
+            self.watch.gradients(objective.gradient_norms, to_lower, result.gradient_norms[0], self._layers.start)
+        if self._rounds:
+            window = self._window(whole, torch.arange(len(lengths), device=index.device))
+            self._exact.keep(window, start, index, result.state)
+        last = text.reader.steered(start, result.state)
+        objective.after(last)
+        self.recorder.record_steered(objective, result.gradient_norms, has_history, self.rows[index])
+        return last.logits
+
+    def _objective(self, text: TextSoFar, **flags: Any) -> TextObjective:
+        flags["apart"] = self._plan.steps is not None
+        return TextObjective(self.attributes, text, self._start(text.reader), self.steering.horizon_length, **flags)
+
+    def _take_steps(
+        self, objective: TextObjective, window: History, index: Tensor, lengths: Tensor, *, still: bool = False
+    ) -> Steered:
+        """Let the core move the window of the samples in `index`; `still` asks for gradients, by steps of length 0."""
+        steering, steps, norms = self.steering, self._plan.steps, None if still else self._norms[..., index]
+        if still:
+            steering, steps = replace(steering, num_iterations=1), self._plan.still()
+            steering = steering if steering.dialled else replace(steering, step_size=0.0)
+        weights = self._plan.weights(lengths[index], objective.text.reader.length)
+        untouched = self._untouched[index]
+        return steer(window, objective, steering, norms, steps=steps, weights=weights, untouched=untouched)
+
+    def _start(self, reader: LastTokenReader) -> int:
+        """Return the first position that steering moves."""
+        return self._plan.start(reader.length)
+
+    def _window(self, reader: LastTokenReader, index: Tensor) -> History:
+        """Return the steered window of the samples in `index`, in float32 at least, as steering has left it."""
+        start = self._start(reader)
+        return self._exact.restore(reader.window(start), start, index)

@@ -1,0 +1,252 @@
+"""The dial: a strength in nats, and a target that a text reaches and does not exceed."""
+
+import copy
+import re
+import warnings
+from itertools import pairwise
+
+import pytest
+import torch
+from helpers import decode, new_tokens
+
+import pplm
+from attribute_models import Avoid, BagOfWords, Discriminator
+from pplm import InputError, SteeringConfig
+from pplm.text.distributions import kl_from_log_probs
+
+PROMPTS = [[5, 9, 33, 71, 12], [8, 64, 2, 3, 4], [29, 30, 31, 32, 33]]
+UNEVEN = [[5, 9, 33, 71, 12, 7], [8, 64, 2], [29, 30, 31, 32]]
+pytestmark = pytest.mark.filterwarnings("ignore:target .* is not reached:pplm.SteeringWarning")
+
+
+def dial(attributes, **fields):
+    """Return the dial's settings, with steps long enough for models that were never trained."""
+    return SteeringConfig.for_attributes(attributes, **fields)
+
+
+def unsteered_logits(model, output, prompt_length, token):
+    return model(output.sequences[:, : prompt_length + token]).logits[:, -1].float()
+
+
+# --- strength ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", ["bag", "head", "bag head"])
+def test_no_token_diverges_by_more_than_the_budget(model, bag, head, names):
+    attributes = [{"bag": bag, "head": head}[name] for name in names.split()]
+    steering = dial(attributes, strength=0.4)
+    output = decode(model, PROMPTS, attributes, steering)
+    spent = output.steering.final_kl
+    assert (spent <= steering.budget * 1.001).all()
+    assert spent.max() > 0.9 * steering.budget
+
+
+def test_the_divergence_that_is_reported_is_that_of_what_the_tokens_are_drawn_from(gpt2, bag):
+    for steering in (dial([bag], strength=0.4), SteeringConfig(step_size=0.3, gm_scale=0.7)):
+        output = decode(gpt2, PROMPTS, [bag], steering, new=4)
+        for token in range(4):
+            own = unsteered_logits(gpt2, output, 5, token).log_softmax(-1)
+            expected = kl_from_log_probs(output.logits[token].log_softmax(-1), own)
+            torch.testing.assert_close(output.steering.final_kl[token], expected, atol=1e-5, rtol=1e-3)
+    assert output.steering.gm_scale.eq(0.7).all()
+    assert decode(gpt2, PROMPTS, new=2).steering.final_kl.eq(0).all()
+
+
+def test_strength_0_is_unsteered_and_more_strength_is_never_weaker(model, bag):
+    plain = decode(model, PROMPTS)
+    output = decode(model, PROMPTS, [bag], dial([bag], strength=0.0))
+    assert torch.equal(output.sequences, plain.sequences)
+    assert all(torch.equal(one, other) for one, other in zip(output.logits, plain.logits, strict=True))
+    mass, spent = [], []
+    for strength in (0.0, 0.2, 0.5, 0.8, 1.0):
+        first = decode(model, PROMPTS, [bag], dial([bag], strength=strength), new=1)
+        mass.append(first.logits[0].softmax(-1)[:, [t for e in bag.entries for t in e.token_ids]].sum(1))
+        spent.append(first.steering.final_kl[0])
+    for numbers in (mass, spent):
+        assert all((later >= earlier - 1e-6).all() for earlier, later in pairwise(numbers))
+    assert (mass[-1] > mass[0]).all()
+
+
+def test_what_earlier_tokens_left_is_scaled_back_where_it_exceeds_the_budget_alone(gpt2, bag):
+    strong = dial([bag], strength=1.0, num_iterations=5, grad_length=3)
+    carried = decode(gpt2, PROMPTS, [bag], strong, new=8).steering
+    limit = 0.5 * float(carried.final_kl[3:].max())
+    assert limit > 0
+    strength = (limit / 0.4) ** 0.5
+    step = {"step_size": 8.0 / strength, "gamma": 1.0, "norm_rule": "running_max", "window_length": 5}
+    weak = dial([bag], strength=strength, num_iterations=5, grad_length=3, steps={"bag_of_words": step})
+    record = decode(gpt2, PROMPTS, [bag], weak, new=8).steering
+    assert record.kl[3:].isnan().all()  # nothing is added any more
+    assert (record.final_kl <= limit * 1.001).all()
+    scaled_back = record.gm_scale[3:] < 1
+    assert scaled_back.any()
+    assert (record.final_kl[3:][scaled_back] > 0.9 * limit).all()
+
+
+def test_gm_scale_bounds_the_weight_that_the_dial_takes(gpt2, bag):
+    record = decode(gpt2, PROMPTS, [bag], dial([bag], strength=1.0, gm_scale=0.2)).steering
+    assert record.gm_scale.max() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("fields", [{"strength": 0.5}, {"target": {"bag": 0.2}}, {"target": {"head": 0.7, "bag": 0.1}}])
+def test_a_batch_gives_what_each_text_gives_alone(model, bag, head, fields):
+    attributes = [bag, head]
+    together = decode(model, UNEVEN, attributes, dial(attributes, **fields), extra=2)
+    for row, prompt in enumerate(UNEVEN):
+        alone = decode(model, [prompt], attributes, dial(attributes, **fields))
+        assert new_tokens(together)[row] == new_tokens(alone)[0]
+        torch.testing.assert_close(
+            together.steering.final_kl[:, row], alone.steering.final_kl[:, 0], atol=2e-4, rtol=1e-2
+        )
+        torch.testing.assert_close(
+            together.steering.levels[:, :, row], alone.steering.levels[:, :, 0], atol=2e-3, rtol=1e-2, equal_nan=True
+        )
+
+
+def test_the_weights_and_the_random_numbers_are_left_alone(gpt2, bag):
+    before = copy.deepcopy(gpt2.state_dict())
+    torch.manual_seed(3)
+    state = torch.random.get_rng_state()
+    decode(gpt2, PROMPTS, [bag], dial([bag], target=0.3))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in gpt2.state_dict().items())
+    assert all(parameter.grad is None for parameter in gpt2.parameters())
+
+
+# --- target -----------------------------------------------------------------------------------------------------
+
+
+class Counted:
+    """An attribute model that counts the samples that an iteration shows it."""
+
+    def __init__(self, model):
+        self.model, self.rows = model, 0
+
+    def loss(self, step):
+        if torch.is_grad_enabled() and step.logits.requires_grad:
+            self.rows += len(step.logits)
+        return self.model.loss(step)
+
+
+def test_a_bag_s_level_is_the_mean_mass_of_its_words_and_arrives_at_the_target(gpt2, bag):
+    output = decode(gpt2, PROMPTS, [bag], dial([bag], target=0.04), new=12)
+    tokens = sorted({t for e in bag.entries for t in e.token_ids})
+    mass = torch.stack([logits.softmax(-1)[:, tokens].sum(1) for logits in output.logits])
+    torch.testing.assert_close(output.steering.levels[-1, 0], mass.mean(0), atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(output.steering.levels[-1, 0], torch.full((3,), 0.04), atol=0.002, rtol=0.05)
+
+
+def test_texts_that_are_at_the_level_by_themselves_take_no_iteration(gpt2, bag):
+    plain = decode(gpt2, PROMPTS, new=3)
+    tokens = sorted({t for e in bag.entries for t in e.token_ids})
+    lowest = min(float(logits.softmax(-1)[:, tokens].sum(1).min()) for logits in plain.logits)
+    counted = Counted(bag)
+    output = decode(gpt2, PROMPTS, [counted], dial([counted], target=0.3 * lowest), new=3)
+    assert counted.rows == 0
+    assert torch.equal(output.sequences, plain.sequences)
+    assert output.steering.kl.isnan().all()
+    assert output.steering.final_kl.eq(0).all()
+    decode(gpt2, PROMPTS, [counted], dial([counted], target=0.5), new=3)
+    assert counted.rows > 0
+
+
+def test_a_target_is_never_bought_with_more_than_the_budget(gpt2, bag):
+    output = decode(gpt2, PROMPTS, [bag], dial([bag], target=0.9, strength=0.2), new=6)
+    assert (output.steering.final_kl <= 0.4 * 0.2**2 * 1.001).all()
+    assert (output.steering.levels[-1] < 0.9).all()
+
+
+def test_more_is_asked_for_and_more_is_reached(gpt2, bag):
+    levels = [decode(gpt2, PROMPTS, [bag], dial([bag], target=level), new=10).steering.levels[-1].mean()
+              for level in (0.035, 0.045, 0.055)]  # fmt: skip
+    assert levels[0] < levels[1] < levels[2]
+
+
+def test_a_head_s_level_is_the_class_probability_of_the_text_and_stops_the_push(gpt2, head):
+    free = decode(gpt2, PROMPTS, [head], dial([head], strength=1.0), new=8)
+    held = decode(gpt2, PROMPTS, [head], dial([head], target=0.05), new=8)
+    step = [gpt2(held.sequences[:, : 5 + n], output_hidden_states=True).hidden_states[-1].mean(1) for n in range(8)]
+    expected = torch.stack([head.class_logits(mean).softmax(-1)[:, head.labels.index(head.label)] for mean in step])
+    torch.testing.assert_close(held.steering.levels[:, 0], expected, atol=1e-4, rtol=1e-3)
+    above = held.steering.levels[0, 0] > 0.05
+    assert above.any()
+    assert held.steering.final_kl[0][above].eq(0).all()
+    assert held.steering.final_kl.sum() < free.steering.final_kl.sum()
+
+
+def test_a_target_of_what_is_avoided_is_an_upper_bound(gpt2, bag):
+    tokens = sorted({t for e in bag.entries for t in e.token_ids})
+    plain = decode(gpt2, PROMPTS, new=6)
+    natural = float(torch.stack([logits.softmax(-1)[:, tokens].sum(1) for logits in plain.logits]).mean())
+    avoid = Avoid(bag)
+    output = decode(gpt2, PROMPTS, [avoid], dial([avoid], target=0.8 * natural), new=6)
+    mass = torch.stack([logits.softmax(-1)[:, tokens].sum(1) for logits in output.logits])
+    assert (mass.mean(0) <= 0.8 * natural * 1.05).all()
+    torch.testing.assert_close(output.steering.levels[-1, 0], mass.mean(0), atol=1e-4, rtol=1e-2)
+    generous = decode(gpt2, PROMPTS, [avoid], dial([avoid], target=0.9), new=6)
+    assert torch.equal(generous.sequences, plain.sequences)
+
+
+def test_an_attribute_without_a_target_is_steered_as_strength_has_it(gpt2, bag, head):
+    attributes = [bag, head]
+    output = decode(gpt2, PROMPTS, attributes, dial(attributes, target={"bag": 0.001}, strength=0.5))
+    assert output.steering.final_kl.max() > 0.09
+    assert output.steering.levels[:, 1].isnan().all()
+    assert output.steering.levels[:, 0].isfinite().all()
+
+
+def test_levels_and_divergences_come_back_with_each_text_and_a_missed_target_is_announced(gpt2, tokenizer):
+    sky = BagOfWords.from_words(["moon", "star"], tokenizer, name="sky")
+    request = {"attributes": [sky], "max_new_tokens": 4, "seed": 0, "num_samples": 2}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        texts = pplm.generate(gpt2, tokenizer, "The lake", steering=dial([sky], target=0.02), **request)
+    for text in texts:
+        assert set(text.levels) == {"sky"}
+        assert len(text.final_kl) == len(text.token_ids)
+        assert text.record()["levels"] == text.levels
+    with pytest.warns(pplm.SteeringWarning, match=r"target 0.9 of 'sky' is not reached: the mean level"):
+        pplm.generate(gpt2, tokenizer, "The lake", steering=dial([sky], target=0.9, strength=0.1), **request)
+    plain = pplm.generate(gpt2, tokenizer, "The lake", max_new_tokens=3)[0]
+    assert plain.levels == {}
+    assert plain.final_kl == [0.0] * len(plain.token_ids)
+
+
+def test_targets_are_named_as_the_attributes_are(gpt2, bag, head):
+    both = [bag, Avoid(head)]
+    for target, words in (
+        ({"sea": 0.1}, "target names 'sea'; the attributes are bag, avoid head"),
+        (0.1, "target=0.1 could be of any of bag, avoid head; name it: bag=0.1"),
+    ):
+        with pytest.raises(InputError, match=re.escape(words)):
+            decode(gpt2, PROMPTS, both, dial(both, target=target))
+    output = decode(gpt2, PROMPTS, both, dial(both, target={"head": 0.4}), new=2)
+    assert output.steering.levels[:, 1].isfinite().all()
+
+
+def test_a_head_towards_no_class_is_refused_as_ever(gpt2, head):
+    aimless = Discriminator(head.weight, head.bias, head.labels)
+    with pytest.raises(InputError, match="has no wanted class"):
+        decode(gpt2, PROMPTS, [aimless], dial([aimless], target=0.5))
+
+
+def test_the_command_line_takes_a_strength_or_targets(command):
+    request = ("generate", "The lake", "--bag", "space", "--greedy", "--max-new-tokens", "3", "--no-unsteered")
+    code, _, err = command(*request, "--strength", "0.8")
+    assert code == 0
+    assert "steering: the dial, strength 0.8" in err
+    code, _, err = command(*request, "--target", "0.001")
+    assert code == 0
+    assert "the dial, target 0.001" in err
+    for wrong, words in (
+        (("--strength", "0.5", "--step-size", "1"), "strength takes the place of step_size"),
+        (("--target", "0.1", "--preset", "paper"), "preset paper steers by a step_size"),
+        (("--target", "2"), "target must be above 0 and below 1; got 2.0"),
+        (("--target", "much"), "--target must be a level, as 0.05 or space=0.05; got 'much'"),
+        (("--target", "0.1", "--target", "space=0.1"), "name the attribute of each"),
+        (("--target", "sea=0.1"), "target names 'sea'; the attributes are space"),
+        (("--strength", "1.2"), "strength must be finite and between 0 and 1; got 1.2"),
+    ):
+        code, out, err = command(*request, *wrong)
+        assert (code, out) == (2, "")
+        assert words in err.splitlines()[-1]
