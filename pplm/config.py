@@ -173,7 +173,7 @@ class SteeringConfig:
 
         It grows with the square of the strength, as a divergence does with the length of a small step.
         """
-        return MAX_DIVERGENCE * (1.0 if self.strength is None else self.strength) ** 2
+        return MAX_DIVERGENCE * (1.0 if self.strength is None else self.strength)
 
     @property
     def moves(self) -> bool:

@@ -43,7 +43,7 @@ class Generation:
         By new token: KL divergence, in nats, of what the token was drawn from, after the geometric mean and before
         temperature and top-k, from the unsteered distribution.
     levels
-        With a target: the level that each attribute with one has in this text (`SteeringConfig.target`).
+        With the dial (a strength or a target): the level of each attribute in this text (`SteeringConfig.target`).
     candidate
         With `rerank`: which of the candidates was kept, counted from 0.
     score
@@ -139,7 +139,7 @@ def _of_text(trace: SteeringTrace, row: int, length: int) -> SteeringTrace:
 
 
 def _levels(trace: SteeringTrace) -> dict[str, float]:
-    """Return the levels that a text, B = 1, ends with, by attribute model with a target."""
+    """Return the levels that a text, B = 1, ends with, by attribute model."""
     last = trace.levels[-1, :, 0].tolist()
     return {name: level for name, level in zip(trace.names, last, strict=True) if not math.isnan(level)}
 

@@ -54,16 +54,18 @@ PAPER_PRESETS: Mapping[str, Settings] = MappingProxyType(
 
 USUAL_STRENGTH = 0.5
 """Of the dial where nothing else is asked for."""
-MAX_DIVERGENCE = 0.4
+MAX_DIVERGENCE = 0.2
 """Nats per token that strength 1 allows the final distribution to diverge from the unsteered one."""
 
-_BAG_STEP = MappingProxyType({"step_size": 8.0, "gamma": 1.0, "norm_rule": "running_max", "window_length": 5})
+_BAG_STEP = MappingProxyType({"step_size": 3.0, "gamma": 1.0, "norm_rule": "running_max", "window_length": 5})
 DIAL_STEPS: Mapping[str, Settings] = MappingProxyType(
     {
         "bag_of_words": _BAG_STEP,
         # Its gradient fades with the probability that is left, and so would its steps.
         "avoidance": MappingProxyType({**_BAG_STEP, "norm_rule": "current"}),
-        "discriminator": MappingProxyType({"step_size": 0.6, "gamma": 1.0, "norm_rule": "current", "window_length": 0}),
+        "discriminator": MappingProxyType(
+            {"step_size": 0.25, "gamma": 1.0, "norm_rule": "current", "window_length": 0}
+        ),
     }
 )
 """The dial's steps with strength 1, by kind of attribute; another strength is a factor on their size. That is in nats:

@@ -64,6 +64,7 @@ def steer(
     *,
     steps: Sequence[Step] | None = None,
     weights: Tensor | Sequence[Tensor | None] | None = None,
+    push: Tensor | None = None,
     untouched: Tensor | None = None,
 ) -> Steered:
     """Move a state downhill on `attribute loss + kl_scale * divergence`, starting from a zero perturbation.
@@ -89,6 +90,8 @@ def steer(
     weights
         Factor on the gradients, broadcastable to every tensor of the state; None weighs all alike. One for each of
         `steps`, where there are any.
+    push
+        (B,): a factor on every step of a sample; None is 1.
     untouched
         (B,) bool: samples that nothing has moved so far, so that they diverge by nothing. The gradient of their
         divergence is rounding, which normalising would make a whole step, so it waits until the attribute moves them.
@@ -127,6 +130,7 @@ def steer(
         for rule, own, largest, now in zip(rules, gradients, norms, current, strict=True):
             norm = largest if rule.norm_rule == "running_max" else now
             size = rule.step_size / (largest.sum(0) + NORM_EPSILON) if config.dialled else rule.step_size
+            size = size if push is None else size * push
             # A sample whose gradient has vanished so far stays where it is, instead of dividing zero by zero.
             scales = torch.where(norm > 0, size / (norm + NORM_EPSILON) ** rule.gamma, 0.0)
             deltas = [

@@ -21,7 +21,7 @@ _OF_TEXT = Gains(proportional=2.0, integral=0.1)
 
 
 class Aim:
-    """One attribute's wanted level in B texts.
+    """One attribute's level in B texts, and the push that leads to the wanted one.
 
     Where a level is one of the next token (`of_token`), the push is the level that this token should have:
 
@@ -35,21 +35,21 @@ class Aim:
     attribute
         Which attribute model; `avoids` makes `wanted` an upper bound.
     wanted
-        Above 0 and below 1.
+        Above 0 and below 1; None only measures the level.
     like
         (B, ...) on the device.
 
     """
 
-    def __init__(self, attribute: WeightedAttribute, wanted: float, like: Tensor) -> None:
-        self.attribute, self.wanted = attribute, wanted
+    def __init__(self, attribute: WeightedAttribute, wanted: float | None, like: Tensor) -> None:
+        self.attribute, self.free, self.wanted = attribute, wanted is None, 1.0 if wanted is None else wanted
         self.of_token = bool(getattr(attribute.model, "reads_logits", True))
         self.avoids = bool(getattr(attribute.model, "avoids", False))
         none = torch.zeros(len(like), device=like.device)
         gains = _OF_TEXT
         if self.of_token:  # what was not put in yet is made up for later; what was kept out gives no right to more
-            gains = Gains(proportional=0.0, integral=1.0, low=-1.0, high=wanted if self.avoids else 1.0)
-        self._controller = Controller(gains, none + wanted if self.of_token else none)
+            gains = Gains(proportional=0.0, integral=1.0, low=-1.0, high=self.wanted if self.avoids else 1.0)
+        self._controller = Controller(gains, none + self.wanted if self.of_token else none)
         self._total, self._count = none, none
 
     @property
@@ -65,6 +65,8 @@ class Aim:
 
     def content(self, level: Tensor) -> Tensor:
         """Return which texts are at the level that they should now have, (B,) bool, or on the right side of it."""
+        if self.free:
+            return torch.zeros_like(level, dtype=torch.bool)
         if not self.of_token:
             return self._controller.push <= 0
         return level <= self._controller.push if self.avoids else level >= self._controller.push

@@ -14,11 +14,16 @@ import torch
 from torch import Tensor
 
 from pplm.config import SteeringConfig
+from pplm.control import Controller, Gains
 from pplm.interface import WeightedAttribute
 from pplm.text.aims import Aim, wanted_levels
 from pplm.text.distributions import affordable_scale, fuse, kl_from_log_probs
 from pplm.text.objective import TextSoFar
 
+_STRIDE = Gains(proportional=0.0, integral=0.4, low=-1.5, high=1.5)
+_SHARE = 0.65
+"""Steps are made so long that the budget allows about this share of the largest weight. Much less, and a step went far
+beyond what its gradient is good for; all of it, and some of the budget may be left."""
 _HALVINGS = 8
 """Of the interval in which the smallest weight that meets a level lies: to 0.4% of the largest."""
 
@@ -36,7 +41,7 @@ class Fused:
     gm_scale
         (B,): the weight of the steered distribution.
     levels
-        (A, B): of the text so far, of attributes with a target; NaN for the others.
+        (A, B): of the attributes in the text so far; None where they are not measured.
 
     """
 
@@ -54,6 +59,9 @@ class Fused:
 
 class FixedFusion:
     """The geometric mean with one weight for all texts and tokens, `gm_scale`."""
+
+    push = None
+    """A factor on the steps, (B,); None is 1."""
 
     def __init__(self, gm_scale: float) -> None:
         self._gm_scale = gm_scale
@@ -88,57 +96,57 @@ class Dial:
 
     def __init__(self, attributes: Sequence[WeightedAttribute], steering: SteeringConfig, like: Tensor) -> None:
         self._budget, self._limit = steering.budget, steering.gm_scale
+        self._stride = Controller(_STRIDE, torch.zeros(len(like), device=like.device))
         wanted = wanted_levels(steering.target, attributes)
-        self._aims = [
-            None if level is None else Aim(attribute, level, like)
-            for attribute, level in zip(attributes, wanted, strict=True)
-        ]
-        self._free = any(
-            aim is None and attribute.weight for aim, attribute in zip(self._aims, attributes, strict=True)
-        )
+        self._aims = [Aim(attribute, level, like) for attribute, level in zip(attributes, wanted, strict=True)]
+        self._held = any(not aim.free for aim in self._aims)
+        self._free = any(aim.free and aim.attribute.weight for aim in self._aims)
+
+    @property
+    def push(self) -> Tensor:
+        """A factor on the steps, (B,)."""
+        return self._stride.push.exp()
 
     def look(self, text: TextSoFar) -> Tensor | None:
         """Return the attribute models that are content with the text as it is, (A, B) bool; None where none can be."""
-        if not any(self._aims):
-            return None
         step = text.unsteered_step()
         idle = []
         for aim in self._aims:
-            level = torch.zeros(len(step.logits), device=step.logits.device) if aim is None else aim.measure(step)
-            if aim is not None and not aim.of_token:
-                aim.observe(level)
-            idle.append(level > 0 if aim is None else aim.content(level))  # 0 > 0: without a target, never content
-        return torch.stack(idle)
+            if self._held or not aim.of_token:
+                level = aim.measure(step)
+                if not aim.of_token:
+                    aim.observe(level)
+                idle.append(aim.content(level))
+        return torch.stack(idle) if self._held else None
 
     def fuse(self, text: TextSoFar, steered_logits: Tensor) -> Fused:
         """Return the distribution of the next token, given its steered logits (B, V)."""
         unsteered = text.reader.unsteered.logits
-        own = [aim for aim in self._aims if aim is not None]
-        shares = [aim.share for aim in own if not aim.of_token]
+        shares = [aim.share for aim in self._aims if not aim.of_token]
         whole = torch.full_like(unsteered[:, 0], self._budget, dtype=torch.float32)
         most = affordable_scale(unsteered, steered_logits, whole, self._limit)
-        if self._free or not own:
+        if self._free:
             scale = most
         else:
             scale = torch.zeros_like(most)
             for share in shares:
                 scale = torch.maximum(scale, affordable_scale(unsteered, steered_logits, whole * share, self._limit))
-            for aim in own:
+            for aim in self._aims:
                 if aim.of_token:
                     scale = torch.maximum(scale, self._least(aim, text, steered_logits, most))
+        self._stride.update(most / self._limit - _SHARE)
         logits = fuse(unsteered, steered_logits, scale)
-        for aim in own:
+        for aim in self._aims:
             if aim.of_token:
                 aim.observe(aim.measure(text.unsteered_step(logits)))
-        nothing = torch.full_like(scale, torch.nan)
-        levels = torch.stack([nothing if aim is None else aim.level for aim in self._aims])
+        levels = torch.stack([aim.level for aim in self._aims])
         return Fused(logits, _divergence(text, logits), scale, levels)
 
     def select(self, index: Tensor) -> None:
         """Go on with the samples in `index` alone."""
+        self._stride.select(index)
         for aim in self._aims:
-            if aim is not None:
-                aim.select(index)
+            aim.select(index)
 
     def _least(self, aim: Aim, text: TextSoFar, steered_logits: Tensor, most: Tensor) -> Tensor:
         """Return the smallest weight (B,) that meets a target now, at most `most` (B,)."""

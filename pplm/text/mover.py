@@ -61,7 +61,7 @@ class HistoryMover:
         self._untouched = self._untouched[index]
         self._exact.select(index)
 
-    def move(self, text: TextSoFar, lengths: Tensor, idle: Tensor | None = None) -> Tensor:
+    def move(self, text: TextSoFar, lengths: Tensor, idle: Tensor | None = None, push: Tensor | None = None) -> Tensor:
         """Move the steered histories before the next token; return its logits (B, V) over them.
 
         Parameters
@@ -72,8 +72,11 @@ class HistoryMover:
             (B,): real positions before each text's last token.
         idle
             (A, B) bool: the attribute models that are content with a text as it is; None where none is.
+        push
+            (B,): a factor on the steps' length; None is 1.
 
         """
+        self._push = push
         reader, everyone = text.reader, torch.arange(len(lengths), device=lengths.device)
         if idle is None and not self.steering.skips:
             return self._move(text, everyone, reader, lengths)
@@ -155,7 +158,8 @@ class HistoryMover:
             steering = steering if steering.dialled else replace(steering, step_size=0.0)
         weights = self._plan.weights(lengths[index], objective.text.reader.length)
         untouched = self._untouched[index]
-        return steer(window, objective, steering, norms, steps=steps, weights=weights, untouched=untouched)
+        push = None if self._push is None else self._push[index]
+        return steer(window, objective, steering, norms, steps=steps, weights=weights, push=push, untouched=untouched)
 
     def _start(self, reader: LastTokenReader) -> int:
         """Return the first position that steering moves."""

@@ -191,7 +191,7 @@ class SteeredText:
         elif self._new_tokens >= steering.grad_length or self._new_tokens % steering.steer_every:
             logits = reader.steered(self._length).logits
         else:
-            return self._mover.move(text, self.attention_mask[:, :-1].sum(1), idle)
+            return self._mover.move(text, self.attention_mask[:, :-1].sum(1), idle, self._fusion.push)
         self._mover.recorder.record_unsteered(logits)
         return logits
 

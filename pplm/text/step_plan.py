@@ -39,9 +39,8 @@ class StepPlan:
         if not (steering.steps or steering.dialled):
             return cls(None, (steering.window_length,), steering.decay)
         own = [steering.step_of(kind_of(attribute.model)) for attribute in attributes]
-        strength = 1.0 if steering.strength is None else steering.strength
         steps = [
-            replace(step, step_size=step.step_size * attribute.weight * strength)
+            replace(step, step_size=step.step_size * attribute.weight)
             for step, attribute in zip(own, attributes, strict=True)
         ]
         return cls(tuple(steps), tuple(step.window_length for step in own), steering.decay)

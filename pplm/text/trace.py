@@ -41,7 +41,7 @@ class SteeringTrace:
     gm_scale
         (N, B): the steered distribution's share in the geometric mean, which the dial chooses for each token.
     levels
-        (N, A, B): of the text so far, of attribute models with a target (`SteeringConfig.target`); NaN for others.
+        (N, A, B): of the attributes in the text so far (`SteeringConfig.target`), with the dial; NaN without it.
 
     """
 
