@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 from numbers import Integral, Real
 from types import NoneType
 from typing import Any, get_args
 
 from pplm.errors import InputError
+
+LARGEST = 3.4028234663852886e38
+"""The largest number of float32, in which steering computes."""
 
 
 def check_type(name: str, value: Any, kind: Any) -> Any:
@@ -68,7 +70,7 @@ def check_layers(layers: Any) -> int | float:
 
 
 def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
-    """Refuse a setting outside its range, or not finite.
+    """Refuse a setting outside its range, not finite, or beyond the numbers of float32.
 
     Raises
     ------
@@ -77,6 +79,8 @@ def check_range(name: str, value: float, low: float, high: float = math.inf) -> 
 
     """
     # Compared, not math.isfinite(value): that overflows for a whole number beyond a float's range.
-    if not low <= value <= high or value > sys.float_info.max:
+    if not low <= value <= high or value == math.inf:
         wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
         raise InputError(f"{name} must be finite and {wanted}; got {value}")
+    if value > LARGEST:
+        raise InputError(f"{name} must be at most {LARGEST:.2g}, the largest number of float32; got {value}")

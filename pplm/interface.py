@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pplm.attached import attached
+from pplm.checks import check_range
 from pplm.errors import InputError
 from pplm.pooling import PooledHidden
 
@@ -216,7 +217,7 @@ def weigh_attributes(
     Raises
     ------
     InputError
-        If something has no `loss` method, or a weight is negative or not finite.
+        If something has no `loss` method, or a weight is negative, not finite or larger than float32 holds.
 
     """
     if isinstance(attributes, AttributeModel) or not isinstance(attributes, Iterable):  # one alone
@@ -234,8 +235,9 @@ def weigh_attributes(
                 f"attributes must be objects that have a method loss(step); got {kind} {reprlib.repr(model)}"
             )
         name = getattr(model, "name", type(model).__name__)
-        if not (isinstance(weight, Real) and math.isfinite(weight) and float(weight) >= 0):
+        if not (isinstance(weight, Real) and 0 <= weight < math.inf):
             raise InputError(f"the weight of attribute {name!r} must be a finite number of at least 0; got {weight!r}")
+        check_range(f"the weight of attribute {name!r}", weight, 0)
         seen[name] += 1
         weighted.append(WeightedAttribute(name if seen[name] == 1 else f"{name}#{seen[name]}", model, float(weight)))
     return tuple(weighted)

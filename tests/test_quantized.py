@@ -227,3 +227,18 @@ def test_a_single_layer_that_gets_no_gradient_is_found_by_name(llama, bag, numbe
     with pytest.warns(SteeringWarning, match=rf"no gradient reaches .* 1 of 2 moved layers \(layer {number}\)"):
         decode(model, PROMPTS, [bag], STEERING, new=2)
     assert [norm == 0 for norm in history_gradients(model)] == [number == 0, number == 1]
+
+
+@needs_torchao
+def test_numbers_that_leave_float16_are_named_as_such_and_not_as_lost_gradients(llama):
+    """Whole numbers of up to 127 are added up before they are scaled."""
+    for dtype in ("bfloat16", "float16"):
+        model = copy.deepcopy(llama).to(getattr(torch, dtype))
+        model.model.layers[0].input_layernorm.weight.data.fill_(1000.0)
+        quantize_(model, Int8WeightOnlyConfig(), lambda m, _: isinstance(m, torch.nn.Linear))
+        if dtype == "bfloat16":
+            check_quantized(model, "int8")
+            continue
+        expected = r"quantize='int8' with dtype='float16' .* not finite on cpu; load it with dtype bfloat16 or float32"
+        with pytest.raises(InputError, match=expected):
+            check_quantized(model, "int8")

@@ -13,6 +13,7 @@ import click
 
 import attribute_models  # imports its names, and torch, at their first use
 from attribute_models.word_list import number
+from pplm.checks import check_range
 from pplm.cli.options import Command
 from pplm.cli.outputs import FILE
 from pplm.errors import InputError
@@ -188,4 +189,5 @@ def _weight(text: str, whole: str) -> float:
     weight = number(text)
     if not (math.isfinite(weight) and weight >= 0):
         raise InputError(f"the weight in {whole!r} must be a number of at least 0; got {text!r}")
+    check_range(f"the weight in {whole!r}", weight, 0)
     return weight

@@ -74,12 +74,13 @@ def quantize_loaded(model: Any, name: Quantize) -> None:
 
 
 def check_quantized(model: Any, name: Quantize) -> None:
-    """See that quantising has done something, and that gradients pass through what it has made.
+    """See that quantising has done something, and that finite numbers and gradients pass through what it has made.
 
     Raises
     ------
     InputError
-        If no weight is quantised, or the keys and values of a layer receive no finite gradient other than zero.
+        If no weight is quantised, the logits are not finite, or the keys and values of a layer receive no finite
+        gradient other than zero.
 
     """
     share = _quantized_share(model)
@@ -94,6 +95,16 @@ def check_quantized(model: Any, name: Quantize) -> None:
             "in linear layers, and keep their number format",
             SteeringWarning,
             stacklevel=3,
+        )
+    # Weight-only int8 adds up whole numbers of up to 127 before it scales them: on a CPU, beyond float16.
+    with torch.no_grad(), fast_products(model):
+        logits = model(input_ids=_probe_ids(model), past_key_values=DynamicCache(), use_cache=True).logits
+    if not logits.isfinite().all():
+        dtype = str(logits.dtype).removeprefix("torch.")
+        remedy = "with dtype bfloat16 or float32" if dtype == "float16" else "with another scheme, or none"
+        raise InputError(
+            f"quantize={name!r} with dtype={dtype!r} makes {kind} compute logits that are not finite on "
+            f"{logits.device}; load it {remedy}"
         )
     norms = history_gradients(model)
     dead = [number for number, norm in enumerate(norms) if not 0 < norm < float("inf")]
@@ -110,9 +121,7 @@ def history_gradients(model: Any) -> list[float]:
 
     Empty for a model without a plain cache, which the decoding loop refuses by name.
     """
-    generator = torch.Generator().manual_seed(torch_seed(0))
-    size = model.config.get_text_config().vocab_size
-    ids = torch.randint(size, (1, _PROBE), generator=generator).to(model.get_input_embeddings().weight.device)
+    ids = _probe_ids(model)
     with torch.no_grad():
         cache = model(input_ids=ids[:, :-1], past_key_values=DynamicCache(), use_cache=True).past_key_values
     if cache is None or {type(layer) for layer in cache.layers} != {DynamicLayer}:
@@ -128,6 +137,13 @@ def history_gradients(model: Any) -> list[float]:
         found = torch.autograd.grad(total, [t for pair in layers for t in pair], materialize_grads=True)
     norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32).item() for gradient in found]
     return [float(torch.tensor(pair).norm()) for pair in zip(norms[::2], norms[1::2], strict=True)]
+
+
+def _probe_ids(model: Any) -> Tensor:
+    """Return the ids (1, `_PROBE`) of any tokens."""
+    generator = torch.Generator().manual_seed(torch_seed(0))
+    size = model.config.get_text_config().vocab_size
+    return torch.randint(size, (1, _PROBE), generator=generator).to(model.get_input_embeddings().weight.device)
 
 
 def _quantized_share(model: Any) -> float:

@@ -12,6 +12,8 @@ from transformers.generation import GenerationMode
 
 from pplm.config import SteeringConfig
 from pplm.errors import InputError, SteeringWarning
+from pplm.interface import WeightedAttribute
+from pplm.presets import kind_of
 
 _MODES = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
 
@@ -93,27 +95,45 @@ def check_length(model: Any, prompt_length: int, max_length: int, horizon_length
         )
 
 
-def broken_scores(token: int, steering: SteeringConfig, *, steered: bool, attributes: Sequence[str]) -> InputError:
+def broken_scores(
+    token: int,
+    steering: SteeringConfig,
+    attributes: Sequence[WeightedAttribute],
+    broken: Sequence[str],
+    *,
+    sound: bool,
+) -> InputError:
     """Return the error of a new token whose scores are no distribution although the unsteered ones are.
 
     Parameters
     ----------
     token
         Number of the new token, from 0.
-    steered
-        Whether the steered distribution is none already; if not, a logits processor is to blame.
     attributes
-        Names of the attribute models whose loss was not a number.
+        All attribute models.
+    broken
+        Names of those whose loss was not a number.
+    sound
+        Whether the steered distribution still is one, so that a logits processor is to blame.
 
     """
-    if not steered:
-        return InputError(f"the logits processors left no token to choose as new token {token}; loosen them")
-    if attributes:
+    if sound:
         return InputError(
-            f"attribute model {attributes[0]!r} returned a loss that is not a number before new token {token}; mend "
+            f"the logits processors left no token to choose as new token {token}; loosen them (temperature, "
+            "repetition_penalty, top_p, ...)"
+        )
+    if broken:
+        return InputError(
+            f"attribute model {broken[0]!r} returned a loss that is not a number before new token {token}; mend "
             "it, or leave it out"
         )
+    kinds = {kind_of(attribute.model) for attribute in attributes}
+    in_use = {f"{kind}.step_size": step.step_size for kind, step in steering.steps.items() if kind in kinds}
+    if not kinds <= set(steering.steps):
+        in_use["step_size"] = steering.step_size
+    in_use |= {f"the weight of {item.name!r}": item.weight for item in attributes if item.weight > 1}
+    named = ", ".join(f"{name} (now {value:g})" for name, value in in_use.items())
     return InputError(
-        f"the steered distribution of new token {token} is not a number; lower step_size (now {steering.step_size}) or "
-        f"num_iterations (now {steering.num_iterations}); if that does not help, the model's weights hold NaN"
+        f"the steered distribution of new token {token} is not a number; lower {named} or num_iterations (now "
+        f"{steering.num_iterations}); if that does not help, the model's weights hold NaN"
     )

@@ -154,9 +154,8 @@ class SteeredText:
         unsteered, fused = (bool(is_distribution(logits[broken[self._rows.cpu()]]).all()) for logits in self._read)
         if not unsteered:
             raise broken_model(f"the logits of new token {self._new_tokens - 1}")
-        raise broken_scores(
-            self._new_tokens - 1, self.steering, steered=not fused, attributes=self._mover.watch.broken()
-        )
+        broken_models = self._mover.watch.broken()
+        raise broken_scores(self._new_tokens - 1, self.steering, self.attributes, broken_models, sound=fused)
 
     def append(self, tokens: Tensor) -> None:
         """Append one chosen token per sample, (B,) of the whole batch, without reading it yet."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from pplm.checks import check_range
 from pplm.config import SteeringConfig, Step
 from pplm.interface import WeightedAttribute
 from pplm.presets import kind_of
@@ -35,14 +36,21 @@ class StepPlan:
 
     @classmethod
     def of(cls, steering: SteeringConfig, attributes: Sequence[WeightedAttribute]) -> StepPlan:
-        """Return the plan for these attribute models; their weight and the strength are factors on each one's step."""
+        """Return the plan for these attribute models; their weight and the strength are factors on each one's step.
+
+        Raises
+        ------
+        InputError
+            If these make a step longer than float32 holds.
+
+        """
         if not (steering.steps or steering.dialled):
             return cls(None, (steering.window_length,), steering.decay)
         own = [steering.step_of(kind_of(attribute.model)) for attribute in attributes]
-        steps = [
-            replace(step, step_size=step.step_size * attribute.weight)
-            for step, attribute in zip(own, attributes, strict=True)
-        ]
+        sizes = [step.step_size * item.weight for step, item in zip(own, attributes, strict=True)]
+        for step, item, size in zip(own, attributes, sizes, strict=True):
+            check_range(f"step_size ({step.step_size:g}) times the weight of {item.name!r} ({item.weight:g})", size, 0)
+        steps = [replace(step, step_size=size) for step, size in zip(own, sizes, strict=True)]
         return cls(tuple(steps), tuple(step.window_length for step in own), steering.decay)
 
     def still(self) -> tuple[Step, ...] | None:
