@@ -21,14 +21,22 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 from transformers import PreTrainedModel
 
-from attribute_models.head_files import CARD_FILE, HEAD_FILES, WEIGHTS_FILE, find_head, read_head, read_published
+from attribute_models.head_files import (
+    CARD_FILE,
+    HEAD_FILES,
+    WEIGHTS_FILE,
+    check_family,
+    find_head,
+    read_head,
+    read_published,
+)
 from pplm.errors import InputError, SteeringWarning
 from pplm.files.atomic import atomic_folder
 from pplm.interface import SteeringStep, WholeText
 from pplm.models.fingerprint import public_name, relation, same_weights, weight_hashes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Discriminator:
     """A linear head over C classes, and the class that the text is steered towards.
 
@@ -79,6 +87,13 @@ class Discriminator:
         if self.label is not None and self.label not in self.labels:
             raise InputError(f"{self.name} has no label {self.label!r}; choose one of {', '.join(self.labels)}")
 
+    def __repr__(self) -> str:
+        """Name the head, its labels, width and models instead of printing its weights."""
+        models = [(head.card.get("base_model") or {}).get("name") for head in (self, *self.others)]
+        trained_on = f", trained on {', '.join(map(str, models))}" if any(models) else ""
+        labels = f"labels {', '.join(self.labels)}, label {self.label}"
+        return f"Discriminator({self.name!r}, {labels}, width {self.weight.shape[1]}{trained_on})"
+
     @classmethod
     def from_weights(
         cls,
@@ -110,14 +125,15 @@ class Discriminator:
 
     @classmethod
     def load(cls, name_or_path: str | Path, label: str | None = None, *, any_model: bool = False) -> Discriminator:
-        """Load a head from its folder, or a shipped one by name.
+        """Load a head from its folder, a family of heads from the folder that holds theirs, or a shipped one by name.
 
-        A shipped name stands for heads of several language models, of which `for_model` takes the model's own.
+        A family, as every shipped name is one, has a head for each of several language models; `for_model` takes the
+        model's own.
 
         Parameters
         ----------
         name_or_path
-            A folder, or "sentiment", "clickbait", "subjectivity".
+            A folder that holds a head, or folders with one each; or "sentiment", "clickbait", "subjectivity".
         label
             The wanted class; None for a head that only classifies.
         any_model
@@ -126,13 +142,15 @@ class Discriminator:
         Raises
         ------
         InputError
-            If there is no such head, its files are damaged, or it has no such label.
+            If there is no such head, its files are damaged, it has no such label, or the heads of a family have
+            different labels or do not name their models.
 
         """
         name, folders = find_head(name_or_path)
         heads = []
         for weight, bias, labels, card in map(read_head, folders):
             heads.append(cls(weight, bias, labels, label, name, card, any_model))
+        check_family(name, folders, [head.labels for head in heads], [head.card for head in heads])
         return replace(heads[0], others=tuple(heads[1:]))
 
     @classmethod

@@ -24,14 +24,15 @@ from pplm.files.progress import OnProgress
 from pplm.models.processes import Processes
 from pplm.pooling import PooledHidden, model_body
 from pplm.products import fast_products
+from pplm.short_repr import ShortRepr
 from pplm.text.encoding import bos_token_id, encode_texts, mask_arguments, pad_right
 
 _SHORTEST_PREFIX = 2
 """Tokens: at its first step, steering shows a head a prompt of at least a word or two."""
 
 
-@dataclass(frozen=True, eq=False)
-class Features:
+@dataclass(frozen=True, eq=False, repr=False)
+class Features(ShortRepr):
     """Mean hidden states of N texts, float32, on the CPU.
 
     Attributes

@@ -1,14 +1,14 @@
 """Where heads lie, and how their files are read: our folders, and the published `.pt` files.
 
 A head is a folder: `head.safetensors` with `weight` (C, D) and `bias` (C,), and `card.json` with the labels and where
-it comes from. A shipped name is a folder of such folders, one for each language model.
+it comes from. A folder of such folders, one for each language model, is a family of heads; every shipped name is one.
 """
 
 from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,11 @@ def read_head(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...], Mapping[st
         tensors = load_file(folder / WEIGHTS_FILE)
         weight, bias, labels = tensors["weight"], tensors["bias"], card["labels"]
     except OSError as error:
+        if not _holds_head(folder):
+            files = f"{CARD_FILE} and {WEIGHTS_FILE}"
+            raise InputError(
+                f"discriminator {folder} cannot be read: it holds no head ({files}), nor folders with one each"
+            ) from error
         raise InputError(f"discriminator {folder} cannot be read: {error}") from error
     except (ValueError, SafetensorError) as error:
         raise InputError(f"discriminator {folder} is damaged ({error}); train or copy it again") from error
@@ -76,19 +81,63 @@ def read_published(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def find_head(name_or_path: str | Path) -> tuple[str, list[Path]]:
-    """Return the name and the folder of a head, or the folders of a shipped family, the embedded model's first."""
+    """Return the name and the folder of a head, or the folders of a family, the embedded model's first.
+
+    Raises
+    ------
+    InputError
+        If there is no such head.
+
+    """
     path = local_path(name_or_path)
     names = shipped_names(_FOLDER)
     # A folder without a head, such as a report about sentiment, does not hide the head of that name.
-    if str(name_or_path) in names and (path is None or not (path / CARD_FILE).exists()):
-        family = data_path(_FOLDER, str(name_or_path))
-        heads = [path for path in family.iterdir() if (path / CARD_FILE).is_file()]
-        return family.name, sorted(heads, key=lambda head: (head.name != EMBEDDED_MODEL, head.name))
+    if str(name_or_path) in names and (path is None or not _heads(path)):
+        path = data_path(_FOLDER, str(name_or_path))
     if path is not None and path.is_dir():
-        return path.name, [path]
+        return path.name or path.resolve().name, _heads(path) or [path]
     if path is not None:
         raise InputError(
             f"discriminator {path} is a file; name the folder, or give the labels of a .pt head (--labels)"
         )
     known = ", ".join(names) or "none"
     raise InputError(f"discriminator {str(name_or_path)!r} is neither a folder nor a shipped one ({known})")
+
+
+def check_family(
+    name: str, folders: Sequence[Path], labels: Sequence[tuple[str, ...]], cards: Sequence[Mapping[str, Any]]
+) -> None:
+    """Refuse several heads of which a language model could not find its own, or that answer different questions.
+
+    Raises
+    ------
+    InputError
+        With the folder that does not fit.
+
+    """
+    for folder, own, card in zip(folders, labels, cards, strict=True):
+        if own != labels[0]:
+            raise InputError(
+                f"discriminator {name}: the labels of {folder} are {', '.join(own)}, those of {folders[0]} are "
+                f"{', '.join(labels[0])}; name one of these folders, or keep heads of the same labels together"
+            )
+        if len(folders) > 1 and not {"name", "weights"} <= set(card.get("base_model") or {}):
+            raise InputError(
+                f"discriminator {name}: {folder / CARD_FILE} does not name the model that its head was trained on; "
+                "name the folder of one head"
+            )
+
+
+def _heads(path: Path) -> list[Path]:
+    """Return a folder if it holds a head, else those of its folders that do, the embedded model's first."""
+    if _holds_head(path):
+        return [path]
+    try:
+        found = [folder for folder in path.iterdir() if _holds_head(folder)] if path.is_dir() else []
+    except OSError as error:
+        raise InputError(f"discriminator {path} cannot be read: {error.strerror or error}") from error
+    return sorted(found, key=lambda head: (head.name != EMBEDDED_MODEL, head.name))
+
+
+def _holds_head(folder: Path) -> bool:
+    return any((folder / file).exists() for file in (CARD_FILE, WEIGHTS_FILE))

@@ -12,10 +12,11 @@ import numpy as np
 
 from attribute_models.data_files import read_labels
 from pplm.errors import InputError
+from pplm.short_repr import ShortRepr
 
 
-@dataclass(frozen=True)
-class LabelledData:
+@dataclass(frozen=True, repr=False)
+class LabelledData(ShortRepr):
     """Cleaned texts with their classes, and how many rows were left out.
 
     Attributes

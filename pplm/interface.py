@@ -22,10 +22,11 @@ from pplm.attached import attached
 from pplm.checks import check_range
 from pplm.errors import InputError
 from pplm.pooling import PooledHidden
+from pplm.short_repr import ShortRepr
 
 
-@dataclass(frozen=True)
-class SteeringStep:
+@dataclass(frozen=True, repr=False)
+class SteeringStep(ShortRepr):
     """The text so far and what the steered model makes of it, at one iteration before one new token.
 
     Attributes
@@ -68,8 +69,8 @@ class SteeringStep:
         return self.pool()
 
 
-@dataclass(frozen=True)
-class WholeText:
+@dataclass(frozen=True, repr=False)
+class WholeText(ShortRepr):
     """Finished texts and what the unsteered language model makes of them.
 
     Attributes

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pplm.short_repr import ShortRepr
+
 
 def model_body(model: Any) -> Any:
     """Return a causal language model without its head: what computes the hidden states that are pooled.
@@ -18,8 +20,8 @@ def model_body(model: Any) -> Any:
     return found if found is not model else next(child for child in model.children() if hasattr(child, "config"))
 
 
-@dataclass(frozen=True)
-class PooledHidden:
+@dataclass(frozen=True, repr=False)
+class PooledHidden(ShortRepr):
     """A mean under construction: the sum of hidden states (B, D) in float32 and their count (B,).
 
     Every real position counts once, the beginning-of-text token included; padding does not count.

@@ -36,7 +36,7 @@ def of_pplm(path):
 
 
 LEVELS = (
-    {"errors", "lazy"},
+    {"errors", "lazy", "short_repr"},
     {"pooling", "seeds", "presets", "products", "checks"},
     {"config"},
     {"attached"},
@@ -150,6 +150,7 @@ def test_attribute_models_import_the_interface_and_not_the_machinery():
         "products",
         "lazy",
         "pooling",
+        "short_repr",
         "files",
         "models",
     }

@@ -249,6 +249,8 @@ BAD = {
     "fraction for a count": (["--num-iterations", "1.5"], "1.5"),
     "negative step": (["--step-size", "-0.1"], "step_size"),
     "infinite step": (["--step-size", "inf"], "step_size"),
+    "step beyond float32": (["--step-size", "1e39"], "step_size must be at most 3.4e.38"),
+    "weight beyond float32": (["--bag", "space:1e39"], "the weight in 'space:1e39' must be at most 3.4e.38"),
     "kl is not a number": (["--kl-scale", "nan"], "kl_scale"),
     "gm above 1": (["--gm-scale", "1.5"], "gm_scale"),
     "negative window": (["--window-length", "-1"], "window_length"),

@@ -172,6 +172,12 @@ def test_a_weight_that_is_no_number_of_at_least_0_is_refused(bag, weight):
         weigh_attributes([(bag, weight)])
 
 
+@pytest.mark.parametrize("weight", [1e39, 10**400])
+def test_a_weight_that_float32_does_not_hold_is_refused_by_name(bag, weight):
+    with pytest.raises(InputError, match=r"the weight of attribute 'bag' must be at most 3.4e\+38, the largest"):
+        weigh_attributes([(bag, weight)])
+
+
 def test_a_request_adapts_each_attribute_model_once(gpt2, tokenizer, bag):
     adapted = []
 

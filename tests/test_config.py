@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from attribute_models import BagOfWords, Discriminator
 from pplm import InputError, SteeringConfig
+from pplm.checks import LARGEST
 
 FLOATS = ("step_size", "gamma", "kl_scale", "gm_scale")
 WHOLE = ("num_iterations", "window_length", "horizon_length", "grad_length")
@@ -49,6 +50,13 @@ def test_a_number_too_large_for_a_float_is_refused_like_infinity():
         SteeringConfig(step_size=10**400)
 
 
+@pytest.mark.parametrize("name", ["step_size", "kl_scale", "skip_below"])
+def test_a_number_that_float32_does_not_hold_is_refused_by_name(name):
+    with pytest.raises(InputError, match=rf"{name} must be at most 3.4e\+38, the largest .* float32; got 1e\+39"):
+        SteeringConfig(**{name: 1e39})
+    SteeringConfig(**{name: LARGEST})
+
+
 def test_a_horizon_of_zero_looks_at_no_future():
     assert SteeringConfig(horizon_length=0).horizon_length == 0
 
@@ -75,7 +83,7 @@ def test_zero_and_whole_numbers_are_accepted_where_they_mean_something():
 
 @given(st.floats(), st.floats())
 def test_any_float_is_either_accepted_in_range_or_refused(step_size, gm_scale):
-    inside = 0 <= step_size < math.inf and 0 <= gm_scale <= 1
+    inside = 0 <= step_size <= LARGEST and 0 <= gm_scale <= 1
     if inside:
         assert SteeringConfig(step_size=step_size, gm_scale=gm_scale).step_size == step_size
     else:

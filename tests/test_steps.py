@@ -263,6 +263,24 @@ def test_a_step_is_checked_as_the_settings_are():
         dataclasses.replace(BAG_STEP, step_size=-1.0)
 
 
+def test_steps_that_leave_no_number_are_named_with_the_weights_in_use(gpt2, bag, head):
+    wild = OWN.changed(**{"discriminator.step_size": 1e38, "bag_of_words.gamma": 0.0, "step_size": 1e38})
+    for attributes, named in (
+        ([bag, head], r"bag_of_words.step_size \(now 1e\+38\), discriminator.step_size \(now 1e\+38\)"),
+        ([(bag, 2)], r"bag_of_words.step_size \(now 1e\+38\), the weight of 'bag' \(now 2\)"),
+        ([head], r"discriminator.step_size \(now 1e\+38\)"),
+        ([Avoid(bag)], r"step_size \(now 1e\+38\)"),  # of a kind without a step of its own
+    ):
+        with pytest.raises(InputError, match=rf"not a number; lower {named} or num_iterations \(now 2\)"):
+            decode(gpt2, PROMPTS, attributes, wild)
+
+
+def test_a_weight_that_makes_a_step_longer_than_float32_holds_is_named(gpt2, bag, head):
+    expected = r"step_size \(20\) times the weight of 'bag' \(3e\+38\) must be at most 3.4e\+38"
+    with pytest.raises(InputError, match=expected):
+        decode(gpt2, PROMPTS, [(bag, 3e38), head], OWN.changed(step_size=20.0))
+
+
 def test_the_weights_of_the_model_stay_as_they_were(gpt2, bag, head):
     before = {name: tensor.clone() for name, tensor in gpt2.state_dict().items()}
     decode(gpt2, PROMPTS, [bag, head], OWN)

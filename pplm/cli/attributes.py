@@ -48,8 +48,9 @@ def attribute_options(command: Command) -> Command:
     command = head_options(command)
     for option in (
         click.option("--discriminator", "discriminators", multiple=True, metavar="PATH:LABEL[:WEIGHT]",
-                     help="Steer towards a class of a trained head: its folder, or the name of a shipped one "
-                     "(sentiment, clickbait, subjectivity), a colon and the label. Repeatable."),
+                     help="Steer towards a class of a trained head: its folder, a folder of such folders (the "
+                     "model's own is taken) or the name of a shipped one (sentiment, clickbait, subjectivity), a colon "
+                     "and the label. Repeatable."),
         click.option("--save-bag", type=FILE, default=None,
                      help="Write the bag of --bag-from to this file, to be edited and used with --bag."),
         click.option("--bag-weights", default="listed", show_default=True, metavar="listed|model|FILE",

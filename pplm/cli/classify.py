@@ -17,7 +17,8 @@ from pplm.cli.options import model_options
     "name",
     required=True,
     metavar="DIR",
-    help="A trained head: its folder, a shipped one (sentiment, clickbait, subjectivity) or a .pt file.",
+    help="A trained head: its folder, a folder of such folders, a shipped one (sentiment, clickbait, subjectivity) "
+    "or a .pt file.",
 )
 @head_options
 @model_options

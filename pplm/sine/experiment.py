@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pplm.short_repr import ShortRepr
 from pplm.sine.network import SAMPLE_RATE, WaveNetworks
 from pplm.sine.wave import DrawnWaves, SineConfig, WaveAttribute, draw
 
@@ -32,8 +33,8 @@ class SineRow:
     steered_amplitude: float
 
 
-@dataclass(frozen=True)
-class MeasuredWaves:
+@dataclass(frozen=True, repr=False)
+class MeasuredWaves(ShortRepr):
     """What `measure_waves` returns: the wanted wave (T,), the waves (B, T) and one row a seed."""
 
     wanted: Tensor

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pplm.checks import check_whole
 from pplm.errors import InputError
 from pplm.seeds import torch_seed
+from pplm.short_repr import ShortRepr
 
 SAMPLE_RATE = 100
 """Samples a second (the article's prose says 10, its notebook and its figures use 100)."""
@@ -30,8 +31,8 @@ ADAM_EPSILON = 1e-7
 """Keras's default, which the published notebook used; PyTorch's is 1e-8."""
 
 
-@dataclass(frozen=True)
-class WaveNetworks:
+@dataclass(frozen=True, repr=False)
+class WaveNetworks(ShortRepr):
     """B networks Dense(10 -> 64, ReLU) -> Dense(64 -> 1, tanh), frozen; network b continues wave b.
 
     Attributes

@@ -20,6 +20,7 @@ from torch import Tensor
 from pplm.checks import check_whole
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
+from pplm.short_repr import ShortRepr
 from pplm.sine.network import GIVEN, NUM_SAMPLES, SAMPLE_RATE, WaveNetworks, check_wave, one_thread, sine_wave
 from pplm.steering import State, steer
 
@@ -143,8 +144,8 @@ class SineConfig:
         return cls(protocol=protocol, steering=SteeringConfig(**{**steering, **overrides}), rounds=rounds)
 
 
-@dataclass(frozen=True)
-class DrawnWaves:
+@dataclass(frozen=True, repr=False)
+class DrawnWaves(ShortRepr):
     """What `draw` returns.
 
     Attributes

@@ -131,6 +131,8 @@ def broken_scores(
     in_use = {f"{kind}.step_size": step.step_size for kind, step in steering.steps.items() if kind in kinds}
     if not kinds <= set(steering.steps):
         in_use["step_size"] = steering.step_size
+    if steering.kl_scale > 1:
+        in_use["kl_scale"] = steering.kl_scale
     in_use |= {f"the weight of {item.name!r}": item.weight for item in attributes if item.weight > 1}
     named = ", ".join(f"{name} (now {value:g})" for name, value in in_use.items())
     return InputError(
