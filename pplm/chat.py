@@ -23,6 +23,7 @@ from pplm.generation import generate
 from pplm.interface import AttributeModel, weigh_attributes
 from pplm.presets import PresetName
 from pplm.text.chat_template import Message, check_messages, check_template, encode_messages, turn_end_ids
+from pplm.text.encoding import check_text
 
 
 class Conversation:
@@ -79,6 +80,7 @@ class Conversation:
     @system.setter
     def system(self, content: str | None) -> None:
         if content is not None:  # a template that has no place for it says so now
+            check_text("system", content)
             probe = [{"role": "system", "content": content}, {"role": "user", "content": "-"}]
             encode_messages(self.tokenizer, probe, name="the system message")
         self._system = content

@@ -183,3 +183,9 @@ def test_a_line_that_holds_no_conversation_is_refused_with_its_number(tmp_path, 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read: No such file"):
         read_conversations(tmp_path / "talks.jsonl")
+
+
+@pytest.mark.parametrize("system", ["", " "])
+def test_an_empty_system_message_is_refused_by_name(talk, system):
+    with pytest.raises(InputError, match=rf"system '{system}' is empty"):
+        talk(system=system)

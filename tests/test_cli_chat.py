@@ -96,12 +96,15 @@ def test_a_file_of_conversations_is_answered_and_written_with_its_messages(gener
     [
         (("--chat",), r"Missing argument 'PROMPT...'"),
         (("The sea", "--messages", "FILE"), "--messages .*talks.jsonl holds the conversations; leave out 'The sea'"),
+        (("The sea", "--chat", "--system", ""), "--system '' is empty; give at least one word, or leave it out"),
+        (("The sea", "", "--chat"), "PROMPT '' is empty; give at least one word, or leave it out"),
+        ((), "Missing argument 'PROMPT...', or --messages FILE.jsonl."),
         (("The sea", "--system", "Hi"), "--system 'Hi' is a message of a conversation; add --chat, or leave it out"),
         (("--chat", "The sea", "--no-bos"), "--no-bos does not go with a conversation"),
         (("--messages", "FILE", "--system", "Hi"), "conversation 2 of .* has a system message; leave --system out"),
         (("--messages", "nowhere.jsonl"), "nowhere.jsonl cannot be read"),
         (("--messages", "BROKEN"), "broken.jsonl, line 2, message 0 has no content; it has role"),
-        (("--chat", "  "), "content ' ' is empty"),
+        (("--chat", "  "), "PROMPT ' ' is empty"),
         (("--chat", "word " * 300), "positions"),
     ],
 )
@@ -227,7 +230,7 @@ def test_what_cannot_be_obeyed_or_answered_is_one_line_and_the_chat_goes_on(talk
         (("--max-new-tokens", 0), "--max-new-tokens must be at least 1"),
         (("--greedy", "--top-k", 3), "--greedy takes the likeliest token; leave out --top-k"),
         (("--bag", "nothing"), "'nothing' is neither"),
-        (("--system", " "), "the system message, message 0: content ' ' is empty"),
+        (("--system", " "), "--system ' ' is empty; give at least one word, or leave it out"),
     ],
 )
 def test_bad_options_end_the_chat_before_it_begins(talk, options, message):

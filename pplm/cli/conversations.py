@@ -14,7 +14,18 @@ from pplm.errors import InputError
 if TYPE_CHECKING:
     from pplm.text.chat_template import Message
 
-system_option = click.option("--system", default=None, metavar="TEXT", help="System message of a conversation.")
+
+def _check_system(context: click.Context, option: click.Parameter, text: str | None) -> str | None:  # noqa: ARG001
+    if text is not None:
+        from pplm.text.encoding import check_text
+
+        check_text("--system", text)
+    return text
+
+
+system_option = click.option(
+    "--system", default=None, metavar="TEXT", callback=_check_system, help="System message of a conversation."
+)
 
 
 def conversation_options(command: Command) -> Command:
@@ -38,13 +49,18 @@ def take_prompts(prompts: tuple[str, ...], options: dict[str, Any]) -> list[str]
     if path is not None and prompts:
         raise InputError(f"--messages {path} holds the conversations; leave out {prompts[0]!r}")
     if path is None and not prompts:
-        raise click.UsageError("Missing argument 'PROMPT...'.")
+        raise click.UsageError("Missing argument 'PROMPT...', or --messages FILE.jsonl.")
     if path is None and not chat:
         if system is not None:
             raise InputError(f"--system {system!r} is a message of a conversation; add --chat, or leave it out")
         return list(prompts)
     if options["no_bos"]:
         raise InputError("--no-bos does not go with a conversation, which begins as its chat template has it")
+    if chat:
+        from pplm.text.encoding import check_text
+
+        for prompt in prompts:
+            check_text("PROMPT", prompt)
     conversations: list[list[Message]]
     conversations = _read(path) if path else [[{"role": "user", "content": prompt}] for prompt in prompts]
     if system is None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 @click.command("generate")
-@click.argument("prompts", nargs=-1, metavar="PROMPT...")
+@click.argument("prompts", nargs=-1, metavar="[PROMPT...]")
 @conversation_options
 @attribute_options
 @model_options
