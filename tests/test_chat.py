@@ -117,7 +117,7 @@ def test_the_system_message_comes_first_and_replaces_the_template_s(chat, talk):
     conversation.system = None
     assert conversation.messages[0]["role"] == "user"
     assert conversation.ask("The sea").messages[0]["role"] == "user"
-    with pytest.raises(InputError, match="the system message, message 0: content ' ' is empty"):
+    with pytest.raises(InputError, match="system ' ' is empty"):
         conversation.system = " "
 
 

@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from attribute_models import Avoid, BagOfWords, Discriminator, classify_texts, read_word_list
 from pplm.cli.attributes import AttributeChoice, Weighted, load_attributes
 from pplm.comparison import Attribute
@@ -55,7 +57,7 @@ def _head_judge(
             f"--held-out-head {head.name} has no label {label!r}, which {name} is steered to; its labels are "
             f"{', '.join(head.labels)}"
         )
-    if any(_digest(head.weight.numpy().tobytes()) == _digest(one.weight.numpy().tobytes()) for one in steering):
+    if any(torch.equal(head.weight, one.weight) for one in steering):
         raise InputError(f"--held-out-head {head.name} is the head that steers {name}; train another on other texts")
     column = head.labels.index(label)
     return HeadJudge(
@@ -69,7 +71,7 @@ def _identity(attribute: Any) -> dict[str, str]:
         return {f"avoid {kind}": value for kind, value in _identity(attribute.attribute).items()}
     if isinstance(attribute, BagOfWords):
         return {"bag": attribute.name, "words": _digest(json.dumps(sorted(attribute.weights.items())).encode())}
-    numbers = attribute.weight.numpy().tobytes() + attribute.bias.numpy().tobytes()
+    numbers = attribute.weight.cpu().numpy().tobytes() + attribute.bias.cpu().numpy().tobytes()
     return {"head": attribute.name, "label": str(attribute.label), "numbers": _digest(numbers)}
 
 

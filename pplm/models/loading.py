@@ -181,6 +181,8 @@ def fuse_gelu(model: Model) -> Model:
 
 def _locate(name: str) -> tuple[str, dict[str, Any]]:
     """Return what transformers' `from_pretrained` takes: a source and keyword arguments."""
+    if not name.strip():
+        raise InputError(f"model {name!r} names nothing; give a folder, a .gguf file or a hub id")
     if name == EMBEDDED_MODEL and not Path(name).is_dir():
         return str(data_path(EMBEDDED_MODEL)), {}
     if name in PACKAGED and not Path(name).is_dir():

@@ -44,6 +44,8 @@ def cache_folder(*parts: str) -> Path:
 
 def local_path(name: str | Path) -> Path | None:
     """Return the user's path, `~` resolved, if something is there; None too for what cannot be a path."""
+    if name == "":  # Path would read it as the folder we are in
+        return None
     try:
         path = Path(name).expanduser()
         return path if path.exists() else None
