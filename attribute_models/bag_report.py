@@ -76,7 +76,7 @@ class BagReport:
                 "are credited"
             )
         if self.unmatched:
-            text += f", {len(self.unmatched)} cannot be spelt and are left out: {', '.join(self.unmatched)}"
+            text += f"; {len(self.unmatched)} cannot be spelt and are left out: {', '.join(self.unmatched)}"
         if self.mass is not None:
             text += f"; unsteered mass {self.mass:.2%}"
         return text

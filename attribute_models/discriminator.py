@@ -33,7 +33,7 @@ from attribute_models.head_files import (
 from pplm.errors import InputError, SteeringWarning
 from pplm.files.atomic import atomic_folder
 from pplm.interface import SteeringStep, WholeText
-from pplm.models.fingerprint import public_name, relation, same_weights, weight_hashes
+from pplm.models.fingerprint import public_name, relation, relative_note, same_weights, weight_hashes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -206,7 +206,7 @@ class Discriminator:
         """Return the head on the model's device, or refuse a language model that it was not trained on.
 
         A head whose card names no weights (`from_weights`, `from_pt`) is only checked for its width. Of several
-        (`others`) the model's own is taken, else, with a warning, that of the same model in other numbers.
+        (`others`) the model's own is taken, else, with a warning, that of a relative (`pplm.models.fingerprint`).
 
         Raises
         ------
@@ -242,7 +242,7 @@ class Discriminator:
         if "relative" in relations:
             number = relations.index("relative")
             warnings.warn(
-                f"{self.name} was made on {names[number]}, used for {public_name(model)} in other numbers",
+                f"{self.name} was {relative_note(names[number], model)}",
                 SteeringWarning,
                 stacklevel=4,
             )

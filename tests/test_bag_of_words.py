@@ -460,7 +460,7 @@ def test_a_report_of_single_tokens_is_short():
 def test_a_report_names_what_cannot_be_spelt():
     report = BagOfWords((Entry("a", (1,)),), 10, unmatched=("b", "c")).report()
     assert report.unmatched == ("b", "c")
-    assert str(report) == "bag bag: 1 words, 2 cannot be spelt and are left out: b, c"
+    assert str(report) == "bag bag: 1 words; 2 cannot be spelt and are left out: b, c"
 
 
 def test_the_reported_mass_is_the_mean_over_the_models_own_texts(gpt2):

@@ -56,7 +56,9 @@ def test_a_family_gives_every_model_the_head_that_was_trained_on_it(ours, theirs
 
 
 def test_the_same_model_in_other_numbers_takes_its_head_and_is_told(ours, theirs):
-    with pytest.warns(SteeringWarning, match=r"mood was made on our-model, used for .* in other numbers"):
+    with pytest.warns(
+        SteeringWarning, match=r"mood was made on our-model, used for .*, which has the same norms and biases but other"
+    ):
         found = family(ours, theirs).for_model(in_other_numbers(ours))
     assert found.card["base_model"]["name"] == "our-model"
 

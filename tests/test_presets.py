@@ -282,7 +282,10 @@ def test_the_same_model_in_other_numbers_takes_them_and_says_so(embedded, comman
     request = ["generate", "The sea", "--model", tmp_path / "rounded", "--greedy", "--max-new-tokens", "2"]
     code, _, err = command(*request, "--bag", "space")
     assert code == 0
-    assert "steering: preset fast (made on gpt2-mini, used for rounded in other numbers), step_size" in err
+    assert (
+        "steering: preset fast (made on gpt2-mini, used for rounded, which has the same norms and biases but other "
+        in err
+    )
 
 
 def test_a_model_that_was_trained_further_is_another_model(embedded):

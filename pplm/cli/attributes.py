@@ -101,8 +101,13 @@ def load_head(
     return attribute_models.Discriminator.load(name, label, any_model=any_model)
 
 
-def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any, *, speak: bool = True) -> list[Weighted]:
-    """Load what the user named; if `speak`, report on stderr what became of each bag's words, and obey --save-bag."""
+def load_attributes(
+    choice: AttributeChoice, model: Any, tokenizer: Any, *, speak: bool = True, said: set[str] | None = None
+) -> list[Weighted]:
+    """Load what the user named; if `speak`, report on stderr what became of each bag's words, and obey --save-bag.
+
+    Reports in `said` are not repeated, and new ones are added to it.
+    """
     from pplm.interface import bind_attributes, weigh_attributes
 
     attributes: list[Weighted] = []
@@ -129,9 +134,11 @@ def load_attributes(choice: AttributeChoice, model: Any, tokenizer: Any, *, spea
             bag.for_model(model, avoided=True, on_progress=on_progress)
     attributes += [_discriminator(text, choice.labels, choice.any_model) for text in choice.discriminators]
     bound = [(attribute.model, attribute.weight) for attribute in bind_attributes(weigh_attributes(attributes), model)]
+    said = set() if said is None else said
     for report in [bag.report() for bag in _bags(bound)] if speak else []:  # once nothing can be wrong any more
-        if report.long_words or report.unmatched:
+        if (report.long_words or report.unmatched) and str(report) not in said:
             click.echo(str(report), err=True)
+            said.add(str(report))
     return bound
 
 

@@ -84,7 +84,8 @@ def chat_command(model_name: str, device: str, dtype: Any, quantize: Any, **opti
     check_outputs({"--save-bag": choice.save_bag}, overwrite=False)
     model, tokenizer = load_model(model_name, device=device, dtype=dtype, quantize=quantize)
     check_template(tokenizer, f"--model {model_name}")
-    attributes = load_attributes(choice, model, tokenizer)
+    said: set[str] = set()
+    attributes = load_attributes(choice, model, tokenizer, said=said)
     seed = secrets.randbelow(2**31) if options["seed"] is None else options["seed"]
     conversation = Conversation(
         model,
@@ -96,15 +97,16 @@ def chat_command(model_name: str, device: str, dtype: Any, quantize: Any, **opti
         seed=seed,
         **sampling,
     )
-    chat = _Chat(conversation, replace(choice, save_bag=None), bag_words(attributes))
+    chat = _Chat(conversation, replace(choice, save_bag=None), bag_words(attributes), said)
     chat.run(announce_seed=options["seed"] is None)
 
 
 class _Chat:
-    """A conversation, what steers it as the user named it, and the terminal."""
+    """A conversation, what steers it as the user named it, the lines about it so far, and the terminal."""
 
-    def __init__(self, conversation: Conversation, choice: AttributeChoice, words: set[str]) -> None:
-        self.conversation, self.choice, self.words = conversation, choice, words
+    def __init__(self, conversation: Conversation, choice: AttributeChoice, words: set[str], said: set[str]) -> None:
+        self.conversation, self.choice, self.words, self.said = conversation, choice, words, said
+        self.steering_said = ""
         self.compares = False
         self.screen = screen()
         self.interactive = sys.stdin.isatty() and sys.stdout.isatty()
@@ -191,7 +193,7 @@ class _Chat:
             if kind == "bag":
                 chosen["bag_from"] = ()
             choice = replace(self.choice, **chosen)
-            attributes = load_attributes(choice, conversation.model, conversation.tokenizer)
+            attributes = load_attributes(choice, conversation.model, conversation.tokenizer, said=self.said)
             conversation.attributes, self.choice, self.words = attributes, choice, bag_words(attributes)
         named = getattr(self.choice, _KINDS[kind]) + (self.choice.bag_from if kind == "bag" else ())
         _note(f"{kind}: {' '.join(named) or 'none'}")
@@ -239,7 +241,10 @@ class _Chat:
             return
         presets, settings = steering_presets(conversation.model), conversation.settings
         preset = SteeringConfig.preset_for(conversation.attributes, presets, conversation.preset, **settings)
-        _note(steering_line(conversation.steering, preset, settings))
+        line = steering_line(conversation.steering, preset, settings)
+        if line != self.steering_said:
+            _note(line)
+            self.steering_said = line
         if not conversation.steers:
             _note(f"nothing steers: {conversation.steering.why_still or 'every weight'} is 0")
 

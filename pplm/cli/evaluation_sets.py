@@ -7,8 +7,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from attribute_models import Avoid, BagOfWords, Discriminator, classify_texts, read_word_list
 from pplm.cli.attributes import AttributeChoice, Weighted, load_attributes
 from pplm.comparison import Attribute
@@ -57,7 +55,7 @@ def _head_judge(
             f"--held-out-head {head.name} has no label {label!r}, which {name} is steered to; its labels are "
             f"{', '.join(head.labels)}"
         )
-    if any(torch.equal(head.weight, one.weight) for one in steering):
+    if any(head.weight.equal(one.weight) for one in steering):
         raise InputError(f"--held-out-head {head.name} is the head that steers {name}; train another on other texts")
     column = head.labels.index(label)
     return HeadJudge(

@@ -65,14 +65,23 @@ def identity(model: Any) -> dict[str, Any]:
 
 
 def relation(made_on: Mapping[str, Any], model: Any) -> Literal["same", "relative"] | None:
-    """Return whether something was made on this model (`identity`), or on the same one in other numbers.
+    """Return whether something was made on this model (`identity`), or on one with the same vectors: a relative.
 
-    The relative of a model has the same vectors: the model quantised, or before it was. None: another model.
+    That is the model quantised, or before it was, but also one fine-tuned in its matrices alone (a merged adapter):
+    nothing but the vectors is compared (`relative_note`). None: another model.
     """
     if same_weights(made_on["weights"], weight_hashes(model)):
         return "same"
     vectors = weight_hashes(model, vectors=True)
     return "relative" if same_weights(made_on.get("vectors") or {}, vectors) else None
+
+
+def relative_note(made_on: str, model: Any) -> str:
+    """Return what to say where something that was made on one model is used for its relative."""
+    return (
+        f"made on {made_on}, used for {public_name(model)}, which has the same norms and biases but other matrices, "
+        "quantised or fine-tuned ones"
+    )
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
-from pplm.models.fingerprint import public_name, relation
+from pplm.models.fingerprint import relation, relative_note
 from pplm.models.resources import data_path
 from pplm.presets import SteeringPresets
 
@@ -37,7 +37,7 @@ def read_presets(folder: Path) -> SteeringPresets | None:
 def shipped_presets(model: Any) -> SteeringPresets:
     """Return the settings that pplm ships for these weights, wherever they lie; empty if there are none.
 
-    Those of the same model in other numbers, as quantised ones, come second and say so (`SteeringPresets.made_on`).
+    Those of a relative, such as the model before it was quantised, come second and say so (`SteeringPresets.made_on`).
     """
     relatives = []
     for made_on, presets in _shipped():
@@ -45,12 +45,8 @@ def shipped_presets(model: Any) -> SteeringPresets:
         if found == "same":
             return presets
         if found == "relative":
-            relatives.append(replace(presets, made_on=_note(made_on["name"], model)))
+            relatives.append(replace(presets, made_on=relative_note(made_on["name"], model)))
     return relatives[0] if relatives else SteeringPresets()
-
-
-def _note(made_on: str, model: Any) -> str:
-    return f"made on {made_on}, used for {public_name(model)} in other numbers"
 
 
 @cache
