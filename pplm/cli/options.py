@@ -36,7 +36,8 @@ def model_options_with(default: str) -> Callable[[Command], Command]:
         for option in (
             click.option("--quantize", type=click.Choice(["int8", "int4", "bnb8", "bnb4"]), default=None,
                          help="Round the weights of the model's linear layers to 8 or 4 bits: int8 and int4 need the "
-                         "package torchao, and add seconds to the loading of a small model; bnb8 and bnb4 need bitsandbytes and a GPU, and are untested."),
+                         "package torchao, and add seconds to the loading of a small model; bnb8 and bnb4 need "
+                         "bitsandbytes and a GPU, and are untested."),
             click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
                          show_default=True, help="Number format of the weights; with --quantize, of all else."),
             device_option,
