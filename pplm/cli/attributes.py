@@ -134,11 +134,13 @@ def load_attributes(
             bag.for_model(model, avoided=True, on_progress=on_progress)
     attributes += [_discriminator(text, choice.labels, choice.any_model) for text in choice.discriminators]
     bound = [(attribute.model, attribute.weight) for attribute in bind_attributes(weigh_attributes(attributes), model)]
-    said = set() if said is None else said
-    for report in [bag.report() for bag in _bags(bound)] if speak else []:  # once nothing can be wrong any more
-        if (report.long_words or report.unmatched) and str(report) not in said:
-            click.echo(str(report), err=True)
-            said.add(str(report))
+    if speak:  # once nothing can be wrong any more
+        reports = [bag.report() for bag in _bags(bound)]
+        for line in [str(report) for report in reports if report.long_words or report.unmatched]:
+            if line not in (said or ()):
+                click.echo(line, err=True)
+        if said is not None:
+            said.update(map(str, reports))
     return bound
 
 
