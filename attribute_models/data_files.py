@@ -34,6 +34,8 @@ Labelled = tuple[list[str], list[str | None], tuple[str, ...] | None]
 
 def read_labels(data: str | Path, wanted: Columns, *, config: str | None, split: str | None) -> Labelled:
     """Read a hub data set or a local file; see `attribute_models.labelled_data.read_labelled`."""
+    if not str(data).strip():
+        raise InputError("data names nothing; give a file, a folder or a hub data set's id")
     path = Path(data).expanduser()
     if path.is_file():
         if config or split:

@@ -108,3 +108,18 @@ def test_the_settings_that_the_waves_were_drawn_with_are_shown(command):
     line = "steering: step_size 0.05, num_iterations 1, gamma 0.5, kl_scale 0.0, norm_rule current, rounds 1\n"
     assert err.startswith(line)
     assert "steering:" not in out
+
+
+def test_an_empty_name_is_refused_and_is_not_the_folder_we_are_in(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for arguments, words in (
+        (("generate", "a", "--output", ""), "Invalid value for '--output': the name is empty"),
+        (("evaluate", "--output", ""), "Invalid value for '--output': the name is empty"),
+        (("generate", "a", "--model", ""), "model '' names nothing; give a folder, a .gguf file or a hub id"),
+        (("classify", "a", "--discriminator", ""), "discriminator '' is neither a folder nor a shipped one"),
+        (("train-discriminator", "", "--output", "x"), "data names nothing; give a file, a folder or a hub data set"),
+    ):
+        code, _, err = command(*arguments)
+        assert (code, len(err.splitlines())) == (2, 1), err
+        assert words in err
+    assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pplm.cli.options import Command, given_sampling, join_processes, model_options, sampling_options
+from pplm.cli.outputs import FOLDER
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress, progress_bar
 
@@ -51,7 +52,7 @@ def comparison_options(command: Command) -> Command:
                      'of your own: {"weather": {"bag": "words.txt", "held_out": "others.txt"}, "praise": '
                      '{"discriminator": "my_head:positive", "sentiment": "positive"}}; also avoid_bag and description. '
                      "File names are looked up beside it first."),
-        click.option("--output", type=click.Path(path_type=Path), required=True, metavar="DIR",
+        click.option("--output", type=FOLDER, required=True, metavar="DIR",
                      help="Folder for texts, tables, report and pictures. An interrupted run continues where it "
                      "stopped."),
         model_options,

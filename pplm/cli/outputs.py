@@ -14,16 +14,18 @@ from pplm.errors import InputError
 from pplm.files.atomic import atomic_file
 
 
-class _File(click.Path):
-    """A file's path; without a name, pathlib would read it as the folder we are in."""
+class _Path(click.Path):
+    """A path; without a name, pathlib would read it as the folder we are in."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
-            self.fail("a file needs a name", param, ctx)
+            self.fail("the name is empty", param, ctx)
         return super().convert(value, param, ctx)
 
 
-FILE = _File(dir_okay=False, path_type=Path)
+FOLDER = _Path(path_type=Path)
+"""The type of an option that names a folder."""
+FILE = _Path(dir_okay=False, path_type=Path)
 """The type of an option that names a file to be read or written."""
 
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace output files that exist.")
