@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from pplm.short_repr import ShortRepr
+from pplm.sine.attributes import WaveAttribute
 from pplm.sine.network import SAMPLE_RATE, WaveNetworks
-from pplm.sine.wave import DrawnWaves, SineConfig, WaveAttribute, draw
+from pplm.sine.wave import DrawnWaves, SineConfig, draw
 
 SETTLED = 2 * SAMPLE_RATE
 """Frequency and amplitude are measured from here on (2 s), past the given samples' influence."""

@@ -8,11 +8,10 @@ each with its own weights, train and run at once. Letters: B waves, T samples in
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -21,7 +20,9 @@ from pplm.checks import check_whole
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.short_repr import ShortRepr
-from pplm.sine.network import GIVEN, NUM_SAMPLES, SAMPLE_RATE, WaveNetworks, check_wave, one_thread, sine_wave
+from pplm.sine.amplitude import AmplitudeControl
+from pplm.sine.attributes import Swing, WaveAttribute
+from pplm.sine.network import GIVEN, NUM_SAMPLES, WaveNetworks, one_thread, sine_wave
 from pplm.steering import State, steer
 
 SteeringProtocol = Literal["published", "plug-and-play"]
@@ -29,75 +30,6 @@ SteeringProtocol = Literal["published", "plug-and-play"]
 before, as the language side moves the history before it draws a token."""
 MAX_ROUNDS = 50
 """More would halve the steps below what float64 can add to a number."""
-
-
-class WaveAttribute(Protocol):
-    """An attribute model of waves: says how far a sample is from what is wanted."""
-
-    def loss(self, sample: Tensor, past: Tensor) -> Tensor:
-        """Return the loss (B,) of the next sample (B,) after `past` (B, t), all samples of the wave so far."""
-
-
-class Reference:
-    """The known true wave: loss = (x_t - wave_t)^2.
-
-    Parameters
-    ----------
-    wave
-        (T,): what to follow, sample by sample; at least as long as the wave to draw.
-
-    """
-
-    def __init__(self, wave: Tensor) -> None:
-        if wave.dim() != 1 or not torch.isfinite(wave).all():
-            raise InputError(f"wave must be finite numbers of shape (T,); got shape {tuple(wave.shape)}")
-        self.wave = wave
-
-    def loss(self, sample: Tensor, past: Tensor) -> Tensor:
-        """Return the squared distance (B,) from the true sample."""
-        if past.shape[1] >= len(self.wave):
-            raise InputError(f"wave has {len(self.wave)} samples and a longer wave was asked for; give a longer one")
-        return (sample - self.wave[past.shape[1]]) ** 2
-
-
-class Oscillator:
-    """A formula without any true sample, only of the wave's frequency and amplitude.
-
-    Every sampled sine of angle w = 2 pi f / rate obeys x_t = 2 cos(w) x_{t-1} - x_{t-2}, and any two neighbours tell
-    its amplitude: E_t = (x_t^2 - 2 cos(w) x_t x_{t-1} + x_{t-1}^2) / sin(w)^2 = A^2. The loss is
-
-        (x_t - 2 cos(w) x_{t-1} + x_{t-2})^2 + energy_scale * (sin(w) (E_t - A^2) / (2 A))^2
-
-    with the network's own past samples. The recurrence alone never forgets an error, so that amplitude and phase
-    wander; the energy pulls the amplitude back. Its factor sin(w) / 2A makes it, like the first term, an error of
-    the sample: at a zero crossing, where the energy sees the sample best, its slope is 1 as well.
-
-    Parameters
-    ----------
-    frequency
-        Hz, above 0 and below half the sample rate.
-    amplitude
-        Above 0 and at most 1, the largest that the network's tanh can emit.
-    energy_scale
-        Weight of the energy's error (>= 0; 0 leaves the recurrence alone).
-
-    """
-
-    def __init__(self, frequency: float, amplitude: float = 1.0, *, energy_scale: float = 3.0) -> None:
-        check_wave(frequency, amplitude)
-        if not 0 <= energy_scale < math.inf:
-            raise InputError(f"energy_scale must be finite and at least 0; got {energy_scale}")
-        self.frequency, self.amplitude, self.energy_scale = frequency, amplitude, energy_scale
-
-    def loss(self, sample: Tensor, past: Tensor) -> Tensor:
-        """Return the loss (B,) that the class describes."""
-        angle = 2 * math.pi * self.frequency / SAMPLE_RATE
-        cos, sin = math.cos(angle), math.sin(angle)
-        before, last = past[:, -2], past[:, -1]
-        recurrence = sample - 2 * cos * last + before
-        energy = (sample**2 - 2 * cos * sample * last + last**2) / sin**2
-        energy_error = sin * (energy - self.amplitude**2) / (2 * self.amplitude)
-        return recurrence**2 + self.energy_scale * energy_error**2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,18 +88,21 @@ class DrawnWaves(ShortRepr):
         (B, T): of every emitted sample; 0 for given samples and without an attribute model.
     divergence
         (B, T): squared distance of every emitted sample from what the network alone would have emitted there.
+    push
+        (B, T): of every emitted sample's `Swing`; 0 for given samples and other attribute models.
 
     """
 
     samples: Tensor
     attribute_loss: Tensor
     divergence: Tensor
+    push: Tensor
 
 
 @one_thread()
 def draw(
     networks: WaveNetworks,
-    attribute: WaveAttribute | None = None,
+    attribute: WaveAttribute | AmplitudeControl | None = None,
     config: SineConfig | None = None,
     *,
     num_samples: int = NUM_SAMPLES,
@@ -179,7 +114,7 @@ def draw(
     networks
         Not changed: the published protocol moves a copy of the output weights.
     attribute
-        None draws the unsteered waves.
+        None draws the unsteered waves; an `AmplitudeControl` chooses the attribute model of every sample.
     config
         None takes the plug-and-play protocol's settings.
     num_samples
@@ -188,7 +123,8 @@ def draw(
     Raises
     ------
     InputError
-        If `num_samples` is below 10, or steps are so long that a wave stops being a number.
+        If `num_samples` is below 10, an `AmplitudeControl` meets another protocol than plug-and-play, or steps are
+        so long that a wave stops being a number.
 
     """
     if num_samples < GIVEN:
@@ -196,27 +132,32 @@ def draw(
     config = config or SineConfig.for_protocol("plug-and-play")
     published, rounds = config.protocol == "published", config.round_settings()
     past = sine_wave()[:GIVEN].repeat(len(networks.output_bias), 1)
-    losses, divergences = [torch.zeros_like(past)], [torch.zeros_like(past)]
+    if published and isinstance(attribute, AmplitudeControl):
+        raise InputError("an AmplitudeControl needs the plug-and-play protocol; protocol is 'published'")
+    choose = attribute.start(len(past)) if isinstance(attribute, AmplitudeControl) else lambda _: attribute
+    nothing = torch.zeros_like(past[:, 0])
+    emitted = [(nothing, nothing, nothing)] * GIVEN  # attribute loss, divergence and push of every sample
     weight, norms = networks.output_weight, None
     with torch.no_grad():
         while past.shape[1] < num_samples:
             hidden = networks.hidden(past)
             unsteered = networks.output(hidden)
             sample = networks.output(hidden, weight)
-            if attribute is not None:
-                loss = partial(_losses, attribute, past, unsteered)
+            attribute_loss = push = nothing
+            if (model := choose(past)) is not None:
+                loss = partial(_losses, model, past, unsteered)
                 if published:  # what was just emitted is corrected too late, for the next samples
                     weight, norms = _steer(weight, partial(networks.output, hidden), loss, rounds, norms)
                 else:
                     hidden, norms = _steer(hidden, networks.output, loss, rounds, norms)
                     sample = networks.output(hidden)
-                losses.append(attribute.loss(sample, past)[:, None])
-            divergences.append((sample - unsteered)[:, None] ** 2)
+                attribute_loss = model.loss(sample, past)
+                push = nothing + model.push if isinstance(model, Swing) else nothing
+            emitted.append((attribute_loss, (sample - unsteered) ** 2, push))
             past = torch.cat([past, sample[:, None]], dim=1)
     if not torch.isfinite(past).all():
         raise InputError(f"steering led to infinite numbers; lower step_size (now {config.steering.step_size:g})")
-    attribute_loss = torch.cat(losses, dim=1) if attribute is not None else torch.zeros_like(past)
-    return DrawnWaves(samples=past, attribute_loss=attribute_loss, divergence=torch.cat(divergences, dim=1))
+    return DrawnWaves(past, *(torch.stack(part, dim=1) for part in zip(*emitted, strict=True)))
 
 
 def _losses(attribute: WaveAttribute, past: Tensor, unsteered: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:

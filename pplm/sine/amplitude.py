@@ -1,0 +1,79 @@
+"""An amplitude that is asked for: a controller pushes the wave, sample by sample, until it is as loud as wanted.
+
+The attribute model, `Swing`, does not contain the amplitude; the controller, `pplm.control.Controller`, is the one
+that steers a text's level. Letters: B waves, T samples in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pplm.control import Controller, Gains
+from pplm.errors import InputError
+from pplm.sine.attributes import MAX_PUSH, Swing, oscillation
+from pplm.sine.network import GIVEN, TRAINED_FREQUENCY, check_wave
+
+GAINS = Gains(proportional=0.08, integral=0.0004, low=-0.1, high=0.1)
+"""In logarithms the wave is an integrator of gain 1/2, so these settle it in about 25 samples, without oscillation."""
+SILENCE = 1e-6
+"""Amplitudes below this count as this, because the error is a logarithm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AmplitudeControl:
+    """A wave's amplitude, held by a controller: after every sample it sets the push of the next one's `Swing`.
+
+        error_t = log(amplitude / A_t),    push_t = the controller's answer to it,    push_0 = 0
+
+    with A_t the amplitude of the ten samples before, `recent_amplitude`. The logarithm makes the loop the same for
+    every amplitude: a push changes the logarithm by push / 2 per sample, however loud the wave is.
+
+    Attributes
+    ----------
+    amplitude
+        What is wanted: above 0 and at most 1, the largest that the network's tanh can emit.
+    frequency
+        Hz, above 0 and below half the sample rate.
+    gains
+        How the controller answers; the bounds of the push lie between -1 and 0.5.
+
+    Raises
+    ------
+    InputError
+        If a value is outside its range.
+
+    """
+
+    amplitude: float
+    frequency: float = TRAINED_FREQUENCY
+    gains: Gains = GAINS
+
+    def __post_init__(self) -> None:
+        """Check the wave and the bounds."""
+        check_wave(self.frequency, self.amplitude)
+        if not -1 <= self.gains.low <= 0 <= self.gains.high <= MAX_PUSH:
+            raise InputError(
+                f"the gains' bounds must hold 0 and lie between -1 and {MAX_PUSH}; "
+                f"got {self.gains.low} and {self.gains.high}"
+            )
+
+    def start(self, waves: int) -> Callable[[Tensor], Swing]:
+        """Return what chooses the attribute model of the next sample from the samples (B, t) so far, for B waves."""
+        controller = Controller(self.gains, torch.zeros(waves, dtype=torch.float64))
+
+        def choose(past: Tensor) -> Swing:
+            error = (self.amplitude / recent_amplitude(past, self.frequency).clamp(min=SILENCE)).log()
+            return Swing(self.frequency, controller.update(error))
+
+        return choose
+
+
+def recent_amplitude(past: Tensor, frequency: float) -> Tensor:
+    """Return the amplitude (B,) of the last ten samples: the root of the mean energy of their neighbours."""
+    windows = past[:, -GIVEN:].unfold(1, 3, 1)
+    _, energy = oscillation(windows[..., 2], windows[..., :2], frequency)
+    return energy.mean(1).sqrt()
