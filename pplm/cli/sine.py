@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import click
 from rich.console import Console
@@ -16,13 +14,9 @@ from pplm.config import NormRule
 from pplm.errors import InputError
 from pplm.files.figures import check_plot
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pplm.sine import WaveAttribute
-    from pplm.sine.experiment import SineRow
-
 _OVERRIDES = ("step_size", "num_iterations", "gamma", "kl_scale", "norm_rule", "rounds")
+_NOT_HELD = {"attribute": "--attribute", "amplitude": "--amplitude", "energy_scale": "--energy-scale"}
+"""What takes another attribute model than the controller's."""
 
 
 @click.command("sine")
@@ -53,6 +47,13 @@ _OVERRIDES = ("step_size", "num_iterations", "gamma", "kl_scale", "norm_rule", "
     default=1.0,
     show_default=True,
     help="Wanted amplitude (0 to 1); the networks are trained on 1.",
+)
+@click.option(
+    "--target-amplitude",
+    type=float,
+    default=None,
+    help="Let a controller hold this amplitude (0.01 to 1), by a push that makes the wave louder or quieter. Takes the "
+    "place of --attribute and --amplitude.",
 )
 @click.option(
     "--protocol",
@@ -100,6 +101,7 @@ def sine_command(
     attribute: str,
     frequency: float,
     amplitude: float,
+    target_amplitude: float | None,
     plot: Path | None,
     output: Path | None,
     overwrite: bool,
@@ -111,21 +113,23 @@ def sine_command(
 
     Each network is trained on a 2 Hz wave, is given ten samples of it and continues them from its own outputs.
     Prints one row per seed: the squared error to the wanted wave over 10 s, and the frequency and amplitude after 2 s.
+    With --target-amplitude it prints how soon and how well the wanted amplitude is held, beside the network alone and
+    the same attribute model under a constant push.
     """
-    from pplm.sine import SineConfig, sine_wave, train
-    from pplm.sine.experiment import measure_waves
-    from pplm.sine.network import check_wave
-    from pplm.sine.plot import plot_comparison
+    from pplm.cli.sine_runs import ComparedRun, HeldRun
+    from pplm.sine import SineConfig, train
 
     if seeds < 1:
         raise InputError(f"--seeds must be at least 1; got {seeds}")
     if epochs < 1:
         raise InputError(f"--epochs must be at least 1; got {epochs}")
-    check_wave(frequency, amplitude)
     given = {name: options[name] for name in _OVERRIDES if options[name] is not None}
     config = SineConfig.for_protocol(options["protocol"], **given)
-    wanted = sine_wave(frequency, amplitude)
-    model = _attribute(attribute, wanted, frequency, amplitude, energy_scale)
+    if target_amplitude is not None:
+        _check_held(options["protocol"])
+        run: HeldRun | ComparedRun = HeldRun(config, target_amplitude, frequency)
+    else:
+        run = ComparedRun(config, attribute, frequency, amplitude, energy_scale)
     check_outputs({"--plot": plot, "--output": output}, overwrite=overwrite)
     if plot is not None:
         check_plot(plot)
@@ -134,69 +138,24 @@ def sine_command(
     with Console(stderr=True).status(f"training {seeds} networks for {epochs} epochs") as status:
         networks = train(range(seeds), epochs=epochs)
         status.update("drawing unsteered and steered waves")
-        comparison = measure_waves(networks, range(seeds), wanted, model, config)
-    _show(comparison.rows, frequency, amplitude)
-    settings = {
-        "attribute": attribute,
-        "frequency": frequency,
-        "amplitude": amplitude,
-        "energy_scale": getattr(model, "energy_scale", None),
-        "epochs": epochs,
-        "protocol": config.protocol,
-        **steering,
-    }
+        run.draw(networks, range(seeds))
+    for line in run.table():
+        click.echo(line)
     if output is not None:
-        write_json("--output", output, {**settings, "rows": [asdict(row) for row in comparison.rows]})
+        settings = {**run.settings, "epochs": epochs, "protocol": config.protocol, **steering}
+        write_json("--output", output, {**settings, "rows": [asdict(row) for row in run.measured.rows]})
     if plot is not None:
-        title = f"{config.protocol}, {attribute}, wanted: {frequency:g} Hz, amplitude {amplitude:g}"
-        plot_comparison(comparison, plot, title=title)
+        run.plot(plot)
 
 
-def _attribute(
-    name: str, wanted: Tensor, frequency: float, amplitude: float, energy_scale: float | None
-) -> WaveAttribute:
-    from pplm.sine import Oscillator, Reference
-
-    if name == "oscillator":
-        scale = {} if energy_scale is None else {"energy_scale": energy_scale}
-        return Oscillator(frequency, amplitude, **scale)
-    if energy_scale is not None:
-        raise InputError("--energy-scale is the oscillator's; leave it out or add --attribute oscillator")
-    return Reference(wanted)
-
-
-def _show(rows: Sequence[SineRow], frequency: float, amplitude: float) -> None:
-    """Print the table and what it adds up to."""
-    click.echo("        squared error          frequency (Hz)         amplitude")
-    click.echo("seed    unsteered    steered   unsteered   steered   unsteered   steered")
-    for row in rows:
-        click.echo(
-            f"{row.seed:>4}    {row.unsteered_sse:>9.2f}  {row.steered_sse:>9.4f}   "
-            f"{_number(row.unsteered_frequency):>9}   {_number(row.steered_frequency):>7}   "
-            f"{row.unsteered_amplitude:>9.3f}   {row.steered_amplitude:>7.3f}"
-        )
-    count = len(rows)
-    better = sum(row.steered_sse < row.unsteered_sse for row in rows)
-    click.echo(f"\nsteered better than unsteered: {better} of {count} seeds")
-    for kind in ("unsteered", "steered"):
-        errors = [getattr(row, f"{kind}_sse") for row in rows]
-        off = _off([getattr(row, f"{kind}_frequency") for row in rows], frequency)
-        weak = _off([getattr(row, f"{kind}_amplitude") for row in rows], amplitude)
-        click.echo(
-            f"{kind + ':':<11}squared error median {median(errors):.4g}, worst {max(errors):.4g}; "
-            f"frequency within 1.5%: {_within(off, 0.015)}, 5%: {_within(off, 0.05)}, median off by "
-            f"{median(off):.2%}; amplitude within 5%: {_within(weak, 0.05)}"
-        )
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
-
-
-def _off(values: Sequence[float | None], wanted: float) -> list[float]:
-    """Return relative errors; a wave without a frequency is off by all of it."""
-    return [1.0 if value is None else abs(value / wanted - 1) for value in values]
-
-
-def _within(off: Sequence[float], limit: float) -> str:
-    return f"{sum(value <= limit for value in off)} of {len(off)}"
+def _check_held(protocol: str) -> None:
+    """Refuse options that have no meaning beside --target-amplitude."""
+    context = click.get_current_context()
+    for name, option in _NOT_HELD.items():
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise InputError(
+                f"{option} has no meaning with --target-amplitude, which steers by a formula of its own; "
+                "leave one of them out"
+            )
+    if protocol != "plug-and-play":
+        raise InputError(f"--target-amplitude needs --protocol plug-and-play; got {protocol}")

@@ -12,15 +12,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pplm.checks import check_range
 from pplm.control import Controller, Gains
 from pplm.errors import InputError
 from pplm.sine.attributes import MAX_PUSH, Swing, oscillation
-from pplm.sine.network import GIVEN, TRAINED_FREQUENCY, check_wave
+from pplm.sine.network import GIVEN, TRAINED_FREQUENCY
 
-GAINS = Gains(proportional=0.08, integral=0.0004, low=-0.1, high=0.1)
-"""In logarithms the wave is an integrator of gain 1/2, so these settle it in about 25 samples, without oscillation."""
+GAINS = Gains(proportional=0.1, integral=0.0002, low=-0.2, high=0.2)
+"""In logarithms the wave is an integrator of gain 1/2, so an error shrinks by about 5% per sample. The integral part
+answers what keeps pulling: the network, whose own amplitude is another one."""
 SILENCE = 1e-6
-"""Amplitudes below this count as this, because the error is a logarithm."""
+"""Measured amplitudes below this count as this, because the error is a logarithm."""
+SMALLEST = 0.01
+"""The smallest amplitude that can be asked for."""
+SLOWEST, FASTEST = 0.5, 10.0
+"""Hz: a period lasts at most 2 s, from where the amplitude is judged, and at least the ten samples that are given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +41,9 @@ class AmplitudeControl:
     Attributes
     ----------
     amplitude
-        What is wanted: above 0 and at most 1, the largest that the network's tanh can emit.
+        What is wanted: at least 0.01, and at most 1, the largest that the network's tanh can emit.
     frequency
-        Hz, above 0 and below half the sample rate.
+        Hz, 0.5 to 10.
     gains
         How the controller answers; the bounds of the push lie between -1 and 0.5.
 
@@ -54,7 +60,8 @@ class AmplitudeControl:
 
     def __post_init__(self) -> None:
         """Check the wave and the bounds."""
-        check_wave(self.frequency, self.amplitude)
+        check_range("the target's frequency", self.frequency, SLOWEST, FASTEST)
+        check_range("the target amplitude", self.amplitude, SMALLEST, 1)
         if not -1 <= self.gains.low <= 0 <= self.gains.high <= MAX_PUSH:
             raise InputError(
                 f"the gains' bounds must hold 0 and lie between -1 and {MAX_PUSH}; "
