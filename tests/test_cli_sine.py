@@ -47,6 +47,23 @@ def test_the_summary_counts_the_seeds_that_got_better(tmp_path, capsys):
     assert "steered better than unsteered: 2 of 2 seeds" in capsys.readouterr().out
 
 
+def test_a_target_amplitude_prints_how_it_is_held_beside_two_waves_that_nobody_corrects(tmp_path, capsys):
+    plot = tmp_path / "held.png"
+    arguments = ["sine", "--seeds", "2", "--epochs", "3", "--rounds", "1", "--plot", str(plot)]
+    result = run([*arguments, "--target-amplitude", "0.8"], tmp_path)  # such coarse steps hold nothing, but are quick
+    assert (result["target_amplitude"], result["frequency"], result["rounds"]) == (0.8, 2.0, 1)
+    assert set(result["gains"]) == {"proportional", "integral", "low", "high"}
+    assert not {"amplitude", "attribute"} & set(result)
+    assert [row["seed"] for row in result["rows"]] == [0, 1]
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    for row in result["rows"]:
+        assert f"{row['largest_error']:.1%}" in printed
+        assert ("never" if row["reached"] is None else f"{row['reached']:.2f} s") in printed
+    assert "controlled: within 10% of amplitude 0.8 at all times after 2 s: " in printed
+    assert "constant push (-0.0022): " in printed
+
+
 def test_the_same_command_gives_the_same_rows(tmp_path):
     arguments = ["sine", "--seeds", "1", "--epochs", "2", "--rounds", "1"]
     assert run(arguments, tmp_path) == run(arguments, tmp_path)
@@ -84,6 +101,13 @@ def test_a_wave_without_a_frequency_is_null_in_the_rows(tmp_path, capsys):
         (["--plot", "wave.txt"], "end its name in .png"),
         (["--output", "/no/such/folder/f.json"], "does not exist"),
         (["--attribute", "phase"], "phase"),
+        (["--target-amplitude", "0"], "target amplitude must be finite and between 0.01 and 1; got 0"),
+        (["--target-amplitude", "1.5"], "got 1.5"),
+        (["--target-amplitude", "0.5", "--frequency", "20"], "target's frequency"),
+        (["--target-amplitude", "0.5", "--amplitude", "1"], "--amplitude has no meaning with --target-amplitude"),
+        (["--target-amplitude", "0.5", "--attribute", "reference"], "--attribute has no meaning"),
+        (["--target-amplitude", "0.5", "--energy-scale", "1"], "--energy-scale has no meaning"),
+        (["--target-amplitude", "0.5", "--protocol", "published"], "needs --protocol plug-and-play; got published"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, capsys):
@@ -134,3 +158,19 @@ def test_the_claims_over_twenty_seeds_hold(case, tmp_path):
         assert within(rows, "steered_amplitude", 1.0, 0.05) >= 18
     else:
         assert within(rows, "steered_frequency", 2.5, 0.05) >= 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [0.3, 0.5, 0.7, 0.9])
+def test_an_amplitude_is_held_within_a_tenth_for_eighteen_of_twenty_seeds(target, tmp_path, capsys):
+    result = run(["sine", "--target-amplitude", str(target)], tmp_path)
+    assert result["kl_scale"] == 0.001
+    rows = result["rows"]
+    assert len(rows) == 20
+    assert sum(row["largest_error"] <= 0.1 for row in rows) >= 18
+    assert max(row["overshoot"] for row in rows) <= 0.2
+    assert within(rows, "steered_amplitude", target, 0.1) >= 18
+    assert within(rows, "constant_amplitude", target, 0.1) <= 2
+    assert all(row["reached"] < 1 for row in rows)
+    held = sum(row["largest_error"] <= 0.1 for row in rows)
+    assert f"at all times after 2 s: {held} of 20 seeds" in capsys.readouterr().out

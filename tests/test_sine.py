@@ -238,7 +238,9 @@ def test_the_python_in_the_documentation_steers_by_hand_as_the_library_does(monk
     torch.testing.assert_close(names["past"][:, :300], library.samples, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("module", ["wave", "network", "experiment", "plot"])
+@pytest.mark.parametrize(
+    "module", ["amplitude", "attributes", "experiment", "held", "network", "plot", "plot_held", "wave"]
+)
 def test_the_sine_wave_imports_the_core_and_nothing_of_text(module):
     tree = ast.parse((ROOT / "pplm" / "sine" / f"{module}.py").read_text(encoding="utf-8"))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -247,14 +249,18 @@ def test_the_sine_wave_imports_the_core_and_nothing_of_text(module):
     allowed = {
         "checks",
         "config",
+        "control",
         "errors",
         "files.figures",
         "seeds",
         "short_repr",
         "steering",
+        "sine.amplitude",
+        "sine.attributes",
         "sine.wave",
         "sine.network",
         "sine.experiment",
+        "sine.held",
     }
     assert {name.removeprefix("pplm.") for name in ours} <= allowed
     assert not {name for name in imported if name.startswith(("transformers", "datasets", "click", "rich"))}

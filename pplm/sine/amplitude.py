@@ -18,8 +18,8 @@ from pplm.errors import InputError
 from pplm.sine.attributes import MAX_PUSH, Swing, oscillation
 from pplm.sine.network import GIVEN, TRAINED_FREQUENCY
 
-GAINS = Gains(proportional=0.1, integral=0.0002, low=-0.2, high=0.2)
-"""In logarithms the wave is an integrator of gain 1/2, so an error shrinks by about 5% per sample. The integral part
+GAINS = Gains(proportional=0.15, integral=0.0003, low=-0.2, high=0.2)
+"""In logarithms the wave is an integrator of gain 1/2, so an error shrinks by about 7% per sample. The integral part
 answers what keeps pulling: the network, whose own amplitude is another one."""
 SILENCE = 1e-6
 """Measured amplitudes below this count as this, because the error is a logarithm."""

@@ -80,7 +80,7 @@ def measure_held(
     errors = amplitude_over_time(steered.samples, control.frequency) / control.amplitude - 1
     columns = [amplitude(waves.samples).tolist() for waves in (unsteered, constant, steered)]
     hertz = [None if math.isnan(value) else value for value in frequency(steered.samples).tolist()]
-    courses = [_course(wave) for wave in errors]
+    courses = [course(wave) for wave in errors]
     rows = [HeldRow(*row, *course) for *row, course in zip(seeds, *columns, hertz, courses, strict=True)]
     return HeldWaves(control, push, unsteered, constant, steered, rows)
 
@@ -100,8 +100,15 @@ def amplitude_over_time(waves: Tensor, frequency: float) -> Tensor:
     return torch.cat([measured.new_full((len(waves), period - 1), math.nan), measured], dim=1)
 
 
-def _course(errors: Tensor) -> tuple[float | None, float, float]:
-    """Return when a wave reached its target, its overshoot and its largest error after 2 s, from errors (T,)."""
+def course(errors: Tensor) -> tuple[float | None, float, float]:
+    """Return when a wave reached its target, its overshoot and its largest error after 2 s; see `HeldRow`.
+
+    Parameters
+    ----------
+    errors
+        (T,): the amplitude's distance from the target, as a share of it; NaN in the first period.
+
+    """
     within = torch.nonzero(errors.abs() <= TOLERANCE)
     known = errors[~errors.isnan()]
     crossed = torch.nonzero(known.sign() != known[0].sign())
