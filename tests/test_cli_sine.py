@@ -170,7 +170,7 @@ def test_an_amplitude_is_held_within_a_tenth_for_eighteen_of_twenty_seeds(target
     assert sum(row["largest_error"] <= 0.1 for row in rows) >= 18
     assert max(row["overshoot"] for row in rows) <= 0.2
     assert within(rows, "steered_amplitude", target, 0.1) >= 18
-    assert within(rows, "constant_amplitude", target, 0.1) <= 2
+    assert within(rows, "constant_amplitude", target, 0.1) <= (3 if target == 0.9 else 0)  # 0.9 is nearly unsteered
     assert all(row["reached"] < 1 for row in rows)
     held = sum(row["largest_error"] <= 0.1 for row in rows)
     assert f"at all times after 2 s: {held} of 20 seeds" in capsys.readouterr().out

@@ -18,7 +18,7 @@ from pplm.errors import InputError
 from pplm.sine.attributes import MAX_PUSH, Swing, oscillation
 from pplm.sine.network import GIVEN, TRAINED_FREQUENCY
 
-GAINS = Gains(proportional=0.15, integral=0.0003, low=-0.2, high=0.2)
+GAINS = Gains(proportional=0.15, integral=0.0003, low=-0.5, high=0.5)
 """In logarithms the wave is an integrator of gain 1/2, so an error shrinks by about 7% per sample. The integral part
 answers what keeps pulling: the network, whose own amplitude is another one."""
 SILENCE = 1e-6
