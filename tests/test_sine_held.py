@@ -74,8 +74,8 @@ def test_a_controlled_wave_holds_what_an_uncorrected_one_passes_by(networks):
         assert row.overshoot <= 0.2
         assert row.reached < 1
         assert row.unsteered_amplitude > 0.8
-    passed = amplitude_over_time(held.constant.samples, 2)[:, -1]
-    assert (passed < 0.42).all()
+    uncorrected = amplitude_over_time(held.constant.samples, 2)
+    assert (uncorrected[:, -1] < 0.93 * uncorrected[:, 200]).all()  # it goes on fading
     assert (held.constant.push[:, 10:] == held.constant_push).all()
     assert not held.unsteered.push.any()
     assert held.steered.push.abs().max() <= 0.2
