@@ -173,7 +173,7 @@ class SteeringConfig:
 
         It grows with the square of the strength, as a divergence does with the length of a small step.
         """
-        return MAX_DIVERGENCE * (1.0 if self.strength is None else self.strength)
+        return MAX_DIVERGENCE * (1.0 if self.strength is None else self.strength) ** 2
 
     @property
     def moves(self) -> bool:
@@ -266,6 +266,8 @@ class SteeringConfig:
             If a `step_size` or the preset "paper" comes with a `strength` or a `target`, or a value cannot be used.
 
         """
+        if overrides.get("target") is not None:
+            overrides = {"strength": 1.0, **overrides}
         chosen = cls.preset_for(attributes, presets, preset, **overrides)
         if unknown := set(chosen.settings) - set(get_type_hints(cls)):
             raise InputError(f"presets name a setting {min(unknown)!r} that there is not; see SteeringConfig")

@@ -54,7 +54,7 @@ PAPER_PRESETS: Mapping[str, Settings] = MappingProxyType(
 
 USUAL_STRENGTH = 0.5
 """Of the dial where nothing else is asked for."""
-MAX_DIVERGENCE = 0.2
+MAX_DIVERGENCE = 0.4
 """Nats per token that strength 1 allows the final distribution to diverge from the unsteered one."""
 
 _BAG_STEP = MappingProxyType({"step_size": 3.0, "gamma": 1.0, "norm_rule": "running_max", "window_length": 5})

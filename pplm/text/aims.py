@@ -16,6 +16,9 @@ from pplm.errors import InputError, SteeringWarning
 from pplm.interface import SteeringStep, WeightedAttribute
 
 _TOLERANCE = 0.25
+_OF_TOKENS = Gains(proportional=0.0, integral=0.08, low=0.05, high=1.0)
+"""For a level of tokens, by the relative error of their mean."""
+_FIRST_SHARE = 0.25
 _OF_TEXT = Gains(proportional=2.0, integral=0.1)
 """For a level of the text so far, which answers a push late; the push is a share of the budget."""
 
@@ -23,12 +26,13 @@ _OF_TEXT = Gains(proportional=2.0, integral=0.1)
 class Aim:
     """One attribute's level in B texts, and the push that leads to the wanted one.
 
-    Where a level is one of the next token (`of_token`), the push is the level that this token should have:
+    The push is the share of the budget to spend, between 0 and 1, set by the error of the text so far. Where the level
+    is one of the next token (`of_token`), a second, purely integral controller says which level is due at this token,
 
         d_t = wanted + sum over the tokens before of (wanted - level), within -1 and 1,
 
-    so that the mean over the text arrives at `wanted` (an integral gain of 1). Where it is one of the whole text, the
-    push is the share of the budget to spend, between 0 and 1.
+    and no more than that takes is spent: the mean over the text arrives at `wanted`. A single token seldom can: the
+    push grows until those that can make up for the others.
 
     Parameters
     ----------
@@ -46,10 +50,10 @@ class Aim:
         self.of_token = bool(getattr(attribute.model, "reads_logits", True))
         self.avoids = bool(getattr(attribute.model, "avoids", False))
         none = torch.zeros(len(like), device=like.device)
-        gains = _OF_TEXT
-        if self.of_token:  # what was not put in yet is made up for later; what was kept out gives no right to more
-            gains = Gains(proportional=0.0, integral=1.0, low=-1.0, high=self.wanted if self.avoids else 1.0)
-        self._controller = Controller(gains, none + self.wanted if self.of_token else none)
+        self._push = Controller(_OF_TOKENS, none + _FIRST_SHARE) if self.of_token else Controller(_OF_TEXT, none)
+        # What was not put in yet is made up for later; what was kept out gives no right to more.
+        gains = Gains(proportional=0.0, integral=1.0, low=-1.0, high=self.wanted if self.avoids else 1.0)
+        self._due = Controller(gains, none + self.wanted)
         self._total, self._count = none, none
 
     @property
@@ -68,26 +72,28 @@ class Aim:
         if self.free:
             return torch.zeros_like(level, dtype=torch.bool)
         if not self.of_token:
-            return self._controller.push <= 0
-        return level <= self._controller.push if self.avoids else level >= self._controller.push
+            return self._push.push <= 0
+        return level <= self._due.push if self.avoids else level >= self._due.push
 
     @property
     def share(self) -> Tensor:
         """(B,): how much of the budget a text may use."""
-        return torch.ones_like(self._controller.push) if self.of_token else self._controller.push
+        return self._push.push
 
     def observe(self, level: Tensor) -> None:
         """Take note of a level (B,), that of a token once it is final or that of the text, and correct the push."""
         if self.of_token:
             self._total, self._count = self._total + level, self._count + 1
-            self._controller.update(self.wanted - level)
+            self._due.update(self.wanted - level)
         else:
             self._total, self._count = level, torch.ones_like(level)
-            self._controller.update(level - self.wanted if self.avoids else self.wanted - level)
+        error = self.level - self.wanted if self.avoids else self.wanted - self.level
+        self._push.update((error / self.wanted).clamp(-1, 1) if self.of_token else error)
 
     def select(self, index: Tensor) -> None:
         """Go on with the samples in `index` alone."""
-        self._controller.select(index)
+        self._push.select(index)
+        self._due.select(index)
         self._total, self._count = self._total[index], self._count[index]
 
 

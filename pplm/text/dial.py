@@ -122,18 +122,16 @@ class Dial:
     def fuse(self, text: TextSoFar, steered_logits: Tensor) -> Fused:
         """Return the distribution of the next token, given its steered logits (B, V)."""
         unsteered = text.reader.unsteered.logits
-        shares = [aim.share for aim in self._aims if not aim.of_token]
         whole = torch.full_like(unsteered[:, 0], self._budget, dtype=torch.float32)
         most = affordable_scale(unsteered, steered_logits, whole, self._limit)
         if self._free:
             scale = most
         else:
             scale = torch.zeros_like(most)
-            for share in shares:
-                scale = torch.maximum(scale, affordable_scale(unsteered, steered_logits, whole * share, self._limit))
             for aim in self._aims:
-                if aim.of_token:
-                    scale = torch.maximum(scale, self._least(aim, text, steered_logits, most))
+                own = affordable_scale(unsteered, steered_logits, whole * aim.share, self._limit)
+                own = self._least(aim, text, steered_logits, own) if aim.of_token else own
+                scale = torch.maximum(scale, own)
         self._stride.update(most / self._limit - _SHARE)
         logits = fuse(unsteered, steered_logits, scale)
         for aim in self._aims:
