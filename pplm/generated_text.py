@@ -61,12 +61,12 @@ class Generation:
     prompt_index: int
     sample: int
     seed: int | None
-    token_ids: list[int]
+    token_ids: list[int] = field(repr=False)
     steered: bool
-    attribute_losses: dict[str, list[list[float]]]
-    attribute_loss: list[list[float]]
-    kl: list[list[float]]
-    final_kl: list[float]
+    attribute_losses: dict[str, list[list[float]]] = field(repr=False)
+    attribute_loss: list[list[float]] = field(repr=False)
+    kl: list[list[float]] = field(repr=False)
+    final_kl: list[float] = field(repr=False)
     levels: dict[str, float] = field(default_factory=dict)
     candidate: int = 0
     score: float | None = None

@@ -113,6 +113,43 @@ def test_the_weights_and_the_random_numbers_are_left_alone(gpt2, bag):
     assert all(parameter.grad is None for parameter in gpt2.parameters())
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"steer_every": 2}, {"grad_length": 2}, {"skip_below": 3.0}, {"skip_weak": 0.5}, {"layers": 1}, {"decay": True},
+     {"kl_scale": 0.1}, {"horizon_length": 1}, {"num_iterations": 3}],
+)  # fmt: skip
+@pytest.mark.parametrize("request_", [{"strength": 0.4}, {"target": {"bag": 0.06, "head": 0.6}, "strength": 0.4}])
+def test_the_dial_composes_with_every_other_setting(gpt2, bag, head, fields, request_):
+    attributes = [bag, (head, 0.5)]
+    steering = dial(attributes, **fields, **request_)
+    output = decode(gpt2, UNEVEN, attributes, steering)
+    spent = output.steering.final_kl
+    assert (spent <= steering.budget * 1.001).all()
+    assert spent.max() > 0
+    alone = decode(gpt2, [UNEVEN[2]], attributes, steering)
+    assert new_tokens(output)[2] == new_tokens(alone)[0]
+
+
+def test_the_dial_composes_with_candidates_and_with_conversations(gpt2, tokenizer, chat):
+    sky = BagOfWords.from_words(["moon", "star"], tokenizer, name="sky")
+    request = {"steering": dial([sky], strength=0.4), "attributes": [sky], "max_new_tokens": 4, "seed": 0}
+    (text,) = pplm.generate(gpt2, tokenizer, "The lake", rerank=pplm.Rerank(2, min_distinct=0), **request)
+    assert set(text.levels) == {"sky"}
+    model, own = chat
+    answer = pplm.generate(model, own, [{"role": "user", "content": "The sea"}], **request | {
+        "attributes": [BagOfWords.from_words(["moon"], own, name="sky")]})[0]  # fmt: skip
+    assert 0 < max(answer.final_kl) <= 0.4 * 0.4**2 * 1.001
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_keeps_to_the_budget(gpt2, bag, dtype):
+    half = copy.deepcopy(gpt2).to(dtype)
+    steering = dial([bag], strength=0.5)
+    spent = decode(half, PROMPTS, [bag], steering).steering.final_kl
+    assert (spent <= steering.budget * 1.01).all()
+    assert spent.max() > 0.5 * steering.budget
+
+
 # --- target -----------------------------------------------------------------------------------------------------
 
 

@@ -128,9 +128,12 @@ def broken_scores(
             "it, or leave it out"
         )
     kinds = {kind_of(attribute.model) for attribute in attributes}
-    in_use = {f"{kind}.step_size": step.step_size for kind, step in steering.steps.items() if kind in kinds}
-    if not kinds <= set(steering.steps):
-        in_use["step_size"] = steering.step_size
+    if steering.dialled:
+        in_use = {"strength": 1.0 if steering.strength is None else steering.strength}
+    else:
+        in_use = {f"{kind}.step_size": step.step_size for kind, step in steering.steps.items() if kind in kinds}
+        if not kinds <= set(steering.steps):
+            in_use["step_size"] = steering.step_size
     if steering.kl_scale > 1:
         in_use["kl_scale"] = steering.kl_scale
     in_use |= {f"the weight of {item.name!r}": item.weight for item in attributes if item.weight > 1}
