@@ -45,6 +45,9 @@ class Steered:
         (G, B), for A steps (A, G, B): the largest norms so far, to pass in for the next token.
     untouched
         (B,) bool: the samples whose state is still what it was when none had moved; None where that was not asked for.
+    cosines
+        (A, A, B): between the A weighted gradients of the first iteration, below 0 where two steps pull against each
+        other; None for a single one.
 
     """
 
@@ -54,6 +57,7 @@ class Steered:
     gradient_norms: Tensor
     norms: Tensor
     untouched: Tensor | None = None
+    cosines: Tensor | None = None
 
 
 def steer(
@@ -111,6 +115,7 @@ def steer(
         norms = deltas[0][0].new_zeros(len(rules), len(state), batch)
     norms = norms.view(len(rules), len(state), batch)
     attribute_losses, divergences, gradient_norms = [], [], []
+    cosines = None
     for _ in range(config.num_iterations):
         deltas = [[d.detach().requires_grad_() for d in group] for group in deltas]
         with torch.enable_grad():
@@ -123,9 +128,11 @@ def steer(
             _gradients(total, deltas, factor, keep_graph=total is not totals[-1])
             for total, factor in zip(totals, factors, strict=True)
         ]
-        current = torch.stack([torch.stack([_norm(group) for group in own]) for own in gradients])
+        current = torch.stack([torch.stack([whole_norm(group) for group in own]) for own in gradients])
         untouched = None if untouched is None else untouched & (current == 0).all(0).all(0)
         norms = torch.maximum(norms, current)
+        if cosines is None and len(rules) > 1:
+            cosines = gradient_cosines([[t for group in own for t in group] for own in gradients])
         deltas = [[d.detach() for d in group] for group in deltas]
         for rule, own, largest, now in zip(rules, gradients, norms, current, strict=True):
             norm = largest if rule.norm_rule == "running_max" else now
@@ -148,7 +155,15 @@ def steer(
         gradient_norms=torch.stack(gradient_norms) if gradient_norms else norms.new_empty(0, *norms.shape[1:]),
         norms=norms[0] if steps is None else norms,
         untouched=untouched,
+        cosines=cosines,
     )
+
+
+def gradient_cosines(gradients: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Return the cosines (A, A, B) between A gradients, each of the same tensors (B, ...); 0 where one is zero."""
+    flat = torch.stack([torch.cat([t.flatten(1).float() for t in own], dim=1) for own in gradients])
+    directions = torch.nn.functional.normalize(flat, dim=-1)
+    return torch.einsum("abn,cbn->acb", directions, directions)
 
 
 def _totals(losses: Tensor, held_back: Tensor, batch: int) -> list[Tensor]:
@@ -179,7 +194,7 @@ def _gradients(total: Tensor, deltas: State, weights: Tensor | None, *, keep_gra
     return [[g * weights for g in group] for group in gradients]
 
 
-def _norm(gradients: Sequence[Tensor]) -> Tensor:
+def whole_norm(gradients: Sequence[Tensor]) -> Tensor:
     """Euclidean norm of several tensors (B, ...) taken together, per sample: (B,)."""
     parts = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
     return torch.linalg.vector_norm(parts, dim=0)

@@ -127,6 +127,8 @@ class HistoryMover:
             text, reads_logits=self._reads_logits, probes=self.watch.awaits_gradients, idle=idle
         )
         result = self._take_steps(objective, self._window(text.reader, index), index, lengths)
+        if result.cosines is not None:
+            objective.gradient_cosines = result.cosines
         self._norms = self._norms.index_copy(-1, index, result.norms)
         if result.untouched is not None:
             self._untouched = self._untouched.index_copy(0, index, result.untouched)

@@ -15,7 +15,7 @@ from torch import Tensor
 from pplm.errors import InputError
 from pplm.interface import SteeringStep, WeightedAttribute
 from pplm.pooling import PooledHidden
-from pplm.steering import State
+from pplm.steering import State, gradient_cosines, whole_norm
 from pplm.text.distributions import kl_from_log_probs
 from pplm.text.forward import LastToken
 from pplm.text.reader import LastTokenReader
@@ -110,7 +110,7 @@ class TextObjective:
         (B, V): of the last call.
     gradient_cosines
         (A, A, B): cosine between the attribute models' gradients on the window at the first call; below 0 two
-        attributes pull against each other. None with a single attribute model.
+        attributes pull against each other. None with a single attribute model, and until the core has it for `apart`.
     probes
         Whether to measure `gradient_norms` also with a single attribute model, for one more backward pass.
     gradient_norms
@@ -146,10 +146,14 @@ class TextObjective:
                 "no gradient reaches the model's history from its logits: its layers pass none on, as some int8 "
                 "modules; load the weights in float32, or in another format whose layers pass gradients on"
             )
-        if not self.attribute_losses and (self.probes or len(self.attributes) > 1):
-            gradients = _attribute_gradients(losses, window)
-            self.gradient_norms = torch.linalg.vector_norm(gradients, dim=-1)
-            self.gradient_cosines = _cosines(gradients) if len(self.attributes) > 1 else None
+        # With steps of their own the core sees each attribute model's gradient anyway.
+        if not self.attribute_losses and (self.probes or (len(self.attributes) > 1 and not self.apart)):
+            tensors = [t for group in window for t in group]
+            gradients = [
+                torch.autograd.grad(loss.sum(), tensors, retain_graph=True, materialize_grads=True) for loss in losses
+            ]
+            self.gradient_norms = torch.stack([whole_norm(own) for own in gradients])
+            self.gradient_cosines = gradient_cosines(gradients) if len(gradients) > 1 else None
         return self._outcome(step, losses)
 
     def after(self, last: LastToken) -> None:
@@ -220,19 +224,3 @@ class TextObjective:
         """Return the attributes' weights (A, 1), like the losses (A, B)."""
         # Filled in, not copied: numbers from Python would make an accelerator wait.
         return torch.cat([losses.new_full((1, 1), attribute.weight) for attribute in self.attributes])
-
-
-def _attribute_gradients(losses: Tensor, window: State) -> Tensor:
-    """Return the gradients of losses (A, B) with respect to the whole window, flattened to (A, B, numbers)."""
-    tensors = [t for group in window for t in group]
-    rows = []
-    for loss in losses:
-        gradients = torch.autograd.grad(loss.sum(), tensors, retain_graph=True, materialize_grads=True)
-        rows.append(torch.cat([g.flatten(1).float() for g in gradients], dim=1))
-    return torch.stack(rows)
-
-
-def _cosines(gradients: Tensor) -> Tensor:
-    """Return the cosines (A, A, B) between gradients (A, B, numbers)."""
-    directions = torch.nn.functional.normalize(gradients, dim=-1)
-    return torch.einsum("abn,cbn->acb", directions, directions)
