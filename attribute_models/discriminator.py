@@ -27,8 +27,10 @@ from attribute_models.head_files import (
     WEIGHTS_FILE,
     check_family,
     find_head,
+    read_class_means,
     read_head,
     read_published,
+    write_class_means,
 )
 from pplm.errors import InputError, SteeringWarning
 from pplm.files.atomic import atomic_folder
@@ -57,6 +59,9 @@ class Discriminator:
     others
         Heads of the same name and labels that were trained on other language models: `for_model` takes whichever
         belongs to the model.
+    class_means
+        (C, L, D) float32: the classes' mean hidden states after each of L layers, for `steering_vectors`; None for a
+        head without them.
 
     """
 
@@ -68,6 +73,7 @@ class Discriminator:
     card: Mapping[str, Any] = field(default_factory=dict)
     any_model: bool = False
     others: tuple[Discriminator, ...] = ()
+    class_means: Tensor | None = None
 
     steering_kind = "discriminator"
     reads_logits = False
@@ -86,6 +92,11 @@ class Discriminator:
             raise InputError(f"{self.name}: weight or bias is not finite; train the head again")
         if self.label is not None and self.label not in self.labels:
             raise InputError(f"{self.name} has no label {self.label!r}; choose one of {', '.join(self.labels)}")
+        means = self.class_means
+        if means is not None and (means.dim() != 3 or means.shape[::2] != self.weight.shape):
+            raise InputError(
+                f"{self.name}: class_means must be ({classes}, L, {self.weight.shape[1]}); got {tuple(means.shape)}"
+            )
 
     def __repr__(self) -> str:
         """Name the head, its labels, width and models instead of printing its weights."""
@@ -148,8 +159,10 @@ class Discriminator:
         """
         name, folders = find_head(name_or_path)
         heads = []
-        for weight, bias, labels, card in map(read_head, folders):
-            heads.append(cls(weight, bias, labels, label, name, card, any_model))
+        for folder in folders:
+            weight, bias, labels, card = read_head(folder)
+            means = read_class_means(folder)
+            heads.append(cls(weight, bias, labels, label, name, card, any_model, class_means=means))
         check_family(name, folders, [head.labels for head in heads], [head.card for head in heads])
         return replace(heads[0], others=tuple(heads[1:]))
 
@@ -179,7 +192,7 @@ class Discriminator:
         return cls.from_weights(weight, bias, labels, label, name=path.stem)
 
     def save(self, folder: str | Path) -> None:
-        """Write `head.safetensors` and `card.json` into a folder: both or, on any failure, nothing.
+        """Write the head's files (`attribute_models.head_files`) into a folder: all of them or, on failure, nothing.
 
         Raises
         ------
@@ -195,12 +208,14 @@ class Discriminator:
             self.write(new)
 
     def write(self, folder: Path) -> None:
-        """Write both files into a folder that is there; `save` is the safe way."""
+        """Write the files into a folder that is there; `save` is the safe way."""
         tensors = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
         (folder / WEIGHTS_FILE).write_bytes(serialize(tensors))  # save_file would hide it from other users
         card = {"labels": list(self.labels), **{k: v for k, v in self.card.items() if k != "labels"}}
         text = json.dumps(card, indent=2, ensure_ascii=False, default=methodcaller("item"))  # numbers of NumPy
         (folder / CARD_FILE).write_text(text + "\n", encoding="utf-8")
+        if self.class_means is not None:
+            write_class_means(folder, self.class_means)
 
     def for_model(self, model: PreTrainedModel) -> Discriminator:
         """Return the head on the model's device, or refuse a language model that it was not trained on.
@@ -260,6 +275,26 @@ class Discriminator:
         """Return the same head wanting another class."""
         return replace(self, label=label)
 
+    def steering_vectors(self) -> Tensor:
+        """Return by layer the wanted class's mean hidden state less the mean of the other classes': (L, D), float32.
+
+        Raises
+        ------
+        InputError
+            If the head has no wanted class, or no mean hidden states.
+
+        """
+        wanted = self._wanted()
+        if self.class_means is None:
+            source = (self.card.get("data") or {}).get("source") or "DATA"
+            base = (self.card.get("base_model") or {}).get("name") or "MODEL"
+            raise InputError(
+                f"{self.name} holds no mean hidden states of its classes; make them by training it again: pplm "
+                f"train-discriminator {source} --model {base} --output DIR"
+            )
+        others = [number for number in range(len(self.labels)) if number != wanted]
+        return self.class_means[wanted] - self.class_means[others].mean(0)
+
     def class_logits(self, hidden_state: Tensor) -> Tensor:
         """Return class logits (B, C) of mean hidden states (B, D)."""
         if hidden_state.shape[-1] != self.weight.shape[1]:
@@ -281,8 +316,11 @@ class Discriminator:
 
     def _cross_entropy(self, hidden_state: Tensor) -> Tensor:
         """Return -log p(label) (B,) from mean hidden states (B, D)."""
+        wanted, logits = self._wanted(), self.class_logits(hidden_state)
+        targets = torch.full(logits.shape[:1], wanted, device=logits.device)
+        return cross_entropy(logits, targets, reduction="none")
+
+    def _wanted(self) -> int:
         if self.label is None:
             raise InputError(f"{self.name} has no wanted class; choose one of {', '.join(self.labels)}")
-        logits = self.class_logits(hidden_state)
-        wanted = torch.full(logits.shape[:1], self.labels.index(self.label), device=logits.device)
-        return cross_entropy(logits, wanted, reduction="none")
+        return self.labels.index(self.label)

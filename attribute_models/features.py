@@ -115,7 +115,7 @@ def extract_features(
     if processes.share(cached is not None):
         pooled, truncated = processes.share(cached)
         return Features(pooled, options, truncated, from_cache=True)
-    ids, truncated = _encode(model, tokenizer, texts)
+    ids, truncated = encode_to_context(model, tokenizer, texts)
     ends = _view_ends(ids, options, bos_token_id(model, tokenizer))
     pooled = _read(model, ids, ends, batch_tokens, processes, on_progress)
     unusable = int((~pooled.isfinite().all(-1)).any(-1).sum())
@@ -129,7 +129,8 @@ def extract_features(
     return Features(pooled, options, truncated)
 
 
-def _encode(model: Any, tokenizer: Any, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+def encode_to_context(model: Any, tokenizer: Any, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+    """Return each text's token ids up to the model's context, and how many texts are longer."""
     ids = encode_texts(model, tokenizer, texts)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if context is None:
@@ -160,7 +161,7 @@ def _read(
     width = model.get_input_embeddings().weight.shape[1]
     pooled = torch.zeros(*ends.shape, width)
     done = 0
-    for number, rows in enumerate(_batches([len(row) for row in ids], batch_tokens)):
+    for number, rows in enumerate(in_like_lengths([len(row) for row in ids], batch_tokens)):
         done += len(rows)
         if number % processes.count != processes.index:
             continue
@@ -185,7 +186,7 @@ def pool_batch(model: PreTrainedModel, ids: Sequence[Sequence[int]], ends: Tenso
     return torch.stack(pieces, dim=1).cpu()
 
 
-def _batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+def in_like_lengths(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Group texts of like length, the longest first (so that a lack of memory shows at once)."""
     batches: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):

@@ -1,7 +1,8 @@
 """Where heads lie, and how their files are read: our folders, and the published `.pt` files.
 
-A head is a folder: `head.safetensors` with `weight` (C, D) and `bias` (C,), and `card.json` with the labels and where
-it comes from. A folder of such folders, one for each language model, is a family of heads; every shipped name is one.
+A head is a folder: `head.safetensors` with `weight` (C, D) and `bias` (C,), `card.json` with the labels and where it
+comes from, and maybe `class_means.safetensors` with the classes' `hidden_states` (C, L, D) after each of L layers. A
+folder of such folders, one for each language model, is a family of heads; every shipped name is one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from pplm.errors import InputError
@@ -23,8 +25,10 @@ from pplm.models.resources import EMBEDDED_MODEL, data_path, local_path, shipped
 _FOLDER = "discriminators"
 _PT_PARTS = ("weight", "bias")
 WEIGHTS_FILE, CARD_FILE, PLOT_FILE = "head.safetensors", "card.json", "confusion.png"
-HEAD_FILES = (WEIGHTS_FILE, CARD_FILE, PLOT_FILE)
-"""What a head's folder holds; the plot may be missing."""
+MEANS_FILE = "class_means.safetensors"
+HEAD_FILES = (WEIGHTS_FILE, CARD_FILE, PLOT_FILE, MEANS_FILE)
+"""What a head's folder holds; the plot and the class means may be missing."""
+_MEANS = "hidden_states"
 
 
 def read_head(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...], Mapping[str, Any]]:
@@ -54,6 +58,29 @@ def read_head(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...], Mapping[st
     if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
         raise InputError(f"discriminator {folder}: labels in {CARD_FILE} must be a list of names; got {labels!r}")
     return weight.float(), bias.float(), tuple(labels), card
+
+
+def read_class_means(folder: Path) -> Tensor | None:
+    """Return the mean hidden states (C, L, D) of the classes in a head's folder; None if there are none.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+
+    """
+    path = folder / MEANS_FILE
+    if not path.exists():
+        return None
+    try:
+        return load_file(path)[_MEANS].float()
+    except (OSError, SafetensorError, KeyError) as error:
+        raise InputError(f"{path} is damaged ({error}); train or copy the head again") from error
+
+
+def write_class_means(folder: Path, means: Tensor) -> None:
+    """Write the mean hidden states (C, L, D) of the classes into a head's folder."""
+    (folder / MEANS_FILE).write_bytes(serialize({_MEANS: means.contiguous()}))
 
 
 def read_published(path: Path) -> tuple[Tensor, Tensor]:

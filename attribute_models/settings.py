@@ -36,6 +36,13 @@ class FeatureOptions:
             raise InputError(f"random_prefixes must be at least 0; got {self.random_prefixes}")
 
 
+@dataclass(frozen=True)
+class ClassMeansOptions:
+    """How many texts of each class the mean hidden states are made of (>= 0; 0 makes none)."""
+
+    texts_per_class: int = 500
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How a head is trained.
@@ -60,6 +67,9 @@ class TrainingConfig:
         Of L-BFGS for each penalty (>= 1).
     batch_tokens
         Positions that the language model reads at once (>= 1); lower it when memory runs out.
+    class_mean_texts
+        Texts of each class whose hidden states of every layer are averaged, for contrastive activation
+        addition in `pplm evaluate` (>= 0; 0 stores none).
 
     Raises
     ------
@@ -77,10 +87,12 @@ class TrainingConfig:
     balance_classes: bool = True
     max_iterations: int = 100
     batch_tokens: int = 2048
+    class_mean_texts: int = ClassMeansOptions.texts_per_class
 
     def __post_init__(self) -> None:
         """Check every value."""
         lowest = {"validation_fraction": 0.0, "test_fraction": 0.0, "seed": 0, "max_iterations": 1, "batch_tokens": 1}
+        lowest["class_mean_texts"] = 0
         for name, low in lowest.items():
             check_type(name, getattr(self, name), type(low))
             check_range(name, getattr(self, name), low)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from attribute_models.class_means import extract_class_means
 from attribute_models.confusion_plot import plot_confusion
 from attribute_models.discriminator import Discriminator
 from attribute_models.feature_cache import default_cache_dir
@@ -26,7 +27,7 @@ from attribute_models.grades import Grades, grade
 from attribute_models.head_files import HEAD_FILES, PLOT_FILE
 from attribute_models.labelled_data import LabelledData
 from attribute_models.linear_head import LinearFit, fit_linear_head
-from attribute_models.settings import TrainingConfig
+from attribute_models.settings import ClassMeansOptions, TrainingConfig
 from pplm.files.atomic import atomic_folder
 from pplm.files.progress import OnProgress
 from pplm.models.fingerprint import identity
@@ -87,7 +88,7 @@ class TrainedDiscriminator:
     report: TrainingReport
 
     def save(self, folder: str | Path) -> None:
-        """Write head, card and, where matplotlib is installed, `confusion.png`: all of it or nothing.
+        """Write the head's files and, where matplotlib is installed, `confusion.png`: all of it or nothing.
 
         Raises
         ------
@@ -148,16 +149,18 @@ def train_discriminator(
         )
     )
     started = time.perf_counter()
+    reading: dict[str, Any] = {
+        "batch_tokens": config.batch_tokens,
+        "cache_dir": default_cache_dir() if cache_dir == "default" else cache_dir,
+        "processes": processes,
+    }
     features = extract_features(
-        model,
-        tokenizer,
-        data.texts,
-        options=config.features,
-        batch_tokens=config.batch_tokens,
-        cache_dir=default_cache_dir() if cache_dir == "default" else cache_dir,
-        on_progress=on_progress,
-        processes=processes,
+        model, tokenizer, data.texts, options=config.features, on_progress=on_progress, **reading
     )
+    means = None
+    if config.class_mean_texts:
+        options = ClassMeansOptions(config.class_mean_texts)
+        means = extract_class_means(model, tokenizer, data, options=options, **reading)
     read = time.perf_counter()
     targets = torch.from_numpy(data.targets)
     fit = fit_linear_head(
@@ -183,7 +186,7 @@ def train_discriminator(
         fit_seconds=time.perf_counter() - read,
     )
     card = _card(model, data, config, report, fit, citation)
-    return TrainedDiscriminator(Discriminator(head.weight, head.bias, head.labels, None, name, card), report)
+    return TrainedDiscriminator(replace(head, card=card, class_means=means), report)
 
 
 def _examples(features: Features, targets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

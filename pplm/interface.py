@@ -129,6 +129,9 @@ class AttributeModel(Protocol):
     False where `loss` asks for the mean hidden state alone (with no look-ahead and no KL term, steering then leaves the
     language-model head out); `text_loss(text)`, which returns -log p(attribute | whole text) of each `WholeText`, (B,),
     and is what candidates are ranked by (`Rerank`).
+
+    Only the rivals of steering (`pplm.comparison.rivals`) read: `token_ids`, tokens to raise; `steering_vectors()`,
+    vectors (L, D) to add to each layer's hidden states; `label`, the wanted class in a word.
     """
 
     def loss(self, step: SteeringStep) -> Tensor:

@@ -15,7 +15,9 @@ from test_processes import ROOT, TWO
 import pplm
 from attribute_models import Discriminator
 from pplm.cli import main
+from pplm.cli.evaluate import _DEFAULTS
 from pplm.cli.sweep import parse_vary
+from pplm.comparison.rivals import RIVALS
 
 PROMPTS = ["In summary", "The lake"]
 KNOWN: dict = {}
@@ -118,6 +120,49 @@ def test_without_reranking_only_the_first_candidate_is_drawn_and_it_is_the_same(
         (line["arm"], line["prompt_index"]): line["completion"] for line in lines_of(several) if not line["sample"]
     }
     assert [line.split("|")[1].strip() for line in out.splitlines()[2:]] == ["B", "BC"]
+
+
+def test_rivals_stand_beside_steering_and_their_strength_in_the_settings(run):
+    arguments = ["evaluate", "--methods", "PROMPT,WD,B", "--rival-strength", "WD=20"]
+    code, out, err, output = run(*arguments)
+    assert code == 0, err
+    assert [line.split("|")[1].strip() for line in out.splitlines()[2:]] == ["B", "WD", "PROMPT"]
+    arms = json.loads((output / "settings.json").read_text(encoding="utf-8"))["settings"]["arms"]
+    assert arms["WD to space"] == {"strength": 20.0}
+    assert arms["PROMPT to legal"] == {"strength": 1.0, "line": "About legal:"}
+    shares = {
+        row["method"]: float(row["bag_share"]) for row in table(output / "metrics.csv") if row["attribute"] == "all"
+    }
+    assert shares["WD"] > 0.5 > shares["B"]
+    before = (output / "samples.jsonl").read_bytes()
+    assert run(*arguments)[0] == 0
+    assert (output / "samples.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods", "B,FUDGE"], "method FUDGE has no meaning for space, legal: it needs a head"),
+        (["--methods", "WD", "--rival-strength", "WD"], "--rival-strength 'WD' must be METHOD=NUMBER, such as WD=5"),
+        (["--methods", "WD", "--rival-strength", "WD=x"], "--rival-strength 'WD=x' must be METHOD=NUMBER"),
+        (["--methods", "WD", "--rival-strength", "WD=1", "--rival-strength", "WD=2"], "gives WD twice"),
+        (["--methods", "B", "--rival-strength", "WD=1"], "there is a strength for WD; of the rivals, methods has none"),
+        (["--methods", "WD", "--rival-strength", "WD=-1"], "strength of WD must be a finite number of at least 0"),
+    ],
+)
+def test_rivals_and_strengths_that_cannot_be_used_are_refused_in_one_line(run, arguments, message):
+    code, _, err, output = run("evaluate", *arguments)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert not output.exists()
+
+
+def test_the_help_names_the_strengths_that_are_taken():
+    shown = dict(part.split("=") for part in _DEFAULTS.split(", "))
+    assert {name: float(value) for name, value in shown.items()} == {
+        name: rival.default_strength for name, rival in RIVALS.items()
+    }
 
 
 def test_pools_are_evaluations_with_consecutive_seeds_together(run):

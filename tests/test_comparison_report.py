@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from pplm import InputError
 from pplm.comparison.attributes import Attribute
 from pplm.comparison.budget import BASE, Budget, best_settings, frontier
-from pplm.comparison.comparing import SweepSettings, setting_name
+from pplm.comparison.comparing import setting_name
 from pplm.comparison.measures import MeasuredText, MethodRow, measure_methods, measure_texts
-from pplm.comparison.methods import METHODS, Chosen
+from pplm.comparison.methods import PAPER_METHODS, Chosen
 from pplm.comparison.pictures import plot_attributes, plot_methods
 from pplm.comparison.report import Comparison, markdown
 from pplm.comparison.samples import Sample
+from pplm.comparison.settings import SweepSettings
 from pplm.comparison.sweep_report import Sweep, best_table, plot_frontier, sweep_markdown
 from pplm.comparison.tables import shown, write_metrics, write_texts
 
@@ -52,7 +53,7 @@ JUDGES = (Judge(),)
 
 def comparison(judges=JUDGES, paper="topics", **values):
     words = ["a plain text", "a text of law", "the star in orbit", "the jury in | orbit"]
-    texts = texts_of(METHODS, words, judges)
+    texts = texts_of(PAPER_METHODS, words, judges)
     return Comparison(**findings(texts, judges), paper=paper, **values)
 
 
@@ -82,7 +83,7 @@ def table_after(text, heading):
 
 def test_the_main_table_stands_beside_the_paper_s_numbers():
     head, *rows = table_after(markdown(comparison()), "## All attributes")
-    assert [row[0] for row in rows] == list(METHODS)
+    assert [row[0] for row in rows] == list(PAPER_METHODS)
     own = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
     assert own["B"]["paper: on topic"] == "11.1%"
     assert own["BCR"]["paper: perplexity"] == "44.04"
@@ -136,7 +137,7 @@ def test_notes_settings_judges_and_pictures_are_told():
 
 def test_each_method_shows_its_first_texts_unselected():
     text = markdown(comparison())
-    for method, words in zip(METHODS, ["a plain text", "a text of law", "the star", "the jury"], strict=True):
+    for method, words in zip(PAPER_METHODS, ["a plain text", "a text of law", "the star", "the jury"], strict=True):
         section = text.split(f"### {method},")[1].split("###")[0]
         quoted = [line for line in section.splitlines() if line.startswith("> ")]
         assert len(quoted) == 5
@@ -152,7 +153,7 @@ def test_every_number_is_in_the_csv_files(tmp_path):
     with (tmp_path / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["method"], row["attribute"]) for row in rows][:5] == [
-        *((name, "all") for name in METHODS),
+        *((name, "all") for name in PAPER_METHODS),
         ("B", "space"),
     ]
     assert len(rows) == 4 * 3

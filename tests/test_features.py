@@ -6,7 +6,7 @@ from tiny_training import sentences, tiny_model, tiny_tokenizer
 
 import pplm
 from attribute_models import FeatureOptions, extract_features
-from attribute_models.features import _batches
+from attribute_models.features import in_like_lengths
 from pplm.text.encoding import encode_prompt, encode_texts
 
 
@@ -148,7 +148,7 @@ def test_the_model_is_left_as_it_was(model, tokenizer, texts):
 
 def test_batches_hold_every_text_once_and_keep_to_their_size():
     lengths = [3, 50, 4, 4, 9, 7, 3, 3, 8]
-    batches = _batches(lengths, 20)
+    batches = in_like_lengths(lengths, 20)
     assert sorted(row for batch in batches for row in batch) == list(range(9))
     assert all(len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= 20 for batch in batches)
     assert len(batches) < 6

@@ -1,5 +1,6 @@
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from tiny_training import tiny_model, tiny_tokenizer
 
 import pplm
 from attribute_models import Discriminator, classify_texts
+from pplm import InputError
 from pplm.files.atomic import atomic_folder
 from pplm.models.fingerprint import public_name, same_weights, weight_hashes
 
@@ -212,3 +214,45 @@ def test_a_folder_of_that_name_hides_a_shipped_head_only_if_it_holds_one(tmp_pat
     own = Discriminator.from_weights(torch.zeros(2, 4), torch.zeros(2), ["a", "b"])
     own.save(tmp_path / "sentiment")
     assert Discriminator.load("sentiment").labels == ("a", "b")
+
+
+# --- mean hidden states of the classes ---------------------------------------------------------------------------
+
+
+def test_class_means_travel_with_the_head_and_a_head_without_them_stays_loadable(tmp_path):
+    means = torch.randn(2, 3, 16)
+    replace(head(), class_means=means).save(tmp_path / "with")
+    head().save(tmp_path / "without")
+    loaded = Discriminator.load(tmp_path / "with", "très bien")
+    assert torch.equal(loaded.class_means, means)
+    assert torch.equal(loaded.steering_vectors(), means[0] - means[1])
+    assert torch.equal(loaded.towards("pas du tout").steering_vectors(), means[1] - means[0])
+    bare = Discriminator.load(tmp_path / "without", "très bien")
+    assert bare.class_means is None
+    with pytest.raises(InputError, match=r"without holds no mean hidden states .* pplm train-discriminator DATA"):
+        bare.steering_vectors()
+    bare.save(tmp_path / "with")
+    assert not (tmp_path / "with" / "class_means.safetensors").exists()
+
+
+def test_the_refusal_names_the_data_and_the_model_of_the_card():
+    bare = replace(head({"base_model": {"name": "m"}, "data": {"source": "d.csv"}}), label="très bien")
+    with pytest.raises(InputError, match=r"pplm train-discriminator d\.csv --model m --output DIR"):
+        bare.steering_vectors()
+
+
+def test_class_means_that_do_not_fit_or_are_damaged_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"class_means must be \(2, L, 16\); got \(2, 3, 8\)"):
+        replace(head(), class_means=torch.zeros(2, 3, 8))
+    replace(head(), class_means=torch.zeros(2, 3, 16)).save(tmp_path / "mood")
+    (tmp_path / "mood" / "class_means.safetensors").write_bytes(b"none")
+    with pytest.raises(InputError, match=r"class_means\.safetensors is damaged .*train or copy the head again"):
+        Discriminator.load(tmp_path / "mood")
+
+
+def test_the_shipped_heads_hold_vectors_of_every_layer():
+    for name in ("sentiment", "clickbait", "subjectivity"):
+        family = Discriminator.load(name)
+        for one in (family, *family.others):
+            layers = {"gpt2-mini": 6, "smollm2": 30}[one.card["base_model"]["name"]]
+            assert one.class_means.shape == (2, layers, one.weight.shape[1])

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from attribute_models import Discriminator, TrainingConfig, read_labelled, train_discriminator
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not (ROOT / "scripts").is_dir(), reason="needs a checkout")]
@@ -53,3 +56,19 @@ def test_both_ways_to_multiply_are_measured():
     done = run("products_table.py", "--rows", "2", "--shapes", "64x2048", "--repeats", 2)
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stdout.splitlines() if "64x2048" in line]) == 1
+
+
+def test_class_means_are_added_to_a_head_as_training_would_have_stored_them(tmp_path, embedded):
+    path = ROOT / "data/labelled/praise_complaint.tsv"
+    data = read_labelled(path)
+    for name, texts in (("without", 0), ("with", 20)):
+        config = TrainingConfig(class_mean_texts=texts)
+        train_discriminator(*embedded, data, config=config, cache_dir=tmp_path / "cache").save(tmp_path / name)
+    done = run("add_class_means.py", path, tmp_path / "without", "--texts", 20)
+    assert done.returncode == 0, done.stderr
+    added, stored = (Discriminator.load(tmp_path / name, "praise") for name in ("without", "with"))
+    torch.testing.assert_close(added.class_means, stored.class_means)
+    assert added.card == stored.card
+    (tmp_path / "short.tsv").write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:-9]), encoding="utf-8")
+    done = run("add_class_means.py", tmp_path / "short.tsv", tmp_path / "without")
+    assert "is not the data that" in done.stderr

@@ -125,6 +125,7 @@ def test_a_saved_head_has_a_card_that_tells_its_origin_and_no_place(trained, mod
     trained.save(tmp_path / "mood")
     assert sorted(path.name for path in (tmp_path / "mood").iterdir()) == [
         "card.json",
+        "class_means.safetensors",
         "confusion.png",
         "head.safetensors",
     ]

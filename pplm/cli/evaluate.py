@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -9,6 +10,10 @@ import click
 from pplm.cli.comparison_run import comparison_options, prepare, progress, read_plan
 from pplm.cli.options import given_steering, steering_options
 from pplm.config import MIN_DISTINCT
+from pplm.errors import InputError
+
+_DEFAULTS = "WD=3, FUDGE=10, CAA=4, PROMPT=1"
+"""Written out, because the rivals import torch, which a command's help must not wait for."""
 
 
 @click.command("evaluate")
@@ -16,7 +21,17 @@ from pplm.config import MIN_DISTINCT
     "--methods",
     default="B,BR,BC,BCR",
     show_default=True,
-    help="B: unsteered; BR: the best unsteered candidate; BC: steered; BCR: the best steered candidate.",
+    help="B: unsteered; BR: the best unsteered candidate; BC: steered; BCR: the best steered candidate. And what you "
+    "could use instead of steering: WD: a constant added to the logits of a bag's words; FUDGE: each likely next token "
+    "weighed by the head; CAA: the difference of a head's classes added to hidden states; PROMPT: a line such as "
+    "'About space:' before the prompt. WD is for bags, FUDGE and CAA are for heads (docs/rivals.md).",
+)
+@click.option(
+    "--rival-strength",
+    "strengths",
+    multiple=True,
+    metavar="METHOD=NUMBER",
+    help=f"How hard WD, FUDGE, CAA or PROMPT pushes; 0 gives unsteered text. Repeatable.  [default: {_DEFAULTS}]",
 )
 @click.option(
     "--samples",
@@ -51,7 +66,13 @@ from pplm.config import MIN_DISTINCT
 @comparison_options
 @steering_options
 def evaluate_command(
-    methods: str, samples: int, pools: int, min_distinct: float, all_candidates: bool, **options: Any
+    methods: str,
+    strengths: Sequence[str],
+    samples: int,
+    pools: int,
+    min_distinct: float,
+    all_candidates: bool,
+    **options: Any,
 ) -> None:
     """Compare unsteered and steered texts of the same prompts, as the paper does.
 
@@ -66,7 +87,12 @@ def evaluate_command(
     from pplm.comparison.report import main_table
 
     names = tuple(name.strip() for name in methods.split(",") if name.strip())
-    settings = ComparisonSettings(methods=names, min_distinct=min_distinct, all_candidates=all_candidates)
+    settings = ComparisonSettings(
+        methods=names,
+        strengths=parse_strengths(strengths),
+        min_distinct=min_distinct,
+        all_candidates=all_candidates,
+    )
     given = given_steering(options)
     chosen, plan = read_plan(options, samples=samples, pools=pools)
     study = prepare(options, chosen, settings.needs(plan), given)
@@ -75,3 +101,24 @@ def evaluate_command(
     if found is not None:
         click.echo(main_table(found))
         click.echo(f"report: {study.output / 'report.md'}", err=True)
+
+
+def parse_strengths(texts: Sequence[str]) -> dict[str, float]:
+    """Read METHOD=NUMBER...
+
+    Raises
+    ------
+    InputError
+        If a method is named twice, or something is no number.
+
+    """
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, value = (part.strip() for part in text.partition("="))
+        if name in found:
+            raise InputError(f"--rival-strength gives {name} twice; leave one out")
+        try:
+            found[name] = float(value)
+        except ValueError as error:
+            raise InputError(f"--rival-strength {text!r} must be METHOD=NUMBER, such as WD=5") from error
+    return found

@@ -11,9 +11,10 @@ from pplm.lazy import lazy_names
 if TYPE_CHECKING:
     from pplm.comparison.attributes import Attribute, attribute_set
     from pplm.comparison.budget import Budget
-    from pplm.comparison.comparing import ComparisonSettings, SweepSettings, compare, sweep
+    from pplm.comparison.comparing import compare, sweep
     from pplm.comparison.pool import PoolPlan
     from pplm.comparison.report import Comparison
+    from pplm.comparison.settings import ComparisonSettings, SweepSettings
     from pplm.comparison.study import Study
     from pplm.comparison.sweep_report import Sweep
 else:

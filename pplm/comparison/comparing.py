@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from pplm.comparison.budget import BASE, Budget
+from pplm.comparison.budget import BASE
 from pplm.comparison.measures import (
     MAIN,
     MEASURES,
@@ -20,104 +19,29 @@ from pplm.comparison.measures import (
     measure_texts,
 )
 from pplm.comparison.methods import (
-    METHODS,
     UNSTEERED,
     Chosen,
+    arm_name,
     arms_of,
-    check_methods,
     choose,
     every_candidate,
-    reranks,
+    is_unsteered,
     steered_arm,
-    steers,
+    written_by,
 )
 from pplm.comparison.pictures import can_draw, plot_attributes, plot_methods
-from pplm.comparison.pool import Arm, PoolPlan, Pools
+from pplm.comparison.pool import Arm, Pools
 from pplm.comparison.report import Comparison, markdown
+from pplm.comparison.rivals import RIVALS
+from pplm.comparison.settings import ComparisonSettings, SweepSettings
 from pplm.comparison.study import Study
 from pplm.comparison.sweep_report import Sweep, plot_frontier, sweep_markdown
-from pplm.comparison.tables import write_metrics, write_report, write_texts
-from pplm.config import SteeringConfig, setting_types
+from pplm.comparison.tables import NO_MEANING, write_metrics, write_report, write_texts
 from pplm.errors import InputError
 from pplm.files.lock import folder_lock
-from pplm.presets import ATTRIBUTE_KINDS
 from pplm.rerank import Rerank
 
 _NO_PLOT = 'matplotlib is missing (pip install "pplm[plot]")'
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComparisonSettings:
-    """Which methods are compared, and how the best candidate is chosen.
-
-    Attributes
-    ----------
-    methods
-        Some of B (unsteered), BR (the best unsteered candidate), BC (steered), BCR (the best steered candidate).
-    min_distinct
-        BR and BCR exclude candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower (0 to 1; 0 excludes none).
-    all_candidates
-        Measure every candidate as well, not only the first and the best.
-
-    """
-
-    methods: tuple[str, ...] = tuple(METHODS)
-    min_distinct: float = Rerank.min_distinct
-    all_candidates: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the methods, and `min_distinct` against its range."""
-        object.__setattr__(self, "methods", check_methods(self.methods))
-        Rerank(min_distinct=self.min_distinct)
-
-    def needs(self, plan: PoolPlan) -> PoolPlan:
-        """Return the plan with the candidates that these methods need: only the first where nothing else is used.
-
-        Raises
-        ------
-        InputError
-            If the plan has too few.
-
-        """
-        rank = any(map(reranks, self.methods))
-        if not rank and not self.all_candidates:
-            return replace(plan, samples=1, rank=False)
-        if plan.samples < 2:
-            why = "BR and BCR" if rank else "all_candidates"
-            raise InputError(f"samples must be at least 2 for {why}; got {plan.samples}")
-        return replace(plan, rank=rank)
-
-
-@dataclass(frozen=True)
-class SweepSettings:
-    """Which settings are tried, and what they may cost.
-
-    Attributes
-    ----------
-    vary
-        The values to try by field of `SteeringConfig`, such as {"step_size": [.1, .2]}, or of one kind's step, such as
-        {"discriminator.step_size": [.1, .2]}; all combinations are tried.
-    budget
-        What steering may cost.
-
-    """
-
-    vary: Mapping[str, Sequence[Any]]
-    budget: Budget = field(default_factory=Budget)
-
-    def __post_init__(self) -> None:
-        """Check every value against its field."""
-        known = setting_types()
-        if not self.vary or not all(self.vary.values()) or set(self.vary) - set(known):
-            raise InputError(f"vary must list values of some of {', '.join(known)}; got {dict(self.vary)}")
-        every = SteeringConfig(steps=dict.fromkeys(ATTRIBUTE_KINDS, SteeringConfig().step))
-        for point in self.points:
-            every.changed(**point)
-
-    @property
-    def points(self) -> list[dict[str, Any]]:
-        """Every combination of the values."""
-        return [dict(zip(self.vary, values, strict=True)) for values in itertools.product(*self.vary.values())]
 
 
 def compare(
@@ -137,7 +61,7 @@ def compare(
     study
         Model, attributes, prompts, judges, folder.
     settings
-        None compares all four methods.
+        None compares the paper's four methods.
     on_progress
         Called before the first and after every batch with this process's finished texts and all that it generates.
 
@@ -153,7 +77,7 @@ def compare(
     """
     settings = settings or ComparisonSettings()
     plan, methods, names = settings.needs(study.plan), settings.methods, list(study.attributes)
-    arms = arms_of(methods, [study.arm(name, steered_arm(name)) for name in names])
+    arms = _arms(study, settings)
     with folder_lock(study.output, on_main=study.processes.on_main):
         pools = study.draw(plan, arms, on_progress)
         if not study.processes.main:
@@ -163,7 +87,7 @@ def compare(
         measured = measure_texts([*chosen, *others], study.attributes, study.judges)  # a text of both is judged once
         texts, rows = _tables(study, measured[: len(chosen)])
         main = main_measure(rows)
-        notes = [*_remarks(chosen, settings.min_distinct), *_missing(main)]
+        notes = [*_remarks(chosen, settings), *_meaningless(methods, names, arms), *_missing(main)]
         comparison = Comparison(
             **study.findings(plan, arms, *notes, min_distinct=settings.min_distinct),
             rows=rows,
@@ -243,7 +167,7 @@ def _all_texts(pools: Pools, study: Study, steered: Mapping[tuple[str, str], Arm
     """
     arms = {**{(BASE, name): Arm(UNSTEERED) for name in study.attributes}, **steered}
     return [
-        Chosen(method, attribute, sample, sample.seconds)
+        Chosen(method, attribute, sample, sample.seconds, readings=sample.readings)
         for (method, attribute), arm in arms.items()
         for pool in range(pools.plan.pools)
         for prompt in range(len(pools.plan.prompts))
@@ -267,15 +191,35 @@ def _draw(rows: Sequence[MethodRow], main: str, study: Study) -> dict[str, str]:
     return pictures
 
 
-def _remarks(chosen: Sequence[Chosen], min_distinct: float) -> Iterator[str]:
+def _arms(study: Study, settings: ComparisonSettings) -> list[Arm]:
+    """Return the arms that the methods choose from."""
+    names, methods, rivals = list(study.attributes), settings.methods, []
+    for method in written_by(methods, "rival"):
+        rivals += study.rival_arms(method, settings.strengths.get(method), {n: arm_name(method, n) for n in names})
+    return arms_of(methods, [study.arm(name, steered_arm(name)) for name in names], rivals)
+
+
+def _meaningless(methods: Sequence[str], names: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
+    """Yield which rivals stand as a dash for which attributes."""
+    drawn = {arm.name for arm in arms}
+    for method in written_by(methods, "rival"):
+        lacking = [name for name in names if arm_name(method, name) not in drawn]
+        if lacking:
+            yield (
+                f"{method} needs {RIVALS[method].needs}, so it has no meaning for {', '.join(lacking)} ({NO_MEANING}); "
+                "its numbers for all attributes together cover the others alone."
+            )
+
+
+def _remarks(chosen: Sequence[Chosen], settings: ComparisonSettings) -> Iterator[str]:
     """Yield what a reader needs to interpret the texts."""
     attributes = {item.attribute for item in chosen}
-    if len(attributes) > 1 and any(not steers(item.method) for item in chosen):
+    if len(attributes) > 1 and any(is_unsteered(item.method) for item in chosen):
         yield "The unsteered candidates are the same for all attributes; B's texts count once for each."
     for method, number in Counter(item.method for item in chosen if item.all_repetitive).items():
         yield (
             f"{method}: {number} of {sum(item.method == method for item in chosen)} texts were kept although all their "
-            f"candidates repeat themselves (mean of dist-1/2/3 below {min_distinct:g})."
+            f"candidates repeat themselves (mean of dist-1/2/3 below {settings.min_distinct:g})."
         )
 
 

@@ -50,7 +50,10 @@ MEASURES: Mapping[str, Measure] = {
     "repeats": Measure("immediate repeats", share=True),
     "repeated_4grams": Measure("repeated 4-grams", share=True),
     "seconds_per_token": Measure("seconds per token kept"),
+    "readings_per_token": Measure("readings per token kept"),
 }
+COSTS = ("seconds_per_token", "readings_per_token")
+"""What a method costs; they have no interval."""
 _DIST = {"dist_1": 1, "dist_2": 2, "dist_3": 3}
 MAIN = ("held_out_share", "right", "head", "similarity", "bag_share")
 """How well the attribute shows. Best first. bag_share is last: steering optimises it directly."""
@@ -102,12 +105,18 @@ def measure_texts(
         values = {name: column[row] for name, column in columns.items()}
         own = _fractions(counts, values, wanted[item.attribute].sentiment) | {"head": _mean(heads[row])}
         own["seconds_per_token"] = (item.seconds, float(item.sample.tokens))
+        known = item.readings is not None
+        own["readings_per_token"] = (item.readings or 0.0, float(item.sample.tokens)) if known else NOTHING
         measured.append(MeasuredText(item, own))
     return measured
 
 
 def measure_methods(texts: Sequence[MeasuredText], *, replicates: int = 2000) -> list[MethodRow]:
-    """Return a row per method for all attributes together, then a row per method and attribute."""
+    """Return a row per method for all attributes together, then a row per method and attribute.
+
+    A method that has no texts for an attribute has a row of 0 texts for it, and is compared with B's texts for the
+    others.
+    """
     methods = list(dict.fromkeys(text.chosen.method for text in texts))
     attributes = list(dict.fromkeys(text.chosen.attribute for text in texts))
     prompts = 1 + max(text.chosen.sample.prompt_index for text in texts)
@@ -118,7 +127,10 @@ def measure_methods(texts: Sequence[MeasuredText], *, replicates: int = 2000) ->
         base = [text for text in of_attribute if text.chosen.method == "B"]
         for method in methods:
             own = [text for text in of_attribute if text.chosen.method == method]
-            rows.append(_row(method, attribute, own, base, prompts, bootstrap))
+            shared = {text.chosen.attribute for text in own}
+            rows.append(
+                _row(method, attribute, own, [t for t in base if t.chosen.attribute in shared], prompts, bootstrap)
+            )
     return rows
 
 
@@ -139,8 +151,8 @@ def expected_measure(wanted: Mapping[str, Attribute], judges: Sequence[Judge]) -
 
 
 def main_measure(rows: Sequence[MethodRow]) -> str | None:
-    """Return the first of `MAIN` that every row has; None if there is none."""
-    known = [name for name in MAIN if all(not math.isnan(row.values[name]) for row in rows)]
+    """Return the first of `MAIN` that every row with texts has; None if there is none."""
+    known = [name for name in MAIN if all(not math.isnan(row.values[name]) for row in rows if row.texts)]
     return known[0] if known else None
 
 
@@ -216,7 +228,7 @@ def _row(
             continue
         sums, of_base = _by_prompt(texts, name, prompts), _by_prompt(base, name, prompts)
         values[name] = _shown(name, _ratio(sums))
-        if name == "seconds_per_token":
+        if name in COSTS:
             continue
         drawn = _shown_all(name, bootstrap.ratios(*sums))
         intervals[name] = bootstrap.interval(drawn)

@@ -1,26 +1,54 @@
-"""The paper's four methods (section 4.1). All choose from the same pools, so that no text is generated twice.
+"""The methods of a comparison: the paper's four (section 4.1) and the rivals. No text is generated twice.
 
 B is the first unsteered candidate and BR the best of them, BC the first steered candidate and BCR the best of those.
-The unsteered pool does not depend on the attribute, so one serves all attributes.
+The unsteered pool does not depend on the attribute, so one serves all attributes. Each rival draws one text from each
+pool, from the random streams that B and BC share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pplm.comparison.pool import Arm, Pools
+from pplm.comparison.rivals import RIVALS
 from pplm.comparison.samples import Sample
 from pplm.errors import InputError
 from pplm.rerank import Rerank
 
-METHODS = {
-    "B": "unsteered, the first candidate",
-    "BR": "unsteered, the best candidate",
-    "BC": "steered, the first candidate",
-    "BCR": "steered, the best candidate",
+Writer = Literal["unsteered", "steered", "rival"]
+UNSTEERED: Writer = "unsteered"
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method needs.
+
+    Attributes
+    ----------
+    title
+        For the report.
+    writer
+        What generates its texts.
+    best
+        Whether it takes the best of several candidates, which are then ranked, or the first.
+
+    """
+
+    title: str
+    writer: Writer
+    best: bool = False
+
+
+METHODS: Mapping[str, Method] = {
+    "B": Method("unsteered, the first candidate", UNSTEERED),
+    "BR": Method("unsteered, the best candidate", UNSTEERED, best=True),
+    "BC": Method("steered, the first candidate", "steered"),
+    "BCR": Method("steered, the best candidate", "steered", best=True),
+    **{name: Method(rival.title, "rival") for name, rival in RIVALS.items()},
 }
-UNSTEERED = "unsteered"
+PAPER_METHODS = ("B", "BR", "BC", "BCR")
 
 
 @dataclass(frozen=True)
@@ -37,6 +65,8 @@ class Chosen:
         Generation time, that of the candidates that were not chosen included.
     all_repetitive
         Whether it was chosen although all candidates repeat themselves.
+    readings
+        Rows that the model read, those for the candidates that were not chosen included; None if that is not known.
 
     """
 
@@ -45,6 +75,7 @@ class Chosen:
     sample: Sample
     seconds: float
     all_repetitive: bool = False
+    readings: float | None = None
 
 
 def steered_arm(attribute: str) -> str:
@@ -52,8 +83,16 @@ def steered_arm(attribute: str) -> str:
     return f"steered to {attribute}"
 
 
+def arm_name(method: str, attribute: str) -> str:
+    """Return the name of the arm that a method's texts for an attribute come from."""
+    writer = METHODS[method].writer
+    if writer == "rival":
+        return f"{method} to {attribute}"
+    return steered_arm(attribute) if writer == "steered" else UNSTEERED
+
+
 def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
-    """Return the methods in the paper's order, each once.
+    """Return the methods in the order of `METHODS`, each once.
 
     Raises
     ------
@@ -69,18 +108,23 @@ def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
 
 def reranks(method: str) -> bool:
     """Return whether a method needs more than one candidate."""
-    return method.endswith("R")
+    return METHODS[method].best
 
 
-def steers(method: str) -> bool:
-    """Return whether a method steers."""
-    return "C" in method
+def is_unsteered(method: str) -> bool:
+    """Return whether a method's texts are the same for all attributes."""
+    return METHODS[method].writer == UNSTEERED
 
 
-def arms_of(methods: Sequence[str], steered: Sequence[Arm]) -> list[Arm]:
-    """Return the arms that these methods choose from, given the steered arm of every attribute."""
-    plain = [Arm(UNSTEERED)] if any(not steers(method) for method in methods) else []
-    return plain + (list(steered) if any(steers(method) for method in methods) else [])
+def written_by(methods: Sequence[str], writer: Writer) -> list[str]:
+    """Return the methods whose texts a writer generates."""
+    return [method for method in methods if METHODS[method].writer == writer]
+
+
+def arms_of(methods: Sequence[str], steered: Sequence[Arm], rivals: Sequence[Arm] = ()) -> list[Arm]:
+    """Return the arms that these methods choose from, given those of every attribute."""
+    plain = [Arm(UNSTEERED)] if written_by(methods, UNSTEERED) else []
+    return [*plain, *(steered if written_by(methods, "steered") else ()), *rivals]
 
 
 def choose(pools: Pools, methods: Sequence[str], attributes: Sequence[str], rerank: Rerank) -> list[Chosen]:
@@ -91,20 +135,20 @@ def choose(pools: Pools, methods: Sequence[str], attributes: Sequence[str], rera
 
 def every_candidate(pools: Pools, methods: Sequence[str], attributes: Sequence[str]) -> list[Chosen]:
     """Every candidate, labelled B (unsteered) or BC (steered)."""
-    drawn = [method for method in ("B", "BC") if any(steers(method) == steers(other) for other in methods)]
+    drawn = [method for method in ("B", "BC") if written_by(methods, METHODS[method].writer)]
     found = _candidates(pools, drawn, attributes)
-    return [
-        Chosen(method, attribute, one, one.seconds) for method, attribute, candidates in found for one in candidates
-    ]
+    return [_one(method, attribute, one) for method, attribute, candidates in found for one in candidates]
 
 
 def _candidates(
     pools: Pools, methods: Sequence[str], attributes: Sequence[str]
 ) -> Iterator[tuple[str, str, Sequence[Sample]]]:
-    """Yield every method, every attribute, and the candidates of every pool and prompt."""
+    """Yield every method, every attribute that it has texts for, and the candidates of every pool and prompt."""
     for method in methods:
         for attribute in attributes:
-            arm = steered_arm(attribute) if steers(method) else UNSTEERED
+            arm = arm_name(method, attribute)
+            if arm not in pools.arms:
+                continue
             for pool in range(pools.plan.pools):
                 for prompt in range(len(pools.plan.prompts)):
                     yield method, attribute, pools.of(arm, prompt, pool)
@@ -112,9 +156,15 @@ def _candidates(
 
 def _choose(candidates: Sequence[Sample], method: str, attribute: str, rerank: Rerank) -> Chosen:
     if not reranks(method):
-        return Chosen(method, attribute, candidates[0], candidates[0].seconds)
+        return _one(method, attribute, candidates[0])
     choice = rerank.best(
         [sample.completion for sample in candidates], [sample.scores[attribute] for sample in candidates]
     )
     seconds = sum(sample.seconds for sample in candidates)
-    return Chosen(method, attribute, candidates[choice.index], seconds, choice.all_repetitive)
+    counts = [sample.readings for sample in candidates if sample.readings is not None]
+    readings = sum(counts) if len(counts) == len(candidates) else None
+    return Chosen(method, attribute, candidates[choice.index], seconds, choice.all_repetitive, readings)
+
+
+def _one(method: str, attribute: str, sample: Sample) -> Chosen:
+    return Chosen(method, attribute, sample, sample.seconds, readings=sample.readings)

@@ -10,8 +10,11 @@ from pplm.comparison.measures import MEASURES, MethodRow
 from pplm.errors import InputError
 from pplm.files.figures import new_figure, save_figure
 
-COLOURS = {"B": "0.55", "BR": "#56b4e9", "BC": "#d55e00", "BCR": "#0072b2"}
-"""Grey is unsteered; colour-blind readers can tell the colours apart."""
+COLOURS = {
+    "B": "0.55", "BR": "#56b4e9", "BC": "#d55e00", "BCR": "#0072b2",
+    "WD": "#009e73", "FUDGE": "#cc79a7", "CAA": "#e69f00", "PROMPT": "0.2",
+}  # fmt: skip
+"""Grey is unsteered, dark grey a mere prompt; colour-blind readers can tell the colours apart."""
 
 
 def can_draw() -> bool:
@@ -56,10 +59,10 @@ def plot_attributes(rows: Sequence[MethodRow], main: str, path: Path) -> str:
     axes = figure.subplots()
     width = 0.8 / len(methods)
     for number, method in enumerate(methods):
-        own = {row.attribute: row for row in rows if row.method == method}
-        places = [place + (number - (len(methods) - 1) / 2) * width for place in range(len(attributes))]
-        heights = [axis_value(main, own[name].values[main]) for name in attributes]
-        errors = [_errors(own[name], main) for name in attributes]
+        own = {attributes.index(row.attribute): row for row in rows if row.method == method and row.texts}
+        places = [place + (number - (len(methods) - 1) / 2) * width for place in own]
+        heights = [axis_value(main, row.values[main]) for row in own.values()]
+        errors = [_errors(row, main) for row in own.values()]
         bars = [[error[side][0] for error in errors] for side in (0, 1)]
         axes.bar(places, heights, width, color=COLOURS[method], label=method)
         axes.errorbar(places, heights, yerr=bars, fmt="none", ecolor="0.2", linewidth=1)

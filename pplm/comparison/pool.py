@@ -11,10 +11,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from pplm.checks import check_whole
+from pplm.comparison.readings import count_readings
+from pplm.comparison.rivals import Rival
 from pplm.comparison.samples import Sample, SampleFiles, SampleKey
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
@@ -40,13 +43,23 @@ class Arm:
     attribute
         The name of the attribute that steers; None for unsteered texts.
     steering
-        Its settings; unsteered texts ignore them.
+        Its settings; unsteered texts and rivals ignore them.
+    rival
+        Generates in place of steering, one text from each pool, which is not ranked; None for all other arms.
 
     """
 
     name: str
     attribute: str | None = None
     steering: SteeringConfig = field(default_factory=SteeringConfig)
+    rival: Rival | None = None
+
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """What its texts depend on beside the attribute and the plan, as JSON; None for unsteered texts."""
+        if self.rival is not None:
+            return self.rival.record
+        return None if self.attribute is None else asdict(self.steering)
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,10 @@ class PoolPlan:
                 raise InputError(f"{name} must be at least 1; got {getattr(self, name)}")
         object.__setattr__(self, "seed", check_whole("seed", self.seed))
 
+    def of_arm(self, arm: Arm) -> PoolPlan:
+        """Return what an arm generates of it: all candidates, a rival the first."""
+        return self if arm.rival is None else replace(self, samples=1, rank=False)
+
     def groups(self) -> list[Group]:
         """Return what is generated at once; a pool is never split."""
         each = max(1, self.batch_size // self.samples)
@@ -124,8 +141,14 @@ class Pools:
     plan: PoolPlan
 
     def of(self, arm: str, prompt_index: int, pool: int) -> list[Sample]:
-        """Return one pool's texts, sample by sample."""
-        return [self.samples[arm, prompt_index, pool, number] for number in range(self.plan.samples)]
+        """Return one pool's texts, sample by sample; a rival's has one."""
+        keys = [(arm, prompt_index, pool, number) for number in range(self.plan.samples)]
+        return [self.samples[key] for key in keys if key in self.samples]
+
+    @cached_property
+    def arms(self) -> frozenset[str]:
+        """The names of all arms that drew texts."""
+        return frozenset(key[0] for key in self.samples)
 
 
 def draw_pools(
@@ -158,14 +181,14 @@ def draw_pools(
     processes.wait()
     found = files.read()
     processes.wait()  # nobody writes while another still reads
-    missing = [(arm, group) for arm in arms for group in plan.groups() if not _complete(found, arm, group, plan)]
-    own = processes.own(missing)
-    total = sum(len(group.prompts) for _, group in own) * plan.samples
+    every = [(arm, group, own) for arm in arms for own in [plan.of_arm(arm)] for group in own.groups()]
+    own = processes.own([item for item in every if not _complete(found, *item)])
+    total = sum(len(group.prompts) * part.samples for _, group, part in own)
     done = 0
     if on_progress is not None:
         on_progress(done, total)
-    for arm, group in own:
-        made = _draw(model, tokenizer, plan, arm, group, bound)
+    for arm, group, part in own:
+        made = _draw(model, tokenizer, part, arm, group, bound)
         _compare(made, found)
         files.append(sample for sample in made if sample.key not in found)
         done += len(made)
@@ -174,7 +197,7 @@ def draw_pools(
     processes.wait()
     found = files.read()
     processes.wait()
-    keys = [key for arm in arms for group in plan.groups() for key in _keys(arm, group, plan)]
+    keys = [key for item in every for key in _keys(*item)]
     if processes.main:
         files.merge([found[key] for key in keys])
     return Pools({key: found[key] for key in keys}, plan)
@@ -197,23 +220,27 @@ def _draw(
     attributes: Mapping[str, Sequence[WeightedAttribute]],
 ) -> list[Sample]:
     """Generate and rank one group of one arm."""
-    models = [] if arm.attribute is None else [(a.model, a.weight) for a in attributes[arm.attribute]]
+    steers = arm.attribute is not None and arm.rival is None
+    models = [(a.model, a.weight) for a in attributes[arm.attribute]] if steers else []  # type: ignore[index]
+    rival = arm.rival or Rival()
     start = time.perf_counter()
-    texts = generate(
-        model,
-        tokenizer,
-        [plan.prompts[index] for index in group.prompts],
-        prompt_indices=group.prompts,
-        attributes=models,
-        steering=arm.steering,
-        num_samples=plan.samples,
-        seed=plan.seed + group.pool,
-        bos=plan.bos,
-        max_batch_size=plan.batch_size,
-        max_new_tokens=plan.new_tokens,
-        do_sample=True,
-        **plan.sampling,
-    )
+    with count_readings(model) as readings, rival.decoding(model) as arguments:
+        texts = generate(
+            model,
+            tokenizer,
+            [rival.prompt(plan.prompts[index]) for index in group.prompts],
+            prompt_indices=group.prompts,
+            attributes=models,
+            steering=arm.steering,
+            num_samples=plan.samples,
+            seed=plan.seed + group.pool,
+            bos=plan.bos,
+            max_batch_size=plan.batch_size,
+            max_new_tokens=plan.new_tokens,
+            do_sample=True,
+            **plan.sampling,
+            **arguments,
+        )
     seconds = (time.perf_counter() - start) / len(texts)
     scores: dict[str, list[float]] = {}
     if plan.rank:
@@ -228,11 +255,12 @@ def _draw(
             prompt_index=text.prompt_index,
             pool=group.pool,
             sample=text.sample,
-            prompt=text.prompt,
+            prompt=plan.prompts[text.prompt_index],
             completion=text.completion,
             tokens=len(text.token_ids),
             seconds=seconds,
             scores={name: own[row] for name, own in scores.items()},
+            readings=readings.rows / len(texts),
         )
         for row, text in enumerate(texts)
     ]

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pplm.comparison.measures import MEASURES, MeasuredText, MethodRow, main_measure
+from pplm.comparison.measures import COSTS, MEASURES, MeasuredText, MethodRow, main_measure
 from pplm.comparison.methods import METHODS
-from pplm.comparison.paper import ASKED, PAPER
-from pplm.comparison.tables import known_measures, settings_paragraphs, shown, shown_with, table_paragraph
+from pplm.comparison.paper import ASKED, PAPER, PaperRow
+from pplm.comparison.tables import NO_MEANING, known_measures, settings_paragraphs, shown, shown_with, table_paragraph
 
 NOT_SELECTED = "Not selected: the first prompts, each with the next attribute."
 _TEXTS_SHOWN = 5
-_NOT_IN_MAIN_TABLE = ("dist_1", "dist_2", "dist_3", "seconds_per_token")
+_NOT_IN_MAIN_TABLE = ("dist_1", "dist_2", "dist_3", *COSTS)
 _BY_ATTRIBUTE = ("held_out_texts", "right", "positive", "perplexity", "dist_3", "repeats")
 
 
@@ -102,9 +102,10 @@ def _head(comparison: Comparison) -> Iterator[str]:
     settings = comparison.settings
     kept_apart = "attribute" if settings["pools"] == 1 else "attribute in each pool"
     yield f"# {comparison.model}: {' / '.join(row.method for row in comparison.together)}"
+    titles = " ".join(f"{row.method}: {METHODS[row.method].title}." for row in comparison.together)
     yield (
         f"{len(settings['prompts'])} prompts, {settings['new_tokens']} new tokens, {_pools(settings)}; attributes: "
-        f"{', '.join(attributes)}. " + " ".join(f"{row.method}: {METHODS[row.method]}." for row in comparison.together)
+        f"{', '.join(attributes)}. {titles}"
     )
     yield (
         "Words, repeats and dist-n are counted in completions alone. Dist-n pools the texts of each "
@@ -145,10 +146,16 @@ def main_table(comparison: Comparison) -> str:
     for row in rows:
         line = [row.method, *shown_with(row, names), "/".join(_short(row.values[f"dist_{n}"]) for n in (1, 2, 3))]
         if paper:
-            published = paper[row.method]
-            line += [f"{published.attribute}%", f"{published.perplexity}", "/".join(map(_short, published.dist))]
+            line += _published(paper.get(row.method))
         lines.append(line)
     return table_paragraph(head, lines)
+
+
+def _published(row: PaperRow | None) -> list[str]:
+    """Return the paper's numbers of a method as text; empty for one that it does not have."""
+    if row is None:
+        return [""] * 3
+    return [f"{row.attribute}%", f"{row.perplexity}", "/".join(map(_short, row.dist))]
 
 
 def _together(comparison: Comparison) -> Iterator[str]:
@@ -172,9 +179,15 @@ def _relative(rows: Sequence[MethodRow], main: str | None) -> Iterator[str]:
             for name in names:
                 times, bounds = row.relative.get(name, (math.nan, (math.nan, math.nan)))
                 line.append("" if math.isnan(times) else f"{times:.2f} times{_bounds(bounds)}")
-            lines.append([*line, f"{row.values['dist_3'] - base.values['dist_3']:+.3f}"])
+            lines.append([*line, _difference(row, base, "dist_3")])
     yield "Compared with B:"
     yield table_paragraph(["method", *(MEASURES[name].title for name in names), "dist-3"], lines)
+
+
+def _difference(row: MethodRow, base: MethodRow, name: str) -> str:
+    """Return how much larger a measure is than B's; empty for a method that has texts for some attributes alone."""
+    difference = row.values[name] - base.values[name]
+    return "" if math.isnan(difference) or row.texts != base.texts else f"{difference:+.3f}"
 
 
 def _by_attribute(comparison: Comparison) -> Iterator[str]:
@@ -210,7 +223,10 @@ def _attribute_table(rows: Sequence[MethodRow], names: Sequence[str]) -> str:
     """Return a table of these measures, one row for each attribute and method."""
     return table_paragraph(
         ["attribute", "method", *(MEASURES[name].title for name in names)],
-        ([row.attribute, row.method, *(shown(name, row.values[name]) for name in names)] for row in rows),
+        (
+            [row.attribute, row.method, *(shown(name, row.values[name]) if row.texts else NO_MEANING for name in names)]
+            for row in rows
+        ),
     )
 
 
@@ -231,15 +247,19 @@ def _cost(comparison: Comparison) -> Iterator[str]:
         f"Seconds for each token of a kept text, up to {batch} texts at once, {processes} "
         f"process{'' if processes == 1 else 'es'}; those of a reranked text include all its candidates."
     )
-    cells = ([row.method, shown("seconds_per_token", row.values["seconds_per_token"])] for row in comparison.together)
-    yield table_paragraph(["method", "seconds per token"], cells)
+    yield (
+        "Readings for each token of a kept text: rows that the model reads and gradients that flow back, counted "
+        "alike; unsteered text takes one."
+    )
+    cells = ([row.method, *(shown(name, row.values[name]) for name in COSTS)] for row in comparison.together)
+    yield table_paragraph(["method", "seconds per token", "readings per token"], cells)
 
 
 def _texts(comparison: Comparison) -> Iterator[str]:
     yield from ("## Texts", NOT_SELECTED)
     attributes = {text.chosen.attribute for text in comparison.texts}
     for row in comparison.together:
-        yield f"### {row.method}, {METHODS[row.method]}"
+        yield f"### {row.method}, {METHODS[row.method].title}"
         yield quoted(comparison, row.method, len(comparison.settings["prompts"]) * len(attributes))
 
 

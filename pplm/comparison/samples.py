@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO
 
@@ -45,6 +45,9 @@ class Sample:
         This text's share of the time that its batch took.
     scores
         How likely the whole text is to have each attribute it was ranked by, in nats; higher is better.
+    readings
+        This text's share of the rows that the model read for its batch (`pplm.comparison.readings`); None in files of
+        earlier versions.
 
     """
 
@@ -57,6 +60,7 @@ class Sample:
     tokens: int
     seconds: float
     scores: dict[str, float] = field(default_factory=dict)
+    readings: float | None = None
 
     @property
     def key(self) -> SampleKey:
@@ -145,7 +149,8 @@ def _sample(line: str, place: str) -> Sample:
     try:
         values = json.loads(line)
         values["scores"] = {name: -math.inf if score is None else score for name, score in values["scores"].items()}
-        sample = Sample(**{item.name: values[item.name] for item in fields(Sample)})
+        asked = [item for item in fields(Sample) if item.name in values or item.default is MISSING]
+        sample = Sample(**{item.name: values[item.name] for item in asked})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{place} is damaged ({error!r}); delete that line, and its text is generated again"

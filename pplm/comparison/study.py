@@ -15,11 +15,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from pplm.attached import steering_presets
 from pplm.comparison.attributes import Attribute
 from pplm.comparison.pool import Arm, PoolPlan, Pools, draw_pools
+from pplm.comparison.rivals import RIVALS, Request
 from pplm.comparison.samples import SampleFiles
 from pplm.comparison.settings_file import check_settings, write_settings
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.evaluation import Judge, check_independent
+from pplm.interface import bind_attributes, weigh_attributes
 from pplm.models.fingerprint import public_name, weight_hashes
 from pplm.models.processes import Processes
 from pplm.presets import PresetName
@@ -100,6 +102,31 @@ class Study:
         config = SteeringConfig.for_attributes(models, presets=presets, preset=self.preset, **changes)
         return Arm(name, attribute, config)
 
+    def rival_arms(self, method: str, strength: float | None, names: Mapping[str, str]) -> list[Arm]:
+        """Return a rival's arms for the attributes that it has a meaning for, `names` being those of the arms.
+
+        Raises
+        ------
+        InputError
+            If it has a meaning for none of them, or something that it reads is missing.
+
+        """
+        rival = RIVALS[method]
+        strength = rival.check_strength(method, rival.default_strength if strength is None else strength)
+        arms = []
+        for name, arm in names.items():
+            weighted = weigh_attributes(self.attributes[name].models)
+            if all(rival.fits(attribute.model) for attribute in weighted):
+                bound = bind_attributes(weighted, self.model)
+                made = rival.of(Request(self.model, name, bound, strength, self.plan.sampling))
+                arms.append(Arm(arm, name, rival=made))
+        if not arms:
+            raise InputError(
+                f"method {method} has no meaning for {', '.join(names)}: it needs {rival.needs}; leave it out of the "
+                "methods"
+            )
+        return arms
+
     def draw(self, plan: PoolPlan, arms: Sequence[Arm], on_progress: Callable[[int, int], None] | None) -> Pools:
         """Draw the texts that the output folder lacks, and return all of them.
 
@@ -109,7 +136,8 @@ class Study:
             If a prompt is too long for the model, or the folder holds texts made with other settings.
 
         """
-        longest = max(len(encode_prompt(self.model, self.tokenizer, prompt, bos=plan.bos)) for prompt in plan.prompts)
+        prompts = {arm.rival.prompt(text) if arm.rival else text for arm in arms for text in plan.prompts}
+        longest = max(len(encode_prompt(self.model, self.tokenizer, prompt, bos=plan.bos)) for prompt in prompts)
         horizon = max(arm.steering.horizon_length for arm in arms)
         check_length(self.model, longest, longest + plan.new_tokens, horizon)
         settings, surroundings = self.settings(plan, arms), self.surroundings
@@ -144,7 +172,7 @@ class Study:
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "attributes": {name: attribute.identity for name, attribute in self.attributes.items()},
             **asdict(plan),
-            "arms": {arm.name: None if arm.attribute is None else asdict(arm.steering) for arm in arms},
+            "arms": {arm.name: arm.settings for arm in arms},
         }
 
     @property

@@ -14,6 +14,9 @@ from pplm.errors import InputError
 from pplm.files.atomic import atomic_file
 from pplm.files.tables import markdown_table, write_csv
 
+NO_MEANING = "\N{EN DASH}"
+"""Stands in a table where a method has no meaning for an attribute."""
+
 
 def shown(name: str, value: float, bounds: Interval | None = None) -> str:
     """Return a measure as text with its interval in brackets; "" for NaN."""
@@ -22,7 +25,7 @@ def shown(name: str, value: float, bounds: Interval | None = None) -> str:
     if MEASURES[name].share:
         text, ends = f"{value:.2%}", "" if bounds is None else " to ".join(f"{100 * end:.2f}" for end in bounds)
     else:
-        digits = {"perplexity": 1, "seconds_per_token": 4}.get(name, 3)
+        digits = {"perplexity": 1, "seconds_per_token": 4, "readings_per_token": 1}.get(name, 3)
         # z: no sign before a zero, which rounding errors make negative
         text = f"{value:z.{digits}f}"
         ends = "" if bounds is None else " to ".join(f"{end:z.{digits}f}" for end in bounds)
