@@ -21,7 +21,7 @@ from pplm.cli.options import comma_list
 from pplm.comparison import PoolPlan, Study, Sweep, SweepSettings, attribute_set, sweep
 from pplm.comparison.bootstrap import PromptBootstrap
 from pplm.comparison.budget import BASE
-from pplm.comparison.measures import MEASURES, MethodRow
+from pplm.comparison.measures import MEASURES, MethodRow, sums_by_prompt
 from pplm.comparison.pictures import axis_title, axis_value
 from pplm.comparison.tables import shown, shown_with
 from pplm.evaluation import PerplexityJudge, SentimentJudge
@@ -93,20 +93,12 @@ def _curve(folder: Path, preset: Any, steps: Sequence[float], options: dict[str,
     own = SteeringConfig.for_attributes(models, presets=steering_presets(model), preset=preset).step_size
     bootstrap = PromptBootstrap(len(plan.prompts))
     methods = [BASE, *(f"step_size {step}" for step in steps)]
+    texts = [[text for text in found.texts if text.chosen.method == method] for method in methods]
     drawn = {
-        name: np.array([bootstrap.ratios(*_by_prompt(found, method, name, len(plan.prompts))) for method in methods])
+        name: np.array([bootstrap.ratios(*sums_by_prompt(rows, name, len(plan.prompts))) for rows in texts])
         for name in (found.main, "perplexity")
     }
     return Curve(found, f"step_size {own}", drawn[found.main], np.exp(drawn["perplexity"]))
-
-
-def _by_prompt(found: Sweep, method: str, name: str, prompts: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return numerators and denominators of a measure summed by prompt, (P,) each."""
-    sums = np.zeros((2, prompts))
-    for text in found.texts:
-        if text.chosen.method == method:
-            sums[:, text.chosen.sample.prompt_index] += text.fractions[name]
-    return sums[0], sums[1]
 
 
 def _comparison(curves: dict[str, Curve]) -> str:

@@ -72,3 +72,20 @@ def test_class_means_are_added_to_a_head_as_training_would_have_stored_them(tmp_
     (tmp_path / "short.tsv").write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:-9]), encoding="utf-8")
     done = run("add_class_means.py", tmp_path / "short.tsv", tmp_path / "without")
     assert "is not the data that" in done.stderr
+
+
+def test_the_methods_frontier_compares_them_and_goes_on_where_it_stopped(tmp_path, gpt2, tokenizer):
+    for part in (gpt2, tokenizer):
+        part.save_pretrained(tmp_path / "judge")
+    arguments = ["--judge", tmp_path / "judge", "--pools", 1, "--new-tokens", 4, "--output", tmp_path / "out"]
+    first = run("methods_frontier.py", "--methods", "fast,dial,WD", *arguments)
+    assert first.returncode == 0, first.stderr
+    report = (tmp_path / "out" / "frontier.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1].strip() for line in report.splitlines() if line.startswith("| ")]
+    assert rows[2:] == ["B", *(f"fast {x}" for x in (0.8, 1, 1.2)), *(f"dial {x}" for x in (0.3, 0.5, 0.7)),
+                        *(f"WD {x}" for x in (2, 3, 5))]  # fmt: skip
+    assert report.count("at the same texts with a held-out word as fast") == 3
+    assert (tmp_path / "out" / "frontier.png").is_file()
+    lines = (tmp_path / "out" / "samples.jsonl").read_text(encoding="utf-8")
+    assert run("methods_frontier.py", "--methods", "fast,dial,WD", *arguments).returncode == 0
+    assert (tmp_path / "out" / "samples.jsonl").read_text(encoding="utf-8") == lines

@@ -226,7 +226,7 @@ def _row(
         if name in _DIST:
             values[name] = _dist(texts, _DIST[name])
             continue
-        sums, of_base = _by_prompt(texts, name, prompts), _by_prompt(base, name, prompts)
+        sums, of_base = sums_by_prompt(texts, name, prompts), sums_by_prompt(base, name, prompts)
         values[name] = _shown(name, _ratio(sums))
         if name in COSTS:
             continue
@@ -240,8 +240,8 @@ def _row(
     return MethodRow(method, attribute, len(texts), values, intervals, relative)
 
 
-def _by_prompt(texts: Sequence[MeasuredText], name: str, prompts: int) -> tuple[list[float], list[float]]:
-    """Return numerators and denominators summed by prompt, both (P,)."""
+def sums_by_prompt(texts: Sequence[MeasuredText], name: str, prompts: int) -> tuple[list[float], list[float]]:
+    """Return a measure's numerators and denominators summed by prompt, both (P,), for `PromptBootstrap.ratios`."""
     above, below = [0.0] * prompts, [0.0] * prompts
     for text in texts:
         numerator, denominator = text.fractions[name]
