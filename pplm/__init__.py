@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from pplm.steering import Steered, steer
     from pplm.text.decoding import SteeredOutput, steered_decoding
     from pplm.text.trace import SteeringTrace
+    from pplm.tuning.result import Tuned
+    from pplm.tuning.settings import TuneSettings
+    from pplm.tuning.tune import tune
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
@@ -49,6 +52,8 @@ __all__ = [
     "SteeringTrace",
     "SteeringWarning",
     "Step",
+    "TuneSettings",
+    "Tuned",
     "WholeText",
     "freeze",
     "generate",
@@ -56,4 +61,5 @@ __all__ = [
     "steer",
     "steered_decoding",
     "steering_presets",
+    "tune",
 ]

@@ -41,5 +41,8 @@ def attached(model: Any) -> Attached:
 
 
 def steering_presets(model: PreTrainedModel) -> SteeringPresets:
-    """Return the settings that `load_model` found beside the weights (`steering.json`), else shipped; empty if none."""
+    """Return the settings that `load_model` found for the weights; empty if there are none.
+
+    Those of `pplm tune` come first, kind by kind, before those beside the weights (`steering.json`), else shipped.
+    """
     return attached(model).presets

@@ -105,6 +105,8 @@ class Preset:
         Fields of `SteeringConfig`.
     made_on
         Where the model's own were found on the same model in other numbers: both models' names.
+    tuned
+        Whether the model's own were found for the dial, as `pplm tune` does.
 
     """
 
@@ -112,11 +114,13 @@ class Preset:
     own: bool
     settings: Settings
     made_on: str = ""
+    tuned: bool = False
 
     def __str__(self) -> str:
         """Name the preset, and say where it was not made for the model."""
         if self.name == "dial":
-            return "the dial"
+            where = f" ({self.made_on})" if self.made_on else ""
+            return f"the dial, tuned for this model{where}" if self.tuned else "the dial"
         general = {"paper": "published for GPT-2 345M", "fast": "a general choice"}[self.name]
         where = self.made_on if self.own else f"{general}; this model has no settings of its own for it"
         return f"preset {self.name} ({where})" if where else f"preset {self.name}"
@@ -132,12 +136,15 @@ class SteeringPresets:
         Settings by kind.
     made_on
         "made on ..., used for ..." where they were chosen on the same model in other numbers; else empty.
+    exact
+        Kinds of `fast` for which `made_on` does not hold: they were tuned on these very weights.
 
     """
 
     paper: Mapping[str, Settings] = field(default_factory=dict)
     fast: Mapping[str, Settings] = field(default_factory=dict)
     made_on: str = ""
+    exact: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, table: SteeringPresets | Mapping[str, Any]) -> SteeringPresets:
@@ -193,18 +200,21 @@ class SteeringPresets:
         check_preset(name)
         if dial and name == "paper":
             raise InputError("preset paper steers by a step_size; leave out the preset, or strength and target")
+        attributes = list(attributes)
         named = [kind_of(attribute) for attribute in attributes] or ["bag_of_words"]
         kinds = set(named)
         base = "discriminator" if "discriminator" in kinds else "bag_of_words"
         kind = "mixture" if base == "discriminator" and len(kinds) > 1 else base
         own_paper = {**self.paper.get(base, {}), **self.paper.get(kind, {})}
-        if name == "paper" or (name is None and not dial and own_paper and kind not in self.fast):
+        asked = request_kind(attributes)
+        if name == "paper" or (name is None and not dial and own_paper and not {kind, asked} & set(self.fast)):
             return Preset("paper", bool(own_paper), {**PAPER_PRESETS[base], **own_paper}, self.made_on)
-        kind = "avoidance" if kinds == {"avoidance"} else kind
+        kind = asked
         own = self.fast.get(kind)
+        made_on = "" if kind in self.exact else self.made_on
         tuned = own is not None and "strength" in own
         if dial or (dial is None and (own is None or tuned)):
-            return Preset("dial", own is not None, self._dialled(own or {}, kinds), self.made_on)
+            return Preset("dial", own is not None, self._dialled(own or {}, kinds), made_on, tuned)
         settings = self._fast(kind)
         if len(named) > 1:
             mixture = self.fast.get("mixture", {}) if kind == "mixture" else {}
@@ -214,7 +224,7 @@ class SteeringPresets:
                 or {**{name: self._fast(own)[name] for name in STEP_FIELDS}, **for_all}
                 for own in sorted(kinds)
             }
-        return Preset("fast", own is not None, settings, self.made_on)
+        return Preset("fast", own is not None, settings, made_on)
 
     def _dialled(self, own: Settings, kinds: Iterable[str]) -> dict[str, Any]:
         """Return the dial's settings: a model's own where they were found for the dial, else its layers alone."""
@@ -246,6 +256,19 @@ def check_preset(name: object) -> None:
     """
     if name not in (None, *get_args(PresetName)):
         raise InputError(f"preset must be one of {', '.join(get_args(PresetName))}; got {name!r}")
+
+
+def request_kind(attributes: Iterable[Any]) -> str:
+    """Return which kind of preset these attribute models, or (model, weight) pairs, take together: one of `KINDS`.
+
+    Bags alone, wanted and avoided ones together, take a bag's; without any attribute model it is a bag's too.
+    """
+    kinds = {kind_of(attribute) for attribute in attributes} or {"bag_of_words"}
+    if kinds == {"avoidance"}:
+        return "avoidance"
+    if "discriminator" not in kinds:
+        return "bag_of_words"
+    return "mixture" if len(kinds) > 1 else "discriminator"
 
 
 def kind_of(attribute: Any) -> str:

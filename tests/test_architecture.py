@@ -49,6 +49,7 @@ LEVELS = (
     {"generation"},
     {"chat"},
     {"comparison", "benchmark", "pretraining"},
+    {"tuning"},
     {"cli"},
 )
 """The rooms and single modules of `pplm`, each row importing from the rows above it; a room may import itself."""

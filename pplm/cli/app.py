@@ -12,7 +12,19 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 
-from pplm.cli import benchmark, chat, classify, evaluate, generate, score, sine, sweep, train_base, train_discriminator
+from pplm.cli import (
+    benchmark,
+    chat,
+    classify,
+    evaluate,
+    generate,
+    score,
+    sine,
+    sweep,
+    train_base,
+    train_discriminator,
+    tune,
+)
 from pplm.errors import InputError, SteeringWarning
 
 _format_others = warnings.formatwarning
@@ -35,6 +47,7 @@ for _command in (
     score.score_command,
     evaluate.evaluate_command,
     sweep.sweep_command,
+    tune.tune_command,
     sine.sine_command,
     benchmark.benchmark_command,
     train_base.train_base_command,

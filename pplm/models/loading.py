@@ -19,7 +19,7 @@ from pplm.attached import Attached, attach, attached
 from pplm.errors import InputError
 from pplm.models.fingerprint import tokenizer_fingerprint
 from pplm.models.packaged import PACKAGED, converted
-from pplm.models.presets_file import read_presets, shipped_presets
+from pplm.models.presets_file import read_presets, shipped_presets, tuned_presets, with_tuned
 from pplm.models.quantized import Quantize, check_quantized, quantization_config, quantize_loaded
 from pplm.models.resources import EMBEDDED_MODEL, data_path, local_path
 from pplm.text.steerable import check_one_device
@@ -123,6 +123,7 @@ def load_model(
         model = model.to(place)
     check_one_device(model)
     presets = read_presets(Path(source, subfolder)) or shipped_presets(model)
+    presets = with_tuned(presets, tuned_presets(model))
     attach(model, Attached(presets=presets, tokenizer=tokenizer_fingerprint(tokenizer)))
     freeze(fuse_gelu(model))
     if quantize is not None:
@@ -138,7 +139,8 @@ def _with_adapter(folder: Path, **arguments: Any) -> tuple[PreTrainedModel, PreT
         base = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"]
         model, tokenizer = load_model(base, **arguments)
         model.load_adapter(str(folder))
-        attach(model, replace(attached(model), presets=read_presets(folder) or attached(model).presets))
+        presets = read_presets(folder) or attached(model).presets
+        attach(model, replace(attached(model), presets=with_tuned(presets, tuned_presets(model))))
     except InputError as error:
         raise InputError(f"adapter {folder}: {error}") from error
     except (*_LOADING_ERRORS, TypeError) as error:

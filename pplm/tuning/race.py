@@ -1,0 +1,140 @@
+"""Rounds of texts, after each of which the candidates that are worse than the best drop out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pplm.comparison.bootstrap import Interval
+from pplm.tuning.candidates import Candidate, first_candidates, more_iterations
+from pplm.tuning.settings import TuneSettings
+from pplm.tuning.texts import Scale, Texts, Writer
+
+COMPARING = 0.7
+"""Share of the time that the comparison may take."""
+FIRST_ROUNDS = 2
+"""Before any candidate drops out, or its fluency is judged, where as many are allowed: a few texts can mislead."""
+
+
+@dataclass(eq=False)
+class Entry:
+    """A candidate in the race.
+
+    Attributes
+    ----------
+    candidate, texts
+        What it is, and what it wrote.
+    against
+        The ratio of its level to the best candidate's, with its interval, when last compared; None for the best.
+    dropped
+        After which round it dropped out; 0 while it is in.
+
+    """
+
+    candidate: Candidate
+    texts: Texts
+    against: tuple[float, Interval] | None = None
+    dropped: int = 0
+
+
+class Race:
+    """A comparison of candidates, stopped as soon as one is left.
+
+    Parameters
+    ----------
+    writer, scale, settings
+        Who draws, who compares, and how much.
+    unsteered
+        Receives as many rounds as any candidate.
+    enter
+        Makes an entry of a candidate.
+    on_progress
+        Called with (texts drawn, at most to come in all, what is being done).
+
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        scale: Scale,
+        settings: TuneSettings,
+        unsteered: Texts,
+        enter: Callable[[Candidate], Entry],
+        on_progress: Callable[..., None] | None = None,
+    ) -> None:
+        self._writer, self._scale, self._settings, self._enter = writer, scale, settings, enter
+        self.unsteered = unsteered
+        self.entries: list[Entry] = []
+        self.untried: list[Candidate] = []
+        self.out_of_time = False
+        self._on_progress, self._begin, self._texts = on_progress, time.monotonic(), 0
+
+    @property
+    def seconds(self) -> float:
+        """Since the race began."""
+        return time.monotonic() - self._begin
+
+    @property
+    def left(self) -> list[Entry]:
+        """The candidates that have not dropped out, best first; of equals the cheapest first."""
+        left = [entry for entry in self.entries if not entry.dropped]
+        return sorted(left, key=lambda entry: (-self._scale.score(entry.texts)[0], entry.candidate.cost))
+
+    def run(self, count: int) -> None:
+        """Compare the candidates for a model with `count` layers."""
+        self._catch_up(self.unsteered)
+        self._enter_all(first_candidates(self._settings, count))
+        self._drop()
+        tried = [entry.candidate for entry in self.entries]
+        best = [entry.candidate for entry in self.left[:2]]
+        self._enter_all(more_iterations(best, self._settings, tried))
+        self._drop()
+        while len(self.left) > 1 and self.unsteered.rounds < self._settings.rounds:
+            arms = [self.unsteered, *(entry.texts for entry in self.left)]
+            if not self._time_for(sum(texts.seconds_per_round for texts in arms)):
+                break
+            for texts in arms:
+                self.draw(texts)
+            self._drop()
+
+    def draw(self, texts: Texts, what: str = "") -> None:
+        """Draw a round of some texts, and report it."""
+        self._writer.draw(texts)
+        size = len(self._settings.prompts)
+        self._texts += size
+        if self._on_progress is not None:
+            left = len([entry for entry in self.entries if not entry.dropped])
+            more = (left + 1) * (self._settings.rounds - self.unsteered.rounds) * size
+            minutes = f"{self.seconds / 60:.1f} of {self._settings.minutes:g} minutes"
+            what = what or f"{left} candidates left"
+            self._on_progress(self._texts, self._texts + max(more, 0), f"{self._texts:,} texts, {what}, {minutes}")
+
+    def _enter_all(self, candidates: Sequence[Candidate]) -> None:
+        """Let candidates in, those that there is no time for excepted."""
+        for candidate in candidates:
+            slowest = max((entry.texts.seconds_per_round for entry in self.entries), default=0.0)
+            if self.entries and not self._time_for(FIRST_ROUNDS * slowest):
+                self.untried.append(candidate)
+                continue
+            self.entries.append(self._enter(candidate))
+            self._catch_up(self.entries[-1].texts)
+
+    def _catch_up(self, texts: Texts) -> None:
+        while texts.rounds < min(FIRST_ROUNDS, self._settings.rounds):
+            self.draw(texts)
+
+    def _time_for(self, seconds: float) -> bool:
+        """Return whether the comparison may take so much longer."""
+        enough = self.seconds + seconds <= COMPARING * self._settings.minutes * 60
+        self.out_of_time = self.out_of_time or not enough
+        return enough
+
+    def _drop(self) -> None:
+        """Compare all that are left with the best, and drop those whose interval lies below it."""
+        best, *others = self.left
+        best.against = None
+        for entry in others:
+            entry.against = self._scale.ratio(entry.texts, best.texts)
+            if entry.against[1][1] < 1:
+                entry.dropped = entry.texts.rounds

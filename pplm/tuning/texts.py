@@ -1,0 +1,159 @@
+"""Texts of one choice of settings, drawn round by round, and the numbers that they are compared by."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pplm.comparison.bootstrap import Interval, PromptBootstrap
+from pplm.config import SteeringConfig
+from pplm.evaluation.counts import perplexity, repeat_rate
+from pplm.evaluation.judges import JudgedText
+from pplm.evaluation.perplexity_judge import PerplexityJudge
+from pplm.generated_text import Generation
+from pplm.generation import generate
+from pplm.interface import WeightedAttribute
+from pplm.tuning.settings import TuneSettings
+
+_LEAST = 1e-12
+"""Levels below count as this: a product of rounded probabilities may be 0, which has no logarithm."""
+
+
+@dataclass(eq=False)
+class Texts:
+    """What some settings wrote, one text per prompt and round; all settings share prompts and random numbers.
+
+    Attributes
+    ----------
+    config
+        The settings.
+    texts
+        Round by round.
+    rounds
+        How many there are.
+    seconds
+        That they took.
+    losses
+        (nll, tokens) of each text that a judge has read.
+
+    """
+
+    config: SteeringConfig
+    texts: list[Generation] = field(default_factory=list)
+    rounds: int = 0
+    seconds: float = 0.0
+    losses: list[tuple[float, ...]] = field(default_factory=list)
+
+    @property
+    def completions(self) -> list[str]:
+        """The texts without their prompts."""
+        return [text.completion for text in self.texts]
+
+    @property
+    def seconds_per_round(self) -> float:
+        """Mean duration of a round; 0 before the first."""
+        return self.seconds / max(self.rounds, 1)
+
+    @property
+    def seconds_per_token(self) -> float:
+        """Mean over all tokens of all texts."""
+        tokens = sum(len(text.token_ids) for text in self.texts)
+        return self.seconds / tokens if tokens else math.nan
+
+    @property
+    def final_kl(self) -> float:
+        """Mean over all tokens, in nats."""
+        values = [value for text in self.texts for value in text.final_kl]
+        return sum(values) / len(values) if values else math.nan
+
+    def costs(self, judge: PerplexityJudge | None = None) -> dict[str, float]:
+        """Return the share of repeated words and, with a judge, the perplexity; NaN where there is none."""
+        if judge is not None and len(self.losses) < len(self.texts):
+            new = self.texts[len(self.losses) :]
+            self.losses += judge.judge([JudgedText(text.text, prompt=text.prompt) for text in new])
+        found = perplexity([nll for nll, _ in self.losses], [tokens for _, tokens in self.losses])
+        return {"repeats": repeat_rate(self.completions), "perplexity": found}
+
+
+class Writer:
+    """Draws texts of one model, steered to the same attribute models.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As `load_model` returns them.
+    attributes
+        A attribute models, bound to the model.
+    settings
+        Prompts, length and seed.
+
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, attributes: Sequence[WeightedAttribute], settings: TuneSettings
+    ) -> None:
+        self._parts, self._attributes, self._settings = (model, tokenizer), attributes, settings
+
+    def draw(self, texts: Texts) -> None:
+        """Add the next round."""
+        settings, size = self._settings, len(self._settings.prompts)
+        begin = time.monotonic()
+        texts.texts += generate(
+            *self._parts,
+            list(settings.prompts),
+            attributes=self._attributes,
+            steering=texts.config,
+            seed=settings.seed,
+            prompt_indices=range(texts.rounds * size, (texts.rounds + 1) * size),
+            max_batch_size=settings.max_batch_size,
+            max_new_tokens=settings.new_tokens,
+            do_sample=True,
+            top_k=settings.top_k,
+        )
+        texts.seconds += time.monotonic() - begin
+        texts.rounds += 1
+
+
+class Scale:
+    """Compares texts by the levels of their attributes, over prompts that are drawn again and again.
+
+    The score of settings is the mean over the A attributes of log(mean level over texts), where what is to be avoided
+    counts negatively. A difference of scores is the log of how many times higher the levels are, in the geometric mean.
+    """
+
+    def __init__(self, attributes: Sequence[WeightedAttribute], settings: TuneSettings) -> None:
+        self._signs = {own.name: -1.0 if getattr(own.model, "avoids", False) else 1.0 for own in attributes}
+        self._prompts = len(settings.prompts)
+        self._bootstrap = PromptBootstrap(self._prompts, seed=settings.seed)
+
+    def levels(self, texts: Texts) -> dict[str, tuple[float, Interval]]:
+        """Return each attribute's mean level over texts, with its interval."""
+        found = {name: self._mean_levels(texts, name) for name in self._signs}
+        return {name: (float(values[0]), self._bootstrap.interval(values)) for name, values in found.items()}
+
+    def score(self, texts: Texts) -> np.ndarray:
+        """Return the score, (1 + P + R,) as `PromptBootstrap` has it."""
+        logs = [sign * np.log(np.maximum(self._mean_levels(texts, name), _LEAST)) for name, sign in self._signs.items()]
+        return np.mean(logs, axis=0)
+
+    def ratio(self, texts: Texts, other: Texts) -> tuple[float, Interval]:
+        """Return how many times the levels of other texts, of the same prompts and rounds, these have.
+
+        For what is avoided, how many times less of it.
+        """
+        difference = self.score(texts) - self.score(other)
+        low, high = self._bootstrap.interval(difference)
+        return math.exp(difference[0]), (math.exp(low), math.exp(high))
+
+    def _mean_levels(self, texts: Texts, name: str) -> np.ndarray:
+        sums, counts = np.zeros(self._prompts), np.zeros(self._prompts)
+        for text in texts.texts:
+            if name in text.levels:
+                sums[text.prompt_index % self._prompts] += text.levels[name]
+                counts[text.prompt_index % self._prompts] += 1
+        return self._bootstrap.ratios(sums.tolist(), counts.tolist())
