@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from pplm.steering import Steered, steer
     from pplm.text.decoding import SteeredOutput, steered_decoding
     from pplm.text.trace import SteeringTrace
+    from pplm.tuning.choice import tune
     from pplm.tuning.result import Tuned
     from pplm.tuning.settings import TuneSettings
-    from pplm.tuning.tune import tune
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 

@@ -132,7 +132,10 @@ def tune_command(
     if no_save:
         return
     if not found.within_budget:
-        raise InputError("nothing is saved: no strength keeps within the budget; raise --budget or --repeat-budget")
+        raise InputError(
+            "nothing is saved: no strength keeps within the budget; start from a lower --strength, or raise --budget "
+            "or --repeat-budget"
+        )
     click.echo(f"written to {found.save(model, output)}", err=True)
     if output is not None and found.kind in tuned_presets(model).fast:
         click.echo(f"settings tuned earlier come first: delete {preset_path(model)} to use the new ones", err=True)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from pplm.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from pplm.tuning.choice import tune
     from pplm.tuning.report import tuning_report
     from pplm.tuning.result import Tuned, TunedRow
     from pplm.tuning.settings import TuneSettings
-    from pplm.tuning.tune import tune
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 

@@ -51,8 +51,8 @@ class TuneSettings:
     texts
         At most this many texts per candidate, in rounds of one text per prompt; rounded down to whole rounds.
     minutes
-        Of time (above 0); the comparison may take 70% of it, the rest is for the check of fluency. A batch that has
-        begun is finished.
+        Of time (above 0); the comparison may take 70% of it, the rest is for lowering the strength, which may take a
+        quarter longer where it must. A batch that has begun is finished.
     new_tokens
         Length of a text (>= 1).
     prompts

@@ -72,12 +72,13 @@ class Texts:
         return sum(values) / len(values) if values else math.nan
 
     def costs(self, judge: PerplexityJudge | None = None) -> dict[str, float]:
-        """Return the share of repeated words and, with a judge, the perplexity; NaN where there is none."""
+        """Return the share of repeated words and, with a judge, the perplexity, else NaN."""
         if judge is not None and len(self.losses) < len(self.texts):
             new = self.texts[len(self.losses) :]
             self.losses += judge.judge([JudgedText(text.text, prompt=text.prompt) for text in new])
         found = perplexity([nll for nll, _ in self.losses], [tokens for _, tokens in self.losses])
-        return {"repeats": repeat_rate(self.completions), "perplexity": found}
+        repeats = repeat_rate(self.completions)  # NaN where no word follows another
+        return {"repeats": 0.0 if math.isnan(repeats) else repeats, "perplexity": found}
 
 
 class Writer:

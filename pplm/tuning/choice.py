@@ -23,6 +23,8 @@ from pplm.tuning.texts import Scale, Texts, Writer
 LOWER = 0.75
 """Factor on a strength whose texts break the budget."""
 _LEAST_STRENGTH = 0.05
+_OVERTIME = 1.25
+"""Strengths are lowered until this many times the limit of time: without one that is fluent, all was for nothing."""
 
 
 def tune(
@@ -100,8 +102,8 @@ def _lower(
         strength, texts = tries[-1]
         while texts.rounds < race.unsteered.rounds:
             race.draw(texts, f"fluency at strength {strength:g}")
-        lower = float(f"{strength * LOWER:.2g}")
-        late = race.seconds > settings.minutes * 60
+        lower = float(f"{settings.strength * LOWER ** len(tries):.3g}")
+        late = race.seconds + texts.seconds > _OVERTIME * settings.minutes * 60
         if _fluent(texts, race.unsteered, settings, judge) or late or lower < _LEAST_STRENGTH:
             return tries
         tries.append((lower, Texts(chosen.candidate.config(models, lower))))
