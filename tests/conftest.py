@@ -18,11 +18,24 @@ from transformers import (
 import pplm
 from attribute_models import BagOfWords, Discriminator
 from pplm.cli import main
+from pplm.models.resources import cache_folder
 
 # `scripts/gpu_check.py` runs some of these tests on an accelerator.
 torch.set_default_device(os.environ.get("PPLM_TEST_DEVICE"))
 # Tiny matrices gain nothing from a second thread, and lose a factor of 30 where cores are shared.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_tuned_presets(tmp_path_factory):
+    """Keep what the user has tuned on this computer out of the tests; converted models are taken from the cache."""
+    models, own = cache_folder("models"), tmp_path_factory.mktemp("cache")
+    models.mkdir(parents=True, exist_ok=True)
+    (own / "models").symlink_to(models.absolute())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PPLM_CACHE", str(own))
+        yield
+
 
 WORDS = ("moon", "star", "sun", "sea", "cat")
 END = "<|end|>"

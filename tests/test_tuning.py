@@ -40,7 +40,8 @@ def written(monkeypatch):
         own = "one two three four" if unsteered else words.get("at", lambda _: "a b c d")(steering.strength)
         found = []
         for number, factor in zip(prompt_indices, noise, strict=True):
-            shown = levels if isinstance(levels, dict) else {"bag": levels}
+            level = levels(number) if callable(levels) else levels
+            shown = level if isinstance(level, dict) else {"bag": level}
             found.append(replace(text(number, 0.0, words=own), levels={n: v * factor for n, v in shown.items()}))
         return found
 
@@ -76,12 +77,9 @@ def test_the_better_of_two_candidates_wins_and_is_not_undecided(gpt2, tokenizer,
     assert low < better.levels["bag"][0] < high
 
 
-def test_candidates_that_cannot_be_told_apart_are_undecided_and_the_cheapest_is_taken(
-    gpt2, tokenizer, bag, written, monkeypatch
-):
+def test_candidates_that_cannot_be_told_apart_are_undecided_and_the_cheapest_is_taken(gpt2, tokenizer, bag, written):
     # The second is better for half of the prompts, and worse for the others.
-    monkeypatch.setattr("pplm.tuning.texts.Scale.ratio", lambda *_: (0.98, (0.9, 1.1)))
-    found = tune(gpt2, tokenizer, bag, written, {GENERIC: 0.01, (2, 1): 0.0101})
+    found = tune(gpt2, tokenizer, bag, written, {GENERIC: 0.01, (2, 1): lambda n: 0.018 if n % 2 else 0.003})
     assert found.undecided
     assert found.settings["layers"] == 0.5
     assert found.reasons[0].startswith("Undecided: layers 0.5, 1 iteration (generic) cannot be told apart from")
