@@ -68,7 +68,7 @@ def test_the_better_of_two_candidates_wins_and_is_not_undecided(gpt2, tokenizer,
         found = tune(gpt2, tokenizer, bag, written, levels)
         assert found.settings == {"strength": 0.5, "layers": layers, "num_iterations": 1}
         assert (found.kind, found.undecided, found.within_budget) == ("bag_of_words", False, True)
-        assert "has the highest level" in found.reasons[0]
+        assert "is the best" in found.reasons[0]
     better, worse = rows(found)["layers 0.5, 1 iteration (generic)"], rows(found)["layers 2, 1 iteration"]
     assert better.against is None
     assert worse.against[0] == pytest.approx(1 / 3)
@@ -121,6 +121,8 @@ def test_of_what_is_avoided_less_is_better_and_each_of_several_counts_by_its_rat
                    {GENERIC: {"bag": 0.5, "sea": 0.001}, (2, 1): {"bag": 0.4, "sea": 0.002}},
                    attributes=[bag, sea])  # fmt: skip
     assert (several.kind, several.settings["layers"]) == ("bag_of_words", 2)
+    other = tune(gpt2, tokenizer, bag, written, {}, attributes=[bag, (sea, 0)])
+    assert (other.settings["layers"], set(other.rows[0].levels)) == (0.5, {"bag"})
     other = rows(several)["layers 0.5, 1 iteration (generic)"].against[0]
     assert other == pytest.approx(math.sqrt(0.5 / 0.4 * 0.001 / 0.002))
 
@@ -246,3 +248,4 @@ def test_unsteered_rows_are_of_unsteered_texts(gpt2, tokenizer, bag):
     assert 0 < plain.levels["bag"][0] < found.rows[1].levels["bag"][0]
     assert json.dumps(found.presets) == json.dumps({"fast": {"bag_of_words": dict(found.settings)}})
     assert all(0 < done <= total for done, total, _ in seen)
+    assert seen[0][2].startswith("unsteered, 3 texts, 0.0 of 8 minutes")

@@ -126,7 +126,7 @@ def tune_command(
         preset_path(model, output)  # refuses now what could not be written later
     judge = None if judge_name is None else PerplexityJudge.load(judge_name, device=place)
     attributes = load_attributes(choice, model, tokenizer)
-    with progress_bar("tuning", "texts") as on_progress:
+    with progress_bar("tuning") as on_progress:
         found = tune(model, tokenizer, attributes, settings, judge=judge, on_progress=on_progress)
     click.echo(tuning_report(found))
     if no_save:

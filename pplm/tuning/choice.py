@@ -53,7 +53,7 @@ def tune(
     judge
         Another language model than the tuned one, for the budget of perplexity.
     on_progress
-        Called after each round with (texts drawn, at most to come in all, what is being done).
+        Called after each round with (seconds so far, at most, what was drawn).
 
     Raises
     ------
@@ -148,7 +148,7 @@ def _reasons(race: Race, chosen: Entry, strength: float, settings: TuneSettings,
         others = "; ".join(str(entry.candidate) for entry in left if entry is not chosen)
         found.append(f"Undecided: {name} cannot be told apart from {others}. It is taken because it costs least.")
     elif len(race.entries) > 1:
-        found.append(f"{name} has the highest level; the intervals of all others lie below it.")
+        found.append(f"{name} is the best; the intervals of all others lie below it.")
     else:
         found.append(f"{name} is the only candidate that was tried.")
     if race.out_of_time:

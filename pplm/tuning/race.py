@@ -50,7 +50,7 @@ class Race:
     enter
         Makes an entry of a candidate.
     on_progress
-        Called with (texts drawn, at most to come in all, what is being done).
+        Called after each round with (seconds so far, at most, what was drawn).
 
     """
 
@@ -83,7 +83,7 @@ class Race:
 
     def run(self, count: int) -> None:
         """Compare the candidates for a model with `count` layers."""
-        self._catch_up(self.unsteered)
+        self._catch_up(self.unsteered, "unsteered")
         self._enter_all(first_candidates(self._settings, count))
         self._drop()
         tried = [entry.candidate for entry in self.entries]
@@ -94,21 +94,19 @@ class Race:
             arms = [self.unsteered, *(entry.texts for entry in self.left)]
             if not self._time_for(sum(texts.seconds_per_round for texts in arms)):
                 break
+            what = f"round {self.unsteered.rounds + 1}, {len(self.left)} candidates"
             for texts in arms:
-                self.draw(texts)
+                self.draw(texts, what)
             self._drop()
 
-    def draw(self, texts: Texts, what: str = "") -> None:
+    def draw(self, texts: Texts, what: str) -> None:
         """Draw a round of some texts, and report it."""
         self._writer.draw(texts)
-        size = len(self._settings.prompts)
-        self._texts += size
+        self._texts += len(self._settings.prompts)
         if self._on_progress is not None:
-            left = len([entry for entry in self.entries if not entry.dropped])
-            more = (left + 1) * (self._settings.rounds - self.unsteered.rounds) * size
-            minutes = f"{self.seconds / 60:.1f} of {self._settings.minutes:g} minutes"
-            what = what or f"{left} candidates left"
-            self._on_progress(self._texts, self._texts + max(more, 0), f"{self._texts:,} texts, {what}, {minutes}")
+            limit = self._settings.minutes * 60
+            state = f"{what}, {self._texts:,} texts, {self.seconds / 60:.1f} of {limit / 60:g} minutes"
+            self._on_progress(min(self.seconds, limit), limit, state)
 
     def _enter_all(self, candidates: Sequence[Candidate]) -> None:
         """Let candidates in, those that there is no time for excepted."""
@@ -118,11 +116,11 @@ class Race:
                 self.untried.append(candidate)
                 continue
             self.entries.append(self._enter(candidate))
-            self._catch_up(self.entries[-1].texts)
+            self._catch_up(self.entries[-1].texts, str(candidate))
 
-    def _catch_up(self, texts: Texts) -> None:
+    def _catch_up(self, texts: Texts, what: str) -> None:
         while texts.rounds < min(FIRST_ROUNDS, self._settings.rounds):
-            self.draw(texts)
+            self.draw(texts, what)
 
     def _time_for(self, seconds: float) -> bool:
         """Return whether the comparison may take so much longer."""

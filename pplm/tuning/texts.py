@@ -128,7 +128,8 @@ class Scale:
     """
 
     def __init__(self, attributes: Sequence[WeightedAttribute], settings: TuneSettings) -> None:
-        self._signs = {own.name: -1.0 if getattr(own.model, "avoids", False) else 1.0 for own in attributes}
+        steering = [own for own in attributes if own.weight]  # the level of another is no merit of the settings
+        self._signs = {own.name: -1.0 if getattr(own.model, "avoids", False) else 1.0 for own in steering}
         self._prompts = len(settings.prompts)
         self._bootstrap = PromptBootstrap(self._prompts, seed=settings.seed)
 
