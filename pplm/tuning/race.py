@@ -64,6 +64,7 @@ class Race:
         on_progress: Callable[..., None] | None = None,
     ) -> None:
         self._writer, self._scale, self._settings, self._enter = writer, scale, settings, enter
+        self._first = min(FIRST_ROUNDS, settings.rounds)
         self.unsteered = unsteered
         self.entries: list[Entry] = []
         self.untried: list[Candidate] = []
@@ -112,14 +113,14 @@ class Race:
         """Let candidates in, those that there is no time for excepted."""
         for candidate in candidates:
             slowest = max((entry.texts.seconds_per_round for entry in self.entries), default=0.0)
-            if self.entries and not self._time_for(FIRST_ROUNDS * slowest):
+            if self.entries and not self._time_for(self._first * slowest):
                 self.untried.append(candidate)
                 continue
             self.entries.append(self._enter(candidate))
             self._catch_up(self.entries[-1].texts, str(candidate))
 
     def _catch_up(self, texts: Texts, what: str) -> None:
-        while texts.rounds < min(FIRST_ROUNDS, self._settings.rounds):
+        while texts.rounds < self._first:
             self.draw(texts, what)
 
     def _time_for(self, seconds: float) -> bool:
