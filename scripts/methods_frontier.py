@@ -46,8 +46,8 @@ COLOURS = dict(
         strict=False)
 )  # fmt: skip
 POINTS: dict[str, dict[str, Sequence[float]]] = {
-    "topics": {"paper": (0.75, 1, 1.25), "fast": (0.8, 1, 1.2, 1.6, 2), "dial": (0.3, 0.5, 0.7), "target": (0.01, 0.02, 0.04),
-               "WD": (2, 3, 5), "PROMPT": (1,)},
+    "topics": {"paper": (0.75, 1, 1.25), "fast": (0.8, 1, 1.2, 1.6, 2), "dial": (0.3, 0.5, 0.7),
+               "target": (0.01, 0.02, 0.04), "WD": (2, 3, 5), "PROMPT": (1,)},
     "sentiment": {"fast": (0.7, 1, 1.4), "dial": (0.3, 0.5, 0.7), "target": (0.6, 0.75, 0.9), "FUDGE": (3, 10, 30),
                   "CAA": (1, 2, 4), "PROMPT": (1,)},
 }  # fmt: skip

@@ -82,7 +82,7 @@ def test_the_methods_frontier_compares_them_and_goes_on_where_it_stopped(tmp_pat
     assert first.returncode == 0, first.stderr
     report = (tmp_path / "out" / "frontier.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1].strip() for line in report.splitlines() if line.startswith("| ")]
-    assert rows[2:] == ["B", *(f"fast {x}" for x in (0.8, 1, 1.2)), *(f"dial {x}" for x in (0.3, 0.5, 0.7)),
+    assert rows[2:] == ["B", *(f"fast {x}" for x in (0.8, 1, 1.2, 1.6, 2)), *(f"dial {x}" for x in (0.3, 0.5, 0.7)),
                         *(f"WD {x}" for x in (2, 3, 5))]  # fmt: skip
     assert report.count("at the same texts with a held-out word as fast") == 3
     assert (tmp_path / "out" / "frontier.png").is_file()

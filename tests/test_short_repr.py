@@ -11,7 +11,7 @@ from pplm.sine import DrawnWaves, WaveNetworks
 from pplm.sine.experiment import MeasuredWaves
 
 ONES = torch.ones(40, 50)
-WAVES = DrawnWaves(ONES, ONES, ONES)
+WAVES = DrawnWaves(ONES, ONES, ONES, ONES)
 
 
 @pytest.mark.parametrize(
