@@ -22,6 +22,7 @@ from pplm.generated_text import Generation
 from pplm.generation import generate
 from pplm.interface import AttributeModel, weigh_attributes
 from pplm.presets import PresetName
+from pplm.text.aims import wanted_levels
 from pplm.text.chat_template import Message, check_messages, check_template, encode_messages, turn_end_ids
 from pplm.text.encoding import check_text
 
@@ -93,8 +94,35 @@ class Conversation:
 
     @strength.setter
     def strength(self, value: float | None) -> None:
-        settings = {name: old for name, old in self.settings.items() if name != "strength"}
-        settings |= {} if value is None else {"strength": value}
+        self._set("strength", value)
+
+    @property
+    def target(self) -> Mapping[str, float] | float | None:
+        """The wanted level of an attribute, or levels by name (`SteeringConfig.target`); None asks for none."""
+        target: Mapping[str, float] | float | None = self.settings.get("target")
+        return target
+
+    @target.setter
+    def target(self, value: Mapping[str, float] | float | None) -> None:
+        if self.attributes:
+            wanted_levels(value, weigh_attributes(self.attributes))
+        self._set("target", value)
+
+    def check_target(self, attributes: Sequence[Any]) -> None:
+        """Refuse attributes that the target does not fit.
+
+        Raises
+        ------
+        InputError
+            With the names that there are.
+
+        """
+        if attributes:
+            wanted_levels(self.target, weigh_attributes(attributes))
+
+    def _set(self, name: str, value: Any) -> None:
+        settings = {own: old for own, old in self.settings.items() if own != name}
+        settings |= {} if value is None else {name: value}
         SteeringConfig.for_attributes(self.attributes, preset=self.preset, **settings)  # refuses what does not fit
         self.settings = settings
 

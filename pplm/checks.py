@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Integral, Real
 from types import NoneType
 from typing import Any, get_args
@@ -84,3 +85,28 @@ def check_range(name: str, value: float, low: float, high: float = math.inf) -> 
         raise InputError(f"{name} must be finite and {wanted}; got {value}")
     if value > LARGEST:
         raise InputError(f"{name} must be at most {LARGEST:.2g}, the largest number of float32; got {value}")
+
+
+def check_target(target: Any) -> dict[str, float] | float | None:
+    """Return a wanted level (above 0, below 1), or levels by name of attribute, as plain numbers; None as it is.
+
+    Raises
+    ------
+    InputError
+        With the level, and the attribute's name.
+
+    """
+    if target is None:
+        return None
+    if isinstance(target, Mapping):
+        if not target or not all(isinstance(name, str) and name for name in target):
+            raise InputError(f"target must be a level, or levels by name of attribute; got {target!r}")
+        return {name: _level(f"target of {name!r}", level) for name, level in target.items()}
+    return _level("target", target)
+
+
+def _level(name: str, value: Any) -> float:
+    level: float = check_type(name, value, kind=float)
+    if not 0 < level < 1:
+        raise InputError(f"{name} must be above 0 and below 1; got {value!r}")
+    return level

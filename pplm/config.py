@@ -7,11 +7,11 @@ sections 3.2 and 3.3) and its published README.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal, get_type_hints
 
-from pplm.checks import check_layers, check_range, check_type
+from pplm.checks import check_layers, check_range, check_target, check_type
 from pplm.errors import InputError
 from pplm.presets import ATTRIBUTE_KINDS, DIAL_STEPS, MAX_DIVERGENCE, STEP_FIELDS, Preset, PresetName, SteeringPresets
 
@@ -145,7 +145,7 @@ class SteeringConfig:
     def __post_init__(self) -> None:
         """Check every field against its type and range."""
         for name, kind in get_type_hints(type(self)).items():
-            own = {"layers": check_layers, "steps": _checked_steps, "target": _checked_target}
+            own = {"layers": check_layers, "steps": _checked_steps, "target": check_target}
             check = own.get(name, partial(check_type, name, kind=kind))
             checked = check(getattr(self, name))
             object.__setattr__(self, name, checked)
@@ -196,10 +196,17 @@ class SteeringConfig:
         return Step(**{name: getattr(self, name) for name in STEP_FIELDS})
 
     def step_of(self, kind: str) -> Step:
-        """Return the step of one kind of attribute: its own (`steps`), else the dial's, else that of all."""
-        return self.steps.get(kind) or (Step(**DIAL_STEPS[kind]) if self.dialled else self.step)
+        """Return the step of one kind of attribute: its own (`steps`), else that of all.
 
-    def changed(self, **fields: Any) -> SteeringConfig:
+        With the dial, the kind's usual one, in which fields that are not at their default replace its own.
+        """
+        if kind in self.steps or not self.dialled:
+            return self.steps.get(kind, self.step)
+        defaults = {field.name: field.default for field in fields(SteeringConfig)}
+        given = {name: own for name, own in vars(self.step).items() if own != defaults[name]}
+        return Step(**{**DIAL_STEPS[kind], **given})
+
+    def changed(self, **changes: Any) -> SteeringConfig:
         """Return the settings with single fields changed; those of a step are changed in all `steps` too.
 
         "discriminator.step_size" names a field of one kind's step alone.
@@ -210,23 +217,30 @@ class SteeringConfig:
             If there is no such field, or no step of that kind.
 
         """
-        if self.dialled and "step_size" in fields:
+        asked = [name for name in ("strength", "target") if name in changes]
+        left = {name: changes.get(name, getattr(self, name)) for name in ("strength", "target")}
+        if asked and self.dialled != any(value is not None for value in left.values()):
+            raise InputError(
+                f"{asked[0]} cannot be changed to {changes[asked[0]]!r} here: with a strength or target, steps are in "
+                "other units than without; make the settings with SteeringConfig.for_attributes"
+            )
+        if self.dialled and "step_size" in changes:
             raise InputError(
                 "these settings steer by strength, which takes the place of step_size; leave out step_size"
             )
-        own = {name: value for name, value in fields.items() if name in STEP_FIELDS}
-        steps = dict(fields.pop("steps", {kind: replace(step, **own) for kind, step in self.steps.items()}))
-        for name in [name for name in fields if "." in name]:
+        own = {name: value for name, value in changes.items() if name in STEP_FIELDS}
+        steps = dict(changes.pop("steps", {kind: replace(step, **own) for kind, step in self.steps.items()}))
+        for name in [name for name in changes if "." in name]:
             kind, _, field_name = name.partition(".")
             if kind not in steps or field_name not in STEP_FIELDS:
                 raise InputError(
                     f"{name} is a field of no step here; steps of their own are taken by several attributes, with the "
                     f"preset fast, here by: {', '.join(steps) or 'none'}; their fields are {', '.join(STEP_FIELDS)}"
                 )
-            steps[kind] = replace(steps[kind], **{field_name: fields.pop(name)})
-        if unknown := set(fields) - set(get_type_hints(type(self))):
+            steps[kind] = replace(steps[kind], **{field_name: changes.pop(name)})
+        if unknown := set(changes) - set(get_type_hints(type(self))):
             raise InputError(f"steering has no setting {min(unknown)!r}; see SteeringConfig for those there are")
-        return replace(self, **fields, steps=steps)
+        return replace(self, **changes, steps=steps)
 
     @property
     def skips(self) -> bool:
@@ -266,7 +280,10 @@ class SteeringConfig:
             If a `step_size` or the preset "paper" comes with a `strength` or a `target`, or a value cannot be used.
 
         """
-        if overrides.get("target") is not None:
+        overrides = {
+            name: own for name, own in overrides.items() if name not in ("strength", "target") or own is not None
+        }
+        if "target" in overrides:
             overrides = {"strength": 1.0, **overrides}
         chosen = cls.preset_for(attributes, presets, preset, **overrides)
         if unknown := set(chosen.settings) - set(get_type_hints(cls)):
@@ -313,24 +330,6 @@ def setting_types() -> dict[str, Any]:
     types = {name: kind for name, kind in get_type_hints(SteeringConfig).items() if name != "steps"}
     types |= {"strength": float, "target": float}
     return types | {f"{kind}.{name}": types[name] for kind in ATTRIBUTE_KINDS for name in STEP_FIELDS}
-
-
-def _checked_target(target: Any) -> dict[str, float] | float | None:
-    """Return a wanted level, or levels by name of attribute, as plain numbers."""
-    if target is None:
-        return None
-    if isinstance(target, Mapping):
-        if not target or not all(isinstance(name, str) and name for name in target):
-            raise InputError(f"target must be a level, or levels by name of attribute; got {target!r}")
-        return {name: _level(f"target of {name!r}", level) for name, level in target.items()}
-    return _level("target", target)
-
-
-def _level(name: str, value: Any) -> float:
-    level: float = check_type(name, value, kind=float)
-    if not 0 < level < 1:
-        raise InputError(f"{name} must be above 0 and below 1; got {value!r}")
-    return level
 
 
 def _checked_steps(steps: Any) -> dict[str, Step]:

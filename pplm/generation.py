@@ -66,7 +66,7 @@ def generate(
     steering
         Settings; None takes a preset.
     preset
-        "paper", "fast", or None for the model's own settings, else the general `fast`; see
+        "paper", "fast", or None for the model's own settings, else the dial at its usual strength; see
         `SteeringConfig.for_attributes`.
     num_samples
         Samples per prompt. More than one, or several candidates of `rerank`, turn `do_sample` on.
@@ -155,7 +155,7 @@ def generate(
     results = in_batches(rows, max_batch_size, run)
     if rerank is not None:
         results = keep_best(model, tokenizer, bound, results, [encoded[row[0]] for row in rows], rerank)
-    warn_of_missed(bound, steering.target, [text.levels for text in results])
+    warn_of_missed(bound, steering, [text.levels for text in results])
     return results
 
 
@@ -198,7 +198,8 @@ def _check_request(
     misplaced = {field.name for field in fields(SteeringConfig)} & set(arguments)
     if misplaced:
         name = min(misplaced)
-        raise InputError(f"{name} is a setting of steering; write steering=SteeringConfig({name}={arguments[name]!r})")
+        how = "SteeringConfig.for_attributes(attributes, " if name in ("strength", "target") else "SteeringConfig("
+        raise InputError(f"{name} is a setting of steering; write steering={how}{name}={arguments[name]!r})")
     config = arguments.get("generation_config")
     if not isinstance(config, GenerationConfig | None):
         raise InputError(f"generation_config must be a transformers.GenerationConfig; got {config!r}")

@@ -68,8 +68,8 @@ DIAL_STEPS: Mapping[str, Settings] = MappingProxyType(
         ),
     }
 )
-"""The dial's steps with strength 1, by kind of attribute; another strength is a factor on their size. That is in nats:
-what a step at the strongest gradient of the text so far would take off the attribute's loss, were the loss linear
+"""The dial's first steps, by kind of attribute; from then on their size adapts to each text. It is in nats: what a step
+at the strongest gradient of the text so far would take off the attribute's loss, were the loss linear
 (`pplm.steering.steer`). Steps found by sweeps on two models, ten times apart as lengths, are the same in nats."""
 DIAL_SETTINGS: Settings = MappingProxyType(
     {"layers": 0.5, "num_iterations": 1, "kl_scale": 0.0, "gm_scale": 1.0, "horizon_length": 0}

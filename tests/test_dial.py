@@ -12,6 +12,7 @@ from helpers import decode, new_tokens
 import pplm
 from attribute_models import Avoid, BagOfWords, Discriminator
 from pplm import InputError, SteeringConfig
+from pplm.text.dial import Dial
 from pplm.text.distributions import kl_from_log_probs
 
 PROMPTS = [[5, 9, 33, 71, 12], [8, 64, 2, 3, 4], [29, 30, 31, 32, 33]]
@@ -231,6 +232,78 @@ def test_an_attribute_without_a_target_is_steered_as_strength_has_it(gpt2, bag, 
     assert output.steering.levels.isfinite().all()
 
 
+class Broken:
+    """An attribute model whose loss is not a number from one new token on."""
+
+    name = "broken"
+
+    def __init__(self, start):
+        self.start, self.calls = start, 0
+
+    def loss(self, step):
+        late = step.input_ids.shape[1] >= self.start
+        return step.log_probs[:, 0] * (torch.nan if late else -1.0)
+
+
+@pytest.mark.parametrize("start", [0, 8])
+@pytest.mark.parametrize("fields", [{"strength": 0.5}, {"target": 0.05}])
+def test_a_loss_that_is_not_a_number_is_refused_not_weighed_with_0(gpt2, start, fields):
+    with pytest.raises(InputError, match="attribute model 'broken' returned a loss that is not a number"):
+        decode(gpt2, PROMPTS, [Broken(start)], dial([Broken(start)], **fields), new=6)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"target": {"bag": 0.04}}, {"target": {"bag": 0.04, "head": 0.9}}, {"strength": 0.5}]
+)
+def test_an_attribute_of_weight_0_is_as_good_as_none(gpt2, bag, head, fields):
+    alone = {name: level if name == "strength" else {"bag": 0.04} for name, level in fields.items()}
+    one = decode(gpt2, PROMPTS, [bag], dial([bag], **alone), new=8)
+    both = decode(gpt2, PROMPTS, [bag, (head, 0.0)], dial([bag, head], **fields), new=8)
+    assert torch.equal(one.sequences, both.sequences)
+    torch.testing.assert_close(one.steering.final_kl, both.steering.final_kl, atol=1e-5, rtol=1e-3)
+
+
+def test_tokens_at_which_nothing_is_moved_do_not_lengthen_the_next_step(gpt2, bag, monkeypatch):
+    rarely = dial([bag], strength=0.5, steer_every=5)
+    pushes = []
+
+    class Watched(Dial):
+        def fuse(self, *arguments):
+            pushes.append(self.push.clone())
+            return super().fuse(*arguments)
+
+    monkeypatch.setattr("pplm.text.dial.Dial", Watched)
+    decode(gpt2, PROMPTS, [bag], rarely, new=6)
+    assert all(torch.equal(push, pushes[1]) for push in pushes[2:6])
+    assert not torch.equal(pushes[0], pushes[1])
+
+
+def test_a_target_needs_a_probability(gpt2, bag):
+    class Shifted:
+        name = "shifted"
+
+        def loss(self, step):
+            return bag.loss(step) - 9
+
+    with pytest.raises(InputError, match="its loss is below 0, so it is not -log of one; steer it by strength"):
+        decode(gpt2, PROMPTS, [Shifted()], dial([Shifted()], target=0.05), new=2)
+
+
+def test_settings_neither_enter_nor_leave_the_dial_by_a_single_field(bag):
+    assert dial([bag], strength=None, target=None) == dial([bag])
+    with pytest.raises(InputError, match="strength cannot be changed to None here"):
+        dial([bag], strength=0.5).changed(strength=None)
+    with pytest.raises(InputError, match=r"strength cannot be changed to 0\.5 here"):
+        SteeringConfig().changed(strength=0.5)
+    assert dial([bag], strength=0.5).changed(strength=0.2, target=0.1).strength == 0.2
+
+
+@pytest.mark.parametrize("fields", [{"window_length": 1}, {"gamma": 0.0}, {"norm_rule": "current"}])
+def test_fields_of_a_step_that_are_given_beside_a_strength_hold(gpt2, bag, fields):
+    usual, own = (decode(gpt2, PROMPTS, [bag], SteeringConfig(strength=1.0, **given)) for given in ({}, fields))
+    assert not torch.equal(usual.steering.attribute_loss, own.steering.attribute_loss)
+
+
 def test_levels_and_divergences_come_back_with_each_text_and_a_missed_target_is_announced(gpt2, tokenizer):
     sky = BagOfWords.from_words(["moon", "star"], tokenizer, name="sky")
     request = {"attributes": [sky], "max_new_tokens": 4, "seed": 0, "num_samples": 2}
@@ -251,6 +324,7 @@ def test_levels_and_divergences_come_back_with_each_text_and_a_missed_target_is_
 def test_targets_are_named_as_the_attributes_are(gpt2, bag, head):
     both = [bag, Avoid(head)]
     for target, words in (
+        ({"head": 0.1, "avoid head": 0.2}, "target names an attribute twice: head, avoid head"),
         ({"sea": 0.1}, "target names 'sea'; the attributes are bag, avoid head"),
         (0.1, "target=0.1 could be of any of bag, avoid head; name it: bag=0.1"),
     ):
@@ -271,15 +345,18 @@ def test_the_command_line_takes_a_strength_or_targets(command):
     code, _, err = command(*request, "--strength", "0.8")
     assert code == 0
     assert "steering: the dial, strength 0.8" in err
-    code, _, err = command(*request, "--target", "0.001")
-    assert code == 0
-    assert "the dial, target 0.001" in err
+    for target in ("0.001", "space=0.001"):
+        code, out, err = command(*request[:-1], "--target", target)  # with an unsteered text beside
+        assert code == 0
+        assert f"the dial, target {target}" in err
+        assert "[unsteered 1]" in out
     for wrong, words in (
         (("--strength", "0.5", "--step-size", "1"), "strength takes the place of step_size"),
         (("--target", "0.1", "--preset", "paper"), "preset paper steers by a step_size"),
         (("--target", "2"), "target must be above 0 and below 1; got 2.0"),
         (("--target", "much"), "--target must be a level, as 0.05 or space=0.05; got 'much'"),
         (("--target", "0.1", "--target", "space=0.1"), "name the attribute of each"),
+        (("--target", "=0.1"), "name the attribute of each"),
         (("--target", "sea=0.1"), "target names 'sea'; the attributes are space"),
         (("--strength", "1.2"), "strength must be finite and between 0 and 1; got 1.2"),
     ):

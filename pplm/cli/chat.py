@@ -22,6 +22,7 @@ from pplm.cli.options import (
     given_steering,
     model_options_with,
     number,
+    parse_targets,
     steering_line,
     steering_options,
     text_options,
@@ -43,6 +44,7 @@ _HELP = """\
 /avoid NAME...|none               steer away from bags of words
 /discriminator PATH:LABEL...|none steer towards classes of trained heads
 /strength X|none                  steer with strength X (0 to 1; 0.5 is usual), or as the settings have it
+/target [NAME=]LEVEL...|none      steer to this level of an attribute and no further
 /compare                          show the unsteered answer too, or no longer
 /system TEXT|none                 set the system message
 /save FILE                        write the messages to a new file, for pplm generate --messages
@@ -177,7 +179,8 @@ class _Chat:
     def _obey(self, name: str, argument: str) -> None:
         """Carry a command out."""
         commands: dict[str, Callable[[str], None]] = {
-            "strength": self._set_strength, "compare": self._toggle_compare, "system": self._set_system,
+            "strength": self._set_strength, "target": self._set_target, "compare": self._toggle_compare,
+            "system": self._set_system,
             "save": self._save, "reset": self._reset, "help": lambda _: _note(_HELP),
             **{kind: partial(self._choose, kind) for kind in _KINDS},
         }  # fmt: skip
@@ -194,6 +197,7 @@ class _Chat:
                 chosen["bag_from"] = ()
             choice = replace(self.choice, **chosen)
             attributes = load_attributes(choice, conversation.model, conversation.tokenizer, said=self.said)
+            conversation.check_target(attributes)
             conversation.attributes, self.choice, self.words = attributes, choice, bag_words(attributes)
         named = getattr(self.choice, _KINDS[kind]) + (self.choice.bag_from if kind == "bag" else ())
         _note(f"{kind}: {' '.join(named) or 'none'}")
@@ -205,6 +209,15 @@ class _Chat:
             self.conversation.strength = None if argument == "none" else _number(argument)
         strength = self.conversation.strength
         _note(f"strength: {'none, as the settings have it' if strength is None else f'{strength:g}'}")
+        if argument:
+            self._report_steering()
+
+    def _set_target(self, argument: str) -> None:
+        if argument:
+            self.conversation.target = None if argument == "none" else parse_targets(_split(argument), "/target")
+        target = self.conversation.target
+        named = target.items() if isinstance(target, dict) else [] if target is None else [("", target)]
+        _note(f"target: {' '.join(f'{name}={level}' if name else f'{level}' for name, level in named) or 'none'}")
         if argument:
             self._report_steering()
 

@@ -101,6 +101,7 @@ def generate_command(
     from pplm.interface import weigh_attributes
     from pplm.models.loading import load_model
     from pplm.rerank import check_rankable
+    from pplm.text.aims import wanted_levels
     from pplm.text.chat_template import check_template
 
     asked = take_prompts(prompts, options)
@@ -125,6 +126,8 @@ def generate_command(
     if rerank is not None:
         check_rankable(weighed)
     steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model), **given)
+    if weighed:
+        wanted_levels(steering.target, weighed)
     if weighed and not (steering.moves and any(attribute.weight for attribute in weighed)):
         zero = "every weight is 0" if steering.moves else f"{steering.why_still} is 0"
         warnings.warn(f"nothing steers: {zero}; the texts are unsteered", SteeringWarning, stacklevel=2)

@@ -210,23 +210,30 @@ def given_steering(options: dict[str, Any]) -> dict[str, Any]:
     """
     given = given_fields(SteeringConfig, options)
     if targets := options.pop("targets"):
-        given["target"] = _targets(targets)
+        given["target"] = parse_targets(targets, "--target")
     given = {"preset": options.pop("preset"), **given}
     SteeringConfig.for_attributes([], **given)
     return given
 
 
-def _targets(texts: Sequence[str]) -> dict[str, float] | float:
-    """Read --target: one level, or levels by name of attribute."""
+def parse_targets(texts: Sequence[str], option: str) -> dict[str, float] | float:
+    """Read an option's targets: one level, or levels by name of attribute.
+
+    Raises
+    ------
+    InputError
+        If one is no level, or several have no names.
+
+    """
     found: dict[str, float] = {}
     for text in texts:
-        name, _, level = text.rpartition("=")
+        name, equals, level = text.rpartition("=")
         try:
             value = float(level)
         except ValueError:
-            raise InputError(f"--target must be a level, as 0.05 or space=0.05; got {text!r}") from None
-        if name in found or (not name and len(texts) > 1):
-            raise InputError(f"--target {text!r}: with several, name the attribute of each, once: space=0.05")
+            raise InputError(f"{option} must be a level, as 0.05 or space=0.05; got {text!r}") from None
+        if name in found or (not name and (equals or len(texts) > 1)):
+            raise InputError(f"{option} {text!r}: with several, name the attribute of each, once: space=0.05")
         found[name] = value
     return found.get("", found)
 

@@ -90,9 +90,10 @@ class SweepSettings:
         known = setting_types()
         if not self.vary or not all(self.vary.values()) or set(self.vary) - set(known):
             raise InputError(f"vary must list values of some of {', '.join(known)}; got {dict(self.vary)}")
-        every = SteeringConfig(steps=dict.fromkeys(ATTRIBUTE_KINDS, SteeringConfig().step))
+        steps = dict.fromkeys(ATTRIBUTE_KINDS, SteeringConfig().step)
         for point in self.points:
-            every.changed(**point)
+            dial = {name: point[name] for name in ("strength", "target") if name in point}
+            SteeringConfig(steps=steps, **dial).changed(**point)
 
     @property
     def points(self) -> list[dict[str, Any]]:

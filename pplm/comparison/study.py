@@ -91,7 +91,8 @@ class Study:
             SteeringConfig.preset_for(own.models, known, self.preset, **self.steering)
             for own in self.attributes.values()
         ]
-        steered = [f"Steered with {preset}." for preset in presets]
+        dial = "".join(f", {name} {self.steering[name]}" for name in ("strength", "target") if name in self.steering)
+        steered = [f"Steered with {preset}{dial}." for preset in presets]
         object.__setattr__(self, "notes", list(dict.fromkeys([*self.notes, *filter(None, found), *steered])))
         object.__setattr__(self, "output", Path(self.output))
 

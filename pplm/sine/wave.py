@@ -69,6 +69,9 @@ class SineConfig:
     @classmethod
     def for_protocol(cls, protocol: SteeringProtocol, **overrides: Any) -> SineConfig:
         """Return a protocol's settings, with `rounds` or single fields of `SteeringConfig` overridden."""
+        for name in ("strength", "target"):
+            if name in overrides:
+                raise InputError(f"{name} is a setting of text; a wave takes step_size, or an AmplitudeControl")
         published = protocol == "published"
         rounds = overrides.pop("rounds", 1 if published else 12)
         steering: dict[str, Any] = {"num_iterations": 1, "gamma": 1.0, "norm_rule": "current"}

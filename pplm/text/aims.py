@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from pplm.config import SteeringConfig
 from pplm.control import Controller, Gains
 from pplm.errors import InputError, SteeringWarning
 from pplm.interface import SteeringStep, WeightedAttribute
 
 _TOLERANCE = 0.25
+_ROUNDING = 1e-3
 _OF_TOKENS = Gains(proportional=0.0, integral=0.08, low=0.05, high=1.0)
 """For a level of tokens, by the relative error of their mean."""
 _FIRST_SHARE = 0.25
@@ -55,6 +57,7 @@ class Aim:
         gains = Gains(proportional=0.0, integral=1.0, low=-1.0, high=self.wanted if self.avoids else 1.0)
         self._due = Controller(gains, none + self.wanted)
         self._total, self._count = none, none
+        self._checked = False
 
     @property
     def level(self) -> Tensor:
@@ -65,6 +68,13 @@ class Aim:
         """Return the level (B,) in what a step shows."""
         with torch.no_grad():
             p = (-self.attribute.loss(step)).exp()  # 0 where the attribute cannot act
+        if not (self.free or self._checked):
+            self._checked = True  # at the first token alone: an accelerator waits for the answer
+            if bool((p > 1 + _ROUNDING).any()):
+                raise InputError(
+                    f"a target of {self.attribute.name!r} is a probability, but its loss is below 0, so it is not -log "
+                    "of one; steer it by strength"
+                )
         return torch.where(p == 0, p, 1 - p) if self.avoids else p
 
     def content(self, level: Tensor) -> Tensor:
@@ -118,6 +128,8 @@ def wanted_levels(
     # What is avoided may be named as the list that it was made of.
     short = {name.removeprefix("avoid "): name for name in reversed(names)}
     wanted = {name if name in names else short.get(name, name): level for name, level in target.items()}
+    if len(wanted) < len(target):
+        raise InputError(f"target names an attribute twice: {', '.join(target)}; give each one level")
     if unknown := set(wanted) - set(names):
         raise InputError(f"target names {min(unknown)!r}; the attributes are {', '.join(names) or 'none'}")
     return [wanted.get(name) for name in names]
@@ -125,22 +137,23 @@ def wanted_levels(
 
 def warn_of_missed(
     attributes: Sequence[WeightedAttribute],
-    target: Mapping[str, float] | float | None,
+    steering: SteeringConfig,
     levels: Sequence[Mapping[str, float]],
 ) -> None:
     """Warn of each attribute whose mean level over texts is off its target by more than a quarter.
 
     Parameters
     ----------
-    attributes, target
-        As they steered.
+    attributes, steering
+        What steered, and its settings.
     levels
         Of each text, by name of attribute.
 
     """
-    if not attributes or target is None:
+    if not attributes or steering.target is None:
         return
-    for attribute, wanted in zip(attributes, wanted_levels(target, attributes), strict=True):
+    stronger = "" if steering.strength in (None, 1) else f"raise strength (now {steering.strength:g}), "
+    for attribute, wanted in zip(attributes, wanted_levels(steering.target, attributes), strict=True):
         found = [own[attribute.name] for own in levels if attribute.name in own]
         if wanted is None or not found:
             continue
@@ -149,9 +162,8 @@ def warn_of_missed(
         if mean > (1 + _TOLERANCE) * wanted if avoids else mean < (1 - _TOLERANCE) * wanted:
             name = repr(attribute.name)
             warnings.warn(
-                f"target {wanted:g} of {name} is not reached: the mean level of the texts is {mean:.2g}; what strength "
-                "allows does not suffice: raise strength (1 where none is given), or ask for "
-                f"{'more' if avoids else 'less'}",
+                f"target {wanted:g} of {name} is not reached: the mean level of the texts is {mean:.2g}; {stronger}ask "
+                f"for {'more' if avoids else 'less'}, or write longer texts, in which the push can grow",
                 SteeringWarning,
                 stacklevel=3,
             )

@@ -19,6 +19,7 @@ from pplm.interface import WeightedAttribute
 from pplm.text.aims import Aim, wanted_levels
 from pplm.text.distributions import affordable_scale, fuse, kl_from_log_probs
 from pplm.text.objective import TextSoFar
+from pplm.text.sampling import is_distribution
 
 _STRIDE = Gains(proportional=0.0, integral=0.4, low=-1.5, high=1.5)
 _SHARE = 0.65
@@ -70,7 +71,7 @@ class FixedFusion:
         """Return the attribute models that are content with a text, (A, B) bool; None where none can be."""
         return None
 
-    def fuse(self, text: TextSoFar, steered_logits: Tensor) -> Fused:
+    def fuse(self, text: TextSoFar, steered_logits: Tensor, moved: Tensor) -> Fused:  # noqa: ARG002
         """Return the distribution of the next token, given its steered logits (B, V)."""
         logits = fuse(text.reader.unsteered.logits, steered_logits, self._gm_scale)
         return Fused(logits, _divergence(text, logits), torch.full_like(logits[:, 0], self._gm_scale))
@@ -99,8 +100,9 @@ class Dial:
         self._stride = Controller(_STRIDE, torch.zeros(len(like), device=like.device))
         wanted = wanted_levels(steering.target, attributes)
         self._aims = [Aim(attribute, level, like) for attribute, level in zip(attributes, wanted, strict=True)]
-        self._held = any(not aim.free for aim in self._aims)
-        self._free = any(aim.free and aim.attribute.weight for aim in self._aims)
+        self._pushing = [aim for aim in self._aims if aim.attribute.weight]
+        self._held = any(not aim.free for aim in self._pushing)
+        self._free = any(aim.free for aim in self._pushing)
 
     @property
     def push(self) -> Tensor:
@@ -116,11 +118,15 @@ class Dial:
                 level = aim.measure(step)
                 if not aim.of_token:
                     aim.observe(level)
-                idle.append(aim.content(level))
+                idle.append(aim.content(level) if aim.attribute.weight else torch.ones_like(level, dtype=torch.bool))
         return torch.stack(idle) if self._held else None
 
-    def fuse(self, text: TextSoFar, steered_logits: Tensor) -> Fused:
-        """Return the distribution of the next token, given its steered logits (B, V)."""
+    def fuse(self, text: TextSoFar, steered_logits: Tensor, moved: Tensor) -> Fused:
+        """Return the distribution of the next token, given its steered logits (B, V).
+
+        `moved` (B,) bool names the samples whose history was moved before this token: the others show nothing of how
+        long a step should be.
+        """
         unsteered = text.reader.unsteered.logits
         whole = torch.full_like(unsteered[:, 0], self._budget, dtype=torch.float32)
         most = affordable_scale(unsteered, steered_logits, whole, self._limit)
@@ -128,11 +134,13 @@ class Dial:
             scale = most
         else:
             scale = torch.zeros_like(most)
-            for aim in self._aims:
+            for aim in self._pushing:
                 own = affordable_scale(unsteered, steered_logits, whole * aim.share, self._limit)
                 own = self._least(aim, text, steered_logits, own) if aim.of_token else own
                 scale = torch.maximum(scale, own)
-        self._stride.update(most / self._limit - _SHARE)
+        self._stride.update(torch.where(moved, most / self._limit - _SHARE, torch.nan))
+        # What is no distribution is to be refused, not weighed with 0.
+        scale = torch.where(is_distribution(steered_logits), scale, torch.nan)
         logits = fuse(unsteered, steered_logits, scale)
         for aim in self._aims:
             if aim.of_token:

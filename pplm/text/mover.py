@@ -51,6 +51,7 @@ class HistoryMover:
         # Whether an iteration needs the next token's logits: for the KL, for a look ahead or for an attribute.
         ask = [getattr(attribute.model, "reads_logits", True) for attribute in attributes]
         self._reads_logits = steering.kl_scale > 0 or steering.horizon_length > 0 or any(ask)
+        self.moved = torch.zeros_like(self._untouched)  # samples that the last token's steps moved
         self.watch = SteeringWatch(attributes, len(like), like.device)
         names = tuple(attribute.name for attribute in attributes)
         self.recorder = TraceRecorder(names, steering.num_iterations, len(layers), len(like))
@@ -133,6 +134,7 @@ class HistoryMover:
         if result.untouched is not None:
             self._untouched = self._untouched.index_copy(0, index, result.untouched)
         has_history = lengths[index] > 0
+        self.moved = self.moved.index_copy(0, index, has_history)
         self.watch.losses(objective.acted if idle is None else objective.acted | idle, self.rows[index])
         self.watch.broke |= objective.broke
         if objective.gradient_norms is not None:

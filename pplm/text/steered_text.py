@@ -19,7 +19,7 @@ from pplm.errors import broken_model
 from pplm.interface import WeightedAttribute
 from pplm.pooling import PooledHidden
 from pplm.products import fast_products
-from pplm.text.dial import Fused, fusion_of
+from pplm.text.dial import FixedFusion, Fused, fusion_of
 from pplm.text.ended import EndedHistories
 from pplm.text.forward import (
     LastToken,
@@ -89,7 +89,7 @@ class SteeredText:
         layers = range(self._histories.single if self._histories else 0, len(self.cache.layers))
         like = torch.empty(len(input_ids), dtype=model.dtype, device=input_ids.device)
         self._mover = HistoryMover(attributes, steering, layers, like)
-        self._fusion = fusion_of(attributes, steering, like)
+        self._fusion = fusion_of(attributes, steering, like) if self.active else FixedFusion(0.0)
         self._new_tokens = 0
 
     @property
@@ -121,7 +121,8 @@ class SteeredText:
         )
         seen = self.attention_mask[:, -self.input_ids.shape[1] :]
         text = TextSoFar(self.input_ids, seen, reader, self._pooled, self._last_counts)
-        fused = self._fusion.fuse(text, self._steer(text))
+        steered_logits = self._steer(text)
+        fused = self._fusion.fuse(text, steered_logits, self._mover.moved)
         self._unsteered = reader.unsteered
         self._show_unsteered(self._length + 1)
         self._mover.recorder.record_final(fused, self._rows)
@@ -185,6 +186,7 @@ class SteeredText:
         """Move the window of the steered history, if this token's turn has come; return the steered logits (B, V)."""
         steering, reader = self.steering, text.reader
         idle = self._fusion.look(text)
+        self._mover.moved = torch.zeros_like(self._rows, dtype=torch.bool)
         if self._length == 0:  # a prompt of one token has no history to move
             logits = reader.unsteered.logits
         elif self._new_tokens >= steering.grad_length or self._new_tokens % steering.steer_every:

@@ -36,7 +36,7 @@ class StepPlan:
 
     @classmethod
     def of(cls, steering: SteeringConfig, attributes: Sequence[WeightedAttribute]) -> StepPlan:
-        """Return the plan for these attribute models; their weight and the strength are factors on each one's step.
+        """Return the plan for these attribute models; the weight of one is a factor on a step of its own.
 
         Raises
         ------
