@@ -162,8 +162,9 @@ def warn_of_missed(
         if mean > (1 + _TOLERANCE) * wanted if avoids else mean < (1 - _TOLERANCE) * wanted:
             name = repr(attribute.name)
             warnings.warn(
-                f"target {wanted:g} of {name} is not reached: the mean level of the texts is {mean:.2g}; {stronger}ask "
-                f"for {'more' if avoids else 'less'}, or write longer texts, in which the push can grow",
+                f"target {wanted:g} of {name} is not reached: the mean level of the texts is {mean:.2g}; "
+                f"{stronger}{'allow more of it' if avoids else 'ask for less'}, or write longer texts, in which "
+                "the push can grow",
                 SteeringWarning,
                 stacklevel=3,
             )
