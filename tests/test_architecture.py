@@ -38,7 +38,7 @@ def of_pplm(path):
 LEVELS = (
     {"errors", "lazy", "short_repr"},
     {"pooling", "seeds", "presets", "products", "checks"},
-    {"config"},
+    {"config", "passes"},
     {"attached"},
     {"steering", "control", "interface", "batching"},
     {"text", "sine", "files"},
@@ -129,6 +129,7 @@ def test_the_wave_imports_nothing_of_text():
                 "batching",
                 "generation",
                 "generated_text",
+                "passes",
             },
         ),
         ("pretraining", {"checks", "config", "errors", "lazy", "models", "files", "seeds"}),

@@ -123,7 +123,7 @@ def test_the_arguments_are_not_changed():
 @given(SEEDS, SEEDS, st.floats(0, 3), st.floats(0.1, 4))
 def test_the_largest_affordable_weight_spends_the_budget_and_no_more(one, other, budget, scale):
     p, r = logits(one, vocab=40, scale=scale).float(), logits(other, vocab=40, scale=scale).float()
-    found = affordable_scale(r, p, torch.full((3,), budget))
+    found = affordable_scale(r.log_softmax(-1), p, torch.full((3,), budget))
     spent = kl_divergence(fuse(r, p, found), r)
     assert ((found >= 0) & (found <= 1)).all()
     assert (spent <= budget * 1.001 + 1e-5).all()
@@ -133,11 +133,14 @@ def test_the_largest_affordable_weight_spends_the_budget_and_no_more(one, other,
 
 def test_rows_are_weighed_alone_and_ends_of_the_range_are_exact():
     p, r, budget = logits(1).float(), logits(2).float(), torch.tensor([0.0, 0.2, 1e6])
-    found = affordable_scale(r, p, budget)
+    found = affordable_scale(r.log_softmax(-1), p, budget)
     assert found[[0, 2]].tolist() == [0.0, 1.0]
-    assert torch.equal(found[1:2], affordable_scale(r[1:2], p[1:2], budget[1:2]))
-    assert affordable_scale(r, p, budget, limit=0.3)[2] == pytest.approx(0.3)
-    assert affordable_scale(r, r + 5, budget)[1:].tolist() == [1.0, 1.0]  # the same distribution costs nothing
+    assert torch.equal(found[1:2], affordable_scale(r[1:2].log_softmax(-1), p[1:2], budget[1:2]))
+    assert affordable_scale(r.log_softmax(-1), p, budget, limit=0.3)[2] == pytest.approx(0.3)
+    assert affordable_scale(r.log_softmax(-1), r + 5, budget)[1:].tolist() == [
+        1.0,
+        1.0,
+    ]  # the same distribution costs nothing
     fused = fuse(r, p, found)
     assert torch.equal(fused[0], r[0])
     assert torch.equal(fused[2], p[2])
@@ -149,7 +152,7 @@ def test_the_divergence_of_a_mean_is_that_of_its_logits_and_leaves_out_excluded_
     p, r = p.float(), r.float()
     p[:, 3] = -torch.inf
     r[:, 5] = -torch.inf
-    found = affordable_scale(r, p, torch.full((3,), 1.0))
+    found = affordable_scale(r.log_softmax(-1), p, torch.full((3,), 1.0))
     mean = fuse(r, p, found)
     assert mean[:, [3, 5]].isneginf().all()
     assert (kl_divergence(mean, r) <= 1.001).all()

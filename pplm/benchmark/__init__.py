@@ -7,10 +7,10 @@ from pplm.benchmark.agreement import Agreement, Deviation, dtype_agreement
 from pplm.benchmark.config import BenchmarkConfig, Case
 from pplm.benchmark.machine import describe_machine
 from pplm.benchmark.memory import peak_memory_mb
-from pplm.benchmark.passes import Passes, count_passes
 from pplm.benchmark.random_models import RANDOM_MODELS, random_model
 from pplm.benchmark.rows import BenchmarkRow
 from pplm.benchmark.run import in_dtype, run_benchmark, steering_settings
+from pplm.passes import Passes, count_passes
 
 __all__ = [
     "RANDOM_MODELS",

@@ -23,12 +23,12 @@ from pplm.attached import steering_presets
 from pplm.batching import out_of_memory
 from pplm.benchmark.config import BenchmarkConfig, Case
 from pplm.benchmark.memory import peak_memory_mb
-from pplm.benchmark.passes import count_passes
 from pplm.benchmark.rows import BenchmarkRow, Measured, rows_of
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
+from pplm.passes import count_passes
 from pplm.seeds import torch_seed
 from pplm.text.decoding import steered_decoding
 from pplm.text.limits import check_length

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import click
 
+from pplm.comparison.budget import Budget
 from pplm.config import MIN_DISTINCT, SteeringConfig, Step
 from pplm.errors import InputError
 from pplm.models.resources import EMBEDDED_MODEL
@@ -298,3 +299,16 @@ def comma_list(kind: type) -> Callable[[click.Context, click.Parameter, str], tu
             raise InputError(f"{option.opts[0]} takes{numbers} with commas between; got {text!r}") from None
 
     return read
+
+
+def budget_options(command: Command) -> Command:
+    """Add --budget and --repeat-budget: what steering may cost in fluency."""
+    for option in (
+        click.option("--repeat-budget", type=float, default=Budget.repeats, show_default=True,
+                     help="Limit of the rise in the share of words that repeat the one before; the only limit without "
+                     "a --judge."),
+        click.option("--budget", type=float, default=Budget.perplexity, show_default=True,
+                     help="Limit of the judge's perplexity, relative to unsteered texts."),
+    ):  # fmt: skip
+        command = option(command)
+    return command

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import click
 
 from pplm.cli.comparison_run import comparison_options, prepare, progress, read_plan
-from pplm.cli.options import given_steering, number, steering_options
+from pplm.cli.options import budget_options, given_steering, number, steering_options
 from pplm.comparison.budget import Budget
 from pplm.config import setting_types
 from pplm.errors import InputError
@@ -30,20 +30,7 @@ from pplm.errors import InputError
     show_default=True,
     help="Texts per prompt, attribute and combination; more make the choice more reliable.",
 )
-@click.option(
-    "--budget",
-    type=float,
-    default=Budget.perplexity,
-    show_default=True,
-    help="Limit of the judge's perplexity, relative to unsteered texts.",
-)
-@click.option(
-    "--repeat-budget",
-    type=float,
-    default=Budget.repeats,
-    show_default=True,
-    help="Limit of the rise in the share of words that repeat the one before; the only limit without a --judge.",
-)
+@budget_options
 @comparison_options
 @steering_options
 def sweep_command(vary: Sequence[str], samples: int, budget: float, repeat_budget: float, **options: Any) -> None:

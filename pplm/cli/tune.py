@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pplm.cli.attributes import attribute_options, load_attributes, take_choice
-from pplm.cli.options import join_processes, model_options
+from pplm.cli.options import budget_options, join_processes, model_options
 from pplm.cli.outputs import FILE, FOLDER, check_outputs, overwrite_option
 from pplm.comparison.budget import Budget
 from pplm.errors import InputError
@@ -50,20 +50,7 @@ from pplm.tuning.settings import TuneSettings
     help="Another language model, which judges perplexity: a hub id, a folder or a .gguf file.  [default: none; "
     "fluency is then measured by repeated words alone]",
 )
-@click.option(
-    "--budget",
-    type=float,
-    default=Budget.perplexity,
-    show_default=True,
-    help="Limit of the judge's perplexity, relative to unsteered texts.",
-)
-@click.option(
-    "--repeat-budget",
-    type=float,
-    default=Budget.repeats,
-    show_default=True,
-    help="Limit of the rise in the share of words that repeat the one before.",
-)
+@budget_options
 @click.option("--seed", type=int, default=TuneSettings.seed, show_default=True, help="Same seed, same texts.")
 @click.option(
     "--max-batch-size",

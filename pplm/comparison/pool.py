@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from pplm.checks import check_whole
-from pplm.comparison.readings import count_readings
 from pplm.comparison.rivals import Rival
 from pplm.comparison.samples import Sample, SampleFiles, SampleKey
 from pplm.config import SteeringConfig
@@ -26,6 +26,7 @@ from pplm.generated_text import without_end
 from pplm.generation import generate
 from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
 from pplm.models.processes import Processes
+from pplm.passes import count_passes
 from pplm.rerank import check_rankable, score_texts_by
 from pplm.text.encoding import encode_prompt
 
@@ -222,13 +223,16 @@ def _draw(
     """Generate and rank one group of one arm."""
     steers = arm.attribute is not None and arm.rival is None
     models = [(a.model, a.weight) for a in attributes[arm.attribute]] if steers else []  # type: ignore[index]
-    rival = arm.rival or Rival()
+    prompts = [plan.prompts[index] for index in group.prompts]
+    hooked: AbstractContextManager[dict[str, Any]] = nullcontext({})
+    if arm.rival is not None:
+        prompts, hooked = [arm.rival.prompt(prompt) for prompt in prompts], arm.rival.decoding(model)
     start = time.perf_counter()
-    with count_readings(model) as readings, rival.decoding(model) as arguments:
+    with count_passes(model) as passes, hooked as arguments:
         texts = generate(
             model,
             tokenizer,
-            [rival.prompt(plan.prompts[index]) for index in group.prompts],
+            prompts,
             prompt_indices=group.prompts,
             attributes=models,
             steering=arm.steering,
@@ -244,10 +248,10 @@ def _draw(
     seconds = (time.perf_counter() - start) / len(texts)
     scores: dict[str, list[float]] = {}
     if plan.rank:
-        prompts = [encode_prompt(model, tokenizer, text.prompt, bos=plan.bos) for text in texts]
+        encoded = [encode_prompt(model, tokenizer, text.prompt, bos=plan.bos) for text in texts]
         completions = [without_end(text.token_ids, tokenizer) for text in texts]
         names = list(attributes) if arm.attribute is None else [arm.attribute]
-        values = score_texts_by(model, [attributes[name] for name in names], prompts, completions)
+        values = score_texts_by(model, [attributes[name] for name in names], encoded, completions)
         scores = dict(zip(names, values, strict=True))
     return [
         Sample(
@@ -260,7 +264,7 @@ def _draw(
             tokens=len(text.token_ids),
             seconds=seconds,
             scores={name: own[row] for name, own in scores.items()},
-            readings=readings.rows / len(texts),
+            readings=passes.rows / len(texts),
         )
         for row, text in enumerate(texts)
     ]

@@ -46,7 +46,7 @@ class Sample:
     scores
         How likely the whole text is to have each attribute it was ranked by, in nats; higher is better.
     readings
-        This text's share of the rows that the model read for its batch (`pplm.comparison.readings`); None in files of
+        This text's share of the rows that the model read for its batch (`pplm.passes`); None in files of
         earlier versions.
 
     """

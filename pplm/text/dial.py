@@ -127,15 +127,15 @@ class Dial:
         `moved` (B,) bool names the samples whose history was moved before this token: the others show nothing of how
         long a step should be.
         """
-        unsteered = text.reader.unsteered.logits
-        whole = torch.full_like(unsteered[:, 0], self._budget, dtype=torch.float32)
-        most = affordable_scale(unsteered, steered_logits, whole, self._limit)
+        unsteered, log_r = text.reader.unsteered.logits, text.reader.unsteered_log_probs
+        whole = torch.full_like(unsteered[:, 0], self._budget)
+        most = affordable_scale(log_r, steered_logits, whole, self._limit)
         if self._free:
             scale = most
         else:
             scale = torch.zeros_like(most)
             for aim in self._pushing:
-                own = affordable_scale(unsteered, steered_logits, whole * aim.share, self._limit)
+                own = affordable_scale(log_r, steered_logits, whole * aim.share, self._limit)
                 own = self._least(aim, text, steered_logits, own) if aim.of_token else own
                 scale = torch.maximum(scale, own)
         self._stride.update(torch.where(moved, most / self._limit - _SHARE, torch.nan))

@@ -87,7 +87,7 @@ def fused_kl(log_r: Tensor, log_ratio: Tensor, gm_scale: Tensor) -> Tensor:
     return gm_scale * (share * log_ratio).sum(-1) / total - largest[:, 0] - total.log()
 
 
-def affordable_scale(unsteered_logits: Tensor, steered_logits: Tensor, budget: Tensor, limit: float = 1.0) -> Tensor:
+def affordable_scale(log_r: Tensor, steered_logits: Tensor, budget: Tensor, limit: float = 1.0) -> Tensor:
     """Return the largest `gm_scale` per row, (B,), whose mean diverges by no more than a budget from the unsteered.
 
     The divergence KL(mean || unsteered) rises with `gm_scale`, its derivative being gm_scale times the variance of the
@@ -95,7 +95,9 @@ def affordable_scale(unsteered_logits: Tensor, steered_logits: Tensor, budget: T
 
     Parameters
     ----------
-    unsteered_logits, steered_logits
+    log_r
+        (B, V): the unsteered log-probabilities.
+    steered_logits
         (B, V).
     budget
         (B,), in nats; 0 gives 0.
@@ -103,8 +105,7 @@ def affordable_scale(unsteered_logits: Tensor, steered_logits: Tensor, budget: T
         The largest scale to return.
 
     """
-    log_r = unsteered_logits.float().log_softmax(-1)
-    ratio = steered_logits.float() - unsteered_logits.float()
+    ratio = steered_logits - log_r
     # What one of the two excludes has no share in the mean, nor in the divergence but by what the others gain.
     excluded = log_r.isneginf() | steered_logits.isneginf()
     log_r, ratio = log_r.masked_fill(excluded, -torch.inf), ratio.masked_fill(excluded, 0.0)

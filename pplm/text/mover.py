@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,32 @@ from pplm.text.reader import LastTokenReader
 from pplm.text.step_plan import StepPlan
 from pplm.text.trace import TraceRecorder
 from pplm.text.watch import SteeringWatch
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How B texts take one token's steps.
+
+    Attributes
+    ----------
+    lengths
+        (B,): real positions before each text's last token.
+    idle
+        (A, B) bool: the attribute models that are content with a text as it is; None where none is.
+    push
+        (B,): a factor on the steps' length; None is 1.
+
+    """
+
+    lengths: Tensor
+    idle: Tensor | None = None
+    push: Tensor | None = None
+
+    def select(self, index: Tensor) -> Turn:
+        """Return that of the samples in `index`."""
+        idle = None if self.idle is None else self.idle[:, index]
+        push = None if self.push is None else self.push[index]
+        return Turn(self.lengths[index], idle, push)
 
 
 class HistoryMover:
@@ -62,45 +88,37 @@ class HistoryMover:
         self._untouched = self._untouched[index]
         self._exact.select(index)
 
-    def move(self, text: TextSoFar, lengths: Tensor, idle: Tensor | None = None, push: Tensor | None = None) -> Tensor:
-        """Move the steered histories before the next token; return its logits (B, V) over them.
+    def rest(self, logits: Tensor) -> Tensor:
+        """Move nothing before the next token; return its logits (B, V) as they are."""
+        self.moved = torch.zeros_like(self._untouched)
+        self.recorder.record_unsteered(logits)
+        return logits
 
-        Parameters
-        ----------
-        text
-            The texts and what reads them.
-        lengths
-            (B,): real positions before each text's last token.
-        idle
-            (A, B) bool: the attribute models that are content with a text as it is; None where none is.
-        push
-            (B,): a factor on the steps' length; None is 1.
-
-        """
-        self._push = push
-        reader, everyone = text.reader, torch.arange(len(lengths), device=lengths.device)
-        if idle is None and not self.steering.skips:
-            return self._move(text, everyone, reader, lengths)
+    def move(self, text: TextSoFar, turn: Turn) -> Tensor:
+        """Move the steered histories before the next token; return its logits (B, V) over them."""
+        reader, everyone = text.reader, torch.arange(len(turn.lengths), device=turn.lengths.device)
+        self.moved = torch.zeros_like(self._untouched)
+        if turn.idle is None and not self.steering.skips:
+            return self._move(text, everyone, reader, turn)
         # One look at all samples decides which are steered; only they take the iterations.
-        wants = torch.ones_like(everyone, dtype=torch.bool) if idle is None else ~idle.all(0)
+        wants = torch.ones_like(everyone, dtype=torch.bool) if turn.idle is None else ~turn.idle.all(0)
         logits = None
         if self.steering.skips:
-            logits, strong = self._look(text, everyone, lengths)
+            logits, strong = self._look(text, everyone, turn)
             wants = wants & strong
         wanting = everyone[wants]
         if len(wanting) == len(everyone):
-            return self._move(text, everyone, reader, lengths, idle)
+            return self._move(text, everyone, reader, turn)
         if logits is None:
             logits = reader.steered(reader.length).logits
         if len(wanting) == 0:
-            self.recorder.record_unsteered(logits)
-            return logits
+            return self.rest(logits)
         some = text.select(wanting, self.steering.horizon_length)
-        moved = self._move(some, wanting, reader, lengths, None if idle is None else idle[:, wanting])
+        moved = self._move(some, wanting, reader, turn.select(wanting))
         reader.put(wanting, some.reader, self._start(reader))
         return logits.index_copy(0, wanting, moved)
 
-    def _look(self, text: TextSoFar, everyone: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def _look(self, text: TextSoFar, everyone: Tensor, turn: Turn) -> tuple[Tensor, Tensor]:
         """Read the last token over the steered history as it is: its logits (B, V), and who wants steering, (B,)."""
         steering, reader = self.steering, text.reader
         objective = self._objective(text)
@@ -109,39 +127,37 @@ class HistoryMover:
             loss = objective.attribute_loss(last)
             self.watch.losses(objective.acted, self.rows)
             return last.logits, loss >= steering.skip_below
-        looked = self._take_steps(objective, self._window(reader, everyone), everyone, lengths, still=True)
+        looked = self._take_steps(objective, self._window(reader, everyone), everyone, turn, still=True)
         self.watch.losses(objective.acted, self.rows)
         strength = torch.linalg.vector_norm(looked.gradient_norms[0], dim=0)
         self._strongest = torch.maximum(self._strongest, strength)
         strong = (strength > 0) & (strength >= steering.skip_weak * self._strongest)
         return objective.logits, strong & (objective.outcomes[0][0] >= steering.skip_below)
 
-    def _move(
-        self, text: TextSoFar, index: Tensor, whole: LastTokenReader, lengths: Tensor, idle: Tensor | None = None
-    ) -> Tensor:
+    def _move(self, text: TextSoFar, index: Tensor, whole: LastTokenReader, turn: Turn) -> Tensor:
         """Let the core move the window of the samples in `index`; return their logits over the outcome.
 
-        `whole` reads the whole batch, of which `text` may hold a part.
+        `whole` reads the whole batch, of which `text` may hold a part; `turn` is of that part.
         """
         start = self._start(text.reader)
         objective = self._objective(
-            text, reads_logits=self._reads_logits, probes=self.watch.awaits_gradients, idle=idle
+            text, reads_logits=self._reads_logits, probes=self.watch.awaits_gradients, idle=turn.idle
         )
-        result = self._take_steps(objective, self._window(text.reader, index), index, lengths)
+        result = self._take_steps(objective, self._window(text.reader, index), index, turn)
         if result.cosines is not None:
             objective.gradient_cosines = result.cosines
         self._norms = self._norms.index_copy(-1, index, result.norms)
         if result.untouched is not None:
             self._untouched = self._untouched.index_copy(0, index, result.untouched)
-        has_history = lengths[index] > 0
+        has_history = turn.lengths > 0
         self.moved = self.moved.index_copy(0, index, has_history)
-        self.watch.losses(objective.acted if idle is None else objective.acted | idle, self.rows[index])
+        self.watch.losses(objective.acted if turn.idle is None else objective.acted | turn.idle, self.rows[index])
         self.watch.broke |= objective.broke
         if objective.gradient_norms is not None:
             to_lower = has_history & (objective.attribute_losses[0].nan_to_num() != 0)
             self.watch.gradients(objective.gradient_norms, to_lower, result.gradient_norms[0], self._layers.start)
         if self._rounds:
-            window = self._window(whole, torch.arange(len(lengths), device=index.device))
+            window = self._window(whole, torch.arange(len(self.rows), device=index.device))
             self._exact.keep(window, start, index, result.state)
         last = text.reader.steered(start, result.state)
         objective.after(last)
@@ -153,17 +169,16 @@ class HistoryMover:
         return TextObjective(self.attributes, text, self._start(text.reader), self.steering.horizon_length, **flags)
 
     def _take_steps(
-        self, objective: TextObjective, window: History, index: Tensor, lengths: Tensor, *, still: bool = False
+        self, objective: TextObjective, window: History, index: Tensor, turn: Turn, *, still: bool = False
     ) -> Steered:
         """Let the core move the window of the samples in `index`; `still` asks for gradients, by steps of length 0."""
         steering, steps, norms = self.steering, self._plan.steps, None if still else self._norms[..., index]
         if still:
             steering, steps = replace(steering, num_iterations=1), self._plan.still()
             steering = steering if steering.dialled else replace(steering, step_size=0.0)
-        weights = self._plan.weights(lengths[index], objective.text.reader.length)
-        untouched = self._untouched[index]
-        push = None if self._push is None else self._push[index]
-        return steer(window, objective, steering, norms, steps=steps, weights=weights, push=push, untouched=untouched)
+        weights = self._plan.weights(turn.lengths, objective.text.reader.length)
+        return steer(window, objective, steering, norms, steps=steps, weights=weights, push=turn.push,
+                     untouched=self._untouched[index])  # fmt: skip
 
     def _start(self, reader: LastTokenReader) -> int:
         """Return the first position that steering moves."""

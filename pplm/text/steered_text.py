@@ -32,7 +32,7 @@ from pplm.text.forward import (
 )
 from pplm.text.kv_cache import KeyValueBuffer
 from pplm.text.limits import broken_scores
-from pplm.text.mover import HistoryMover
+from pplm.text.mover import HistoryMover, Turn
 from pplm.text.objective import TextSoFar
 from pplm.text.reader import LastTokenReader
 from pplm.text.sampling import is_distribution
@@ -110,7 +110,7 @@ class SteeredText:
         if self._histories is None:
             if self._unsteered is None:
                 self._unsteered = forward_last(self.model, self._last_token_inputs(), self.cache)
-            self._mover.recorder.record_unsteered(self._unsteered.logits)
+            self._mover.rest(self._unsteered.logits)
             self._mover.recorder.record_final(Fused.unsteered(self._unsteered.logits), self._rows)
             self._read = (self._unsteered.logits, self._unsteered.logits)
             return self._unsteered.logits.clone()
@@ -186,15 +186,13 @@ class SteeredText:
         """Move the window of the steered history, if this token's turn has come; return the steered logits (B, V)."""
         steering, reader = self.steering, text.reader
         idle = self._fusion.look(text)
-        self._mover.moved = torch.zeros_like(self._rows, dtype=torch.bool)
         if self._length == 0:  # a prompt of one token has no history to move
             logits = reader.unsteered.logits
         elif self._new_tokens >= steering.grad_length or self._new_tokens % steering.steer_every:
             logits = reader.steered(self._length).logits
         else:
-            return self._mover.move(text, self.attention_mask[:, :-1].sum(1), idle, self._fusion.push)
-        self._mover.recorder.record_unsteered(logits)
-        return logits
+            return self._mover.move(text, Turn(self.attention_mask[:, :-1].sum(1), idle, self._fusion.push))
+        return self._mover.rest(logits)
 
     def _show_unsteered(self, length: int) -> None:
         """Let the caller's cache show the first positions of the unsteered history, without copying them."""

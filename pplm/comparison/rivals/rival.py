@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Request:
     sampling: Mapping[str, Any]
 
 
-class Rival:
+class Rival(ABC):
     """A way of generating without gradients, for one attribute; made by `of`.
 
     Class attributes
@@ -64,11 +65,12 @@ class Rival:
         return float(strength)
 
     @staticmethod
+    @abstractmethod
     def fits(model: AttributeModel) -> bool:
         """Return whether the method has a meaning for an attribute model."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def of(cls, request: Request) -> Rival:
         """Return the rival for an attribute whose models all fit.
 
@@ -78,12 +80,11 @@ class Rival:
             If something that the method reads is missing.
 
         """
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def record(self) -> dict[str, Any]:
         """Everything that its texts depend on, as JSON."""
-        raise NotImplementedError
 
     def prompt(self, prompt: str) -> str:
         """Return what is read in place of a prompt."""

@@ -2,7 +2,8 @@
 
 Counted are calls of the model's body (all but the language-model head) and gradients that flow back into what such a
 call returned. One pass is one reading of the weights: a batch of any size is one pass, and so is a batch that carries
-steered and unsteered rows together. The pass that reads a prompt counts as one like any other.
+steered and unsteered rows together. The pass that reads a prompt counts as one like any other. Rows are what a method
+costs on any machine: a batch of B texts that is read once gives each text one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ class Passes:
 
     forward: int = 0
     backward: int = 0
+    rows: int = 0
+    """Texts in these passes, forward and backward counted alike."""
 
     @property
     def total(self) -> int:
@@ -32,16 +35,21 @@ class Passes:
 
 @contextmanager
 def count_passes(model: Any) -> Iterator[Passes]:
-    """Count the passes through a causal language model's body inside a `with` block."""
+    """Count the passes through a causal language model's body inside a `with` block.
+
+    Included are the dozen single rows with which the first padded batch of a model tries how it treats padding.
+    """
     passes = Passes()
 
-    def on_backward(gradient: Tensor) -> None:  # noqa: ARG001 - counted, not changed
+    def on_backward(gradient: Tensor) -> None:
         passes.backward += 1
+        passes.rows += len(gradient)
 
     def on_forward(body: Any, inputs: Any, output: Any) -> None:  # noqa: ARG001
         passes.forward += 1
         # torch's backward hooks of modules do not see outputs that are dataclasses, so the tensor itself is asked.
         hidden = output[0]
+        passes.rows += len(hidden)
         if hidden.requires_grad:
             hidden.register_hook(on_backward)
 
