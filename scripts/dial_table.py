@@ -53,8 +53,8 @@ def _texts(model: Any, tokenizer: Any, dial: dict[str, Any], options: dict[str, 
     for name in topics.specs:
         bag = BagOfWords.load(name, tokenizer)
         steering = SteeringConfig.for_attributes([bag], presets=steering_presets(model), **dial)
-        texts += generate(model, tokenizer, topics.prompts(), attributes=[bag], steering=steering, do_sample=True, top_k=10,
-                          seed=options["seed"], max_new_tokens=options["new_tokens"], max_batch_size=20)  # fmt: skip
+        texts += generate(model, tokenizer, topics.prompts(), attributes=[bag], steering=steering, seed=options["seed"],
+                          max_new_tokens=options["new_tokens"], max_batch_size=20, do_sample=True, top_k=10)  # fmt: skip
     return texts
 
 
