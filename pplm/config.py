@@ -13,7 +13,16 @@ from typing import Any, Literal, get_type_hints
 
 from pplm.checks import check_layers, check_range, check_target, check_type
 from pplm.errors import InputError
-from pplm.presets import ATTRIBUTE_KINDS, DIAL_STEPS, MAX_DIVERGENCE, STEP_FIELDS, Preset, PresetName, SteeringPresets
+from pplm.presets import (
+    ATTRIBUTE_KINDS,
+    DIAL_STEPS,
+    MAX_DIVERGENCE,
+    MAX_DIVERGENCE_TO_TARGET,
+    STEP_FIELDS,
+    Preset,
+    PresetName,
+    SteeringPresets,
+)
 
 NormRule = Literal["running_max", "current"]
 """What a gradient is divided by: the largest norm seen so far for this sample and layer, or its own norm."""
@@ -136,7 +145,7 @@ class SteeringConfig:
     target: Mapping[str, float] | float | None = field(default=None, hash=False)
     """The wanted level (above 0, below 1) of the attribute, or of attributes by name: for a bag the mean probability of
     its words as the next token, for a head the probability of its class for the text so far, for something to avoid an
-    upper bound of either. No text is steered further than that, nor beyond `strength`, 1 where that is None."""
+    upper bound of either. No text is steered further than that, nor beyond `strength` where one is given."""
 
     steps: Mapping[str, Step] = field(default_factory=dict, hash=False)
     """By kind of attribute: each attribute model takes a step of its own, of its kind's fields, times its weight, and
@@ -171,9 +180,10 @@ class SteeringConfig:
     def budget(self) -> float:
         """What the dial may spend: nats per token that the final distribution may diverge from the unsteered one.
 
-        It grows with the square of the strength, as a divergence does with the length of a small step.
+        It grows with the square of the strength, as a divergence does with the length of a small step. Without a
+        strength it is that of a target.
         """
-        return MAX_DIVERGENCE * (1.0 if self.strength is None else self.strength) ** 2
+        return MAX_DIVERGENCE_TO_TARGET if self.strength is None else MAX_DIVERGENCE * self.strength**2
 
     @property
     def moves(self) -> bool:
@@ -284,7 +294,7 @@ class SteeringConfig:
             name: own for name, own in overrides.items() if name not in ("strength", "target") or own is not None
         }
         if "target" in overrides:
-            overrides = {"strength": 1.0, **overrides}
+            overrides = {"strength": None, **overrides}
         chosen = cls.preset_for(attributes, presets, preset, **overrides)
         if unknown := set(chosen.settings) - set(get_type_hints(cls)):
             raise InputError(f"presets name a setting {min(unknown)!r} that there is not; see SteeringConfig")

@@ -54,8 +54,10 @@ PAPER_PRESETS: Mapping[str, Settings] = MappingProxyType(
 
 USUAL_STRENGTH = 0.5
 """Of the dial where nothing else is asked for."""
-MAX_DIVERGENCE = 0.4
+MAX_DIVERGENCE = 0.6
 """Nats per token that strength 1 allows the final distribution to diverge from the unsteered one."""
+MAX_DIVERGENCE_TO_TARGET = 1.5
+"""The same for a target without a strength. It is there for single tokens: the text's level holds back the others."""
 
 _BAG_STEP = MappingProxyType({"step_size": 3.0, "gamma": 1.0, "norm_rule": "running_max", "window_length": 5})
 DIAL_STEPS: Mapping[str, Settings] = MappingProxyType(
@@ -68,14 +70,17 @@ DIAL_STEPS: Mapping[str, Settings] = MappingProxyType(
         ),
     }
 )
-"""The dial's first steps, by kind of attribute; from then on their size adapts to each text. It is in nats: what a step
-at the strongest gradient of the text so far would take off the attribute's loss, were the loss linear
-(`pplm.steering.steer`). Steps found by sweeps on two models, ten times apart as lengths, are the same in nats."""
-DIAL_SETTINGS: Settings = MappingProxyType(
-    {"layers": 0.5, "num_iterations": 1, "kl_scale": 0.0, "gm_scale": 1.0, "horizon_length": 0}
+"""The dial's first steps, by kind of attribute, for a strength that is equal to `gm_scale`; from then on their size
+adapts to each text. It is in nats: what a step at the strongest gradient of the text so far would take off the
+attribute's loss, were the loss linear (`pplm.steering.steer`). Steps found by sweeps on two models, ten times apart as
+lengths, are the same in nats."""
+DIAL_SETTINGS: Settings = MappingProxyType({"layers": 0.15, "num_iterations": 1, "kl_scale": 0.0, "horizon_length": 0})
+"""What the dial takes where a model has no settings of its own. Its budget does what elsewhere the KL term does."""
+DIAL_GM_SCALES: Mapping[str, float] = MappingProxyType(
+    {"bag_of_words": 0.5, "avoidance": 0.5, "discriminator": 1.0, "mixture": 0.5}
 )
-"""What the dial takes where a model has no settings of its own. Its budget does what elsewhere the KL term and a
-smaller geometric mean do."""
+"""The dial's largest weight of the steered distribution, by kind of preset. A bag's gradient is best followed far and
+taken by half. A head's texts are steered by steps that add up, and many small ones show more of the class."""
 
 _UPPER = MappingProxyType({"layers": 0.15, "num_iterations": 1, "step_size": 0.5, "gm_scale": 0.8})
 FAST_PRESETS: Mapping[str, Settings] = MappingProxyType(
@@ -214,7 +219,7 @@ class SteeringPresets:
         made_on = "" if kind in self.exact else self.made_on
         tuned = own is not None and "strength" in own
         if dial or (dial is None and (own is None or tuned)):
-            return Preset("dial", own is not None, self._dialled(own or {}, kinds), made_on, tuned)
+            return Preset("dial", own is not None, self._dialled(own or {}, kind, kinds), made_on, tuned)
         settings = self._fast(kind)
         if len(named) > 1:
             mixture = self.fast.get("mixture", {}) if kind == "mixture" else {}
@@ -226,11 +231,12 @@ class SteeringPresets:
             }
         return Preset("fast", own is not None, settings, made_on)
 
-    def _dialled(self, own: Settings, kinds: Iterable[str]) -> dict[str, Any]:
+    def _dialled(self, own: Settings, kind: str, kinds: Iterable[str]) -> dict[str, Any]:
         """Return the dial's settings: a model's own where they were found for the dial, else its layers alone."""
         kept = own if "strength" in own else _spread(own)
         steps = {kind: DIAL_STEPS[kind] for kind in sorted(kinds)}
-        return {**DIAL_SETTINGS, "strength": USUAL_STRENGTH, "steps": steps, **kept}
+        own_scale = {"gm_scale": DIAL_GM_SCALES[kind], "strength": USUAL_STRENGTH}
+        return {**DIAL_SETTINGS, **own_scale, "steps": steps, **kept}
 
     def _fast(self, kind: str) -> dict[str, Any]:
         """Return the settings of the preset `fast` for one kind, the general ones where the model has none."""

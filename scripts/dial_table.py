@@ -53,8 +53,10 @@ def _texts(model: Any, tokenizer: Any, dial: dict[str, Any], options: dict[str, 
     for name in topics.specs:
         bag = BagOfWords.load(name, tokenizer)
         steering = SteeringConfig.for_attributes([bag], presets=steering_presets(model), **dial)
-        texts += generate(model, tokenizer, topics.prompts(), attributes=[bag], steering=steering, seed=options["seed"],
-                          max_new_tokens=options["new_tokens"], max_batch_size=20, do_sample=True, top_k=10)  # fmt: skip
+        request = {"attributes": [bag], "steering": steering, "seed": options["seed"], "do_sample": True, "top_k": 10}
+        texts += generate(
+            model, tokenizer, topics.prompts(), **request, max_new_tokens=options["new_tokens"], max_batch_size=20
+        )
     return texts
 
 

@@ -97,8 +97,7 @@ def token_time(model_name: str, samples: Sequence[int], prompt_tokens: int, new_
 def _parts(model: Any, prompts: torch.Tensor, new_tokens: int, attribute: str, preset: Any) -> dict[str, float]:
     """Return the seconds of each part per token and batch."""
     (bound,) = bind_attributes(weigh_attributes([ATTRIBUTES[attribute](model, None)]), model)
-    own = {"step_size": 0.5} if preset == "fast" else {}  # the last 15% of the layers, not the dial
-    steering = SteeringConfig.for_attributes([bound.model], preset=preset, **own)
+    steering = SteeringConfig.for_attributes([bound.model], preset=preset)
     loop = steered_decoding([bound.model], steering, seed=0)
     _seconds(model, prompts, 2, loop)  # warm-up
     clock, layers = Clock(), decoder_layers(model)[1]

@@ -10,6 +10,7 @@ from helpers import decode, new_tokens
 import pplm
 from attribute_models import BagOfWords
 from pplm import SteeringConfig
+from pplm.presets import MAX_DIVERGENCE
 from pplm.text.distributions import kl_from_log_probs
 
 PROMPTS = [[5, 9, 33, 71, 12], [8, 64, 2, 3, 4], [29, 30, 31, 32, 33]]
@@ -70,13 +71,13 @@ def test_what_earlier_tokens_left_is_scaled_back_where_it_exceeds_the_budget_alo
     carried = decode(gpt2, PROMPTS, [bag], strong, new=8).steering
     limit = 0.5 * float(carried.final_kl[3:].max())
     assert limit > 0
-    strength = (limit / 0.4) ** 0.5
+    strength = (limit / MAX_DIVERGENCE) ** 0.5
     step = {"step_size": 8.0 / strength, "gamma": 1.0, "norm_rule": "running_max", "window_length": 5}
     weak = dial([bag], strength=strength, num_iterations=5, grad_length=3, steps={"bag_of_words": step})
     record = decode(gpt2, PROMPTS, [bag], weak, new=8).steering
     assert record.kl[3:].isnan().all()  # nothing is added any more
     assert (record.final_kl <= limit * 1.001).all()
-    scaled_back = record.gm_scale[3:] < 1
+    scaled_back = record.gm_scale[3:] < weak.gm_scale
     assert scaled_back.any()
     assert (record.final_kl[3:][scaled_back] > 0.9 * limit).all()
 
@@ -136,7 +137,7 @@ def test_the_dial_composes_with_candidates_and_with_conversations(gpt2, tokenize
     model, own = chat
     answer = pplm.generate(model, own, [{"role": "user", "content": "The sea"}], **request | {
         "attributes": [BagOfWords.from_words(["moon"], own, name="sky")]})[0]  # fmt: skip
-    assert 0 < max(answer.final_kl) <= 0.4 * 0.4**2 * 1.001
+    assert 0 < max(answer.final_kl) <= MAX_DIVERGENCE * 0.4**2 * 1.001
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import pplm
 from attribute_models import BagOfWords
+from pplm.presets import MAX_DIVERGENCE
 
 ROOT = Path(__file__).parents[1]
 PROMPTS = ["The city", "Many people", "A new kind of", "For years", "She remembered", "The first step"]
@@ -62,5 +63,5 @@ def test_a_strength_spends_the_same_on_every_model_and_more_the_higher_it_is(emb
         assert own == sorted(own)
     for strength, *own in zip(STRENGTHS, *found.values(), strict=True):
         assert max(own) / min(own) < 1.5, (strength, found)
-        assert 0.6 * 0.4 * strength**2 < min(own)
-        assert max(own) <= 0.4 * strength**2
+        assert MAX_DIVERGENCE * strength**2 / 3 < min(own)
+        assert max(own) <= MAX_DIVERGENCE * strength**2

@@ -103,7 +103,7 @@ def test_the_dial_takes_a_model_s_own_layers_and_iterations_and_its_usual_number
     own = {"fast": {"bag_of_words": {"step_size": 6.0, "layers": 3, "num_iterations": 2, "gm_scale": 0.1}}}
     found = settings([BAG], presets=own, strength=0.2)
     assert (found.strength, found.layers, found.num_iterations) == (0.2, 3, 2)
-    assert dataclasses.replace(found, strength=0.5, layers=0.5, num_iterations=1) == settings([BAG])
+    assert dataclasses.replace(found, strength=0.5, layers=0.15, num_iterations=1) == settings([BAG])
     assert settings([BAG], presets=own, target=0.1, gm_scale=0.7).gm_scale == 0.7
 
 

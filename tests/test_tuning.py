@@ -16,7 +16,7 @@ from pplm.tuning.settings import OPENINGS
 
 SETTINGS = TuneSettings(layers=(1, 2), num_iterations=(1,), prompts=tuple("abcdefgh"), texts=40, new_tokens=4)
 UNSTEERED = 0.001
-GENERIC = (0.5, 1)
+GENERIC = (0.15, 1)
 
 
 def text(number, level, *, name="bag", words="one two three four", kl=0.1):
@@ -64,12 +64,12 @@ def rows(found):
 
 
 def test_the_better_of_two_candidates_wins_and_is_not_undecided(gpt2, tokenizer, bag, written):
-    for levels, layers in (({GENERIC: 0.01, (2, 1): 0.03}, 2), ({GENERIC: 0.03, (2, 1): 0.01}, 0.5)):
+    for levels, layers in (({GENERIC: 0.01, (2, 1): 0.03}, 2), ({GENERIC: 0.03, (2, 1): 0.01}, 0.15)):
         found = tune(gpt2, tokenizer, bag, written, levels)
         assert found.settings == {"strength": 0.5, "layers": layers, "num_iterations": 1}
         assert (found.kind, found.undecided, found.within_budget) == ("bag_of_words", False, True)
         assert "is the best" in found.reasons[0]
-    better, worse = rows(found)["layers 0.5, 1 iteration (generic)"], rows(found)["layers 2, 1 iteration"]
+    better, worse = rows(found)["layers 0.15, 1 iteration (generic)"], rows(found)["layers 2, 1 iteration"]
     assert better.against is None
     assert worse.against[0] == pytest.approx(1 / 3)
     assert worse.outcome == "worse, round 2"
@@ -81,15 +81,15 @@ def test_candidates_that_cannot_be_told_apart_are_undecided_and_the_cheapest_is_
     # The second is better for half of the prompts, and worse for the others.
     found = tune(gpt2, tokenizer, bag, written, {GENERIC: 0.01, (2, 1): lambda n: 0.018 if n % 2 else 0.003})
     assert found.undecided
-    assert found.settings["layers"] == 0.5
-    assert found.reasons[0].startswith("Undecided: layers 0.5, 1 iteration (generic) cannot be told apart from")
+    assert found.settings["layers"] == 0.15
+    assert found.reasons[0].startswith("Undecided: layers 0.15, 1 iteration (generic) cannot be told apart from")
     assert "undecided, chosen" in tuning_report(found)
     assert {row.texts for row in found.rows} == {40}
 
 
 def test_the_generic_choice_and_as_many_layers_of_another_name_are_one_candidate(gpt2, tokenizer, bag, written):
     found = tune(gpt2, tokenizer, bag, written, {GENERIC: 0.01}, replace(SETTINGS, layers=(1, 0.15, 0.3, 0.5)))
-    assert [row.name for row in found.rows] == ["unsteered", "layers 0.5, 1 iteration (generic)"]
+    assert [row.name for row in found.rows] == ["unsteered", "layers 0.15, 1 iteration (generic)"]
     assert "only candidate" in found.reasons[0]
 
 
@@ -103,12 +103,12 @@ def test_more_iterations_are_tried_with_the_best_layers_alone(gpt2, tokenizer, b
     levels = {GENERIC: 0.01, (2, 1): 0.03, (2, 3): 0.09}
     found = tune(gpt2, tokenizer, bag, written, levels, replace(SETTINGS, num_iterations=(1, 3)))
     assert found.settings == {"strength": 0.5, "layers": 2, "num_iterations": 3}
-    assert (0.5, 3) not in written[0]
+    assert (0.15, 3) not in written[0]
 
 
 def test_what_there_is_no_time_for_is_named(gpt2, tokenizer, bag, written):
     found = tune(gpt2, tokenizer, bag, written, {GENERIC: 0.01}, replace(SETTINGS, minutes=1e-6))
-    assert found.settings["layers"] == 0.5
+    assert found.settings["layers"] == 0.15
     assert "Not tried: layers 2, 1 iteration" in found.reasons[1]
 
 
@@ -116,14 +116,14 @@ def test_of_what_is_avoided_less_is_better_and_each_of_several_counts_by_its_rat
     sea = BagOfWords.from_words(["sea"], tokenizer, name="sea")
     avoided = tune(gpt2, tokenizer, bag, written, {GENERIC: {"avoid sea": 0.01}, (2, 1): {"avoid sea": 0.03}},
                    attributes=[Avoid(sea)])  # fmt: skip
-    assert (avoided.kind, avoided.settings["layers"]) == ("avoidance", 0.5)
+    assert (avoided.kind, avoided.settings["layers"]) == ("avoidance", 0.15)
     several = tune(gpt2, tokenizer, bag, written,
                    {GENERIC: {"bag": 0.5, "sea": 0.001}, (2, 1): {"bag": 0.4, "sea": 0.002}},
                    attributes=[bag, sea])  # fmt: skip
     assert (several.kind, several.settings["layers"]) == ("bag_of_words", 2)
     other = tune(gpt2, tokenizer, bag, written, {}, attributes=[bag, (sea, 0)])
-    assert (other.settings["layers"], set(other.rows[0].levels)) == (0.5, {"bag"})
-    other = rows(several)["layers 0.5, 1 iteration (generic)"].against[0]
+    assert (other.settings["layers"], set(other.rows[0].levels)) == (0.15, {"bag"})
+    other = rows(several)["layers 0.15, 1 iteration (generic)"].against[0]
     assert other == pytest.approx(math.sqrt(0.5 / 0.4 * 0.001 / 0.002))
 
 

@@ -17,7 +17,7 @@ from pplm.comparison.budget import Budget
 from pplm.config import MIN_DISTINCT, SteeringConfig, Step
 from pplm.errors import InputError
 from pplm.models.resources import EMBEDDED_MODEL
-from pplm.presets import DIAL_STEPS, PAPER_PRESETS, STEP_FIELDS, Preset, PresetName
+from pplm.presets import DIAL_SETTINGS, DIAL_STEPS, PAPER_PRESETS, STEP_FIELDS, Preset, PresetName
 
 if TYPE_CHECKING:
     from pplm.models.processes import Processes
@@ -93,8 +93,8 @@ def steering_options(command: Command) -> Command:
         click.option("--target", "targets", multiple=True, metavar="[NAME=]LEVEL",
                      help="The wanted level of an attribute in the text (0 to 1): of a bag, the mean probability of "
                      "its words as the next token (0.05 is much); of a head, the probability of its class; of what is "
-                     "avoided, an upper bound. Steers no further than that takes, nor than --strength (1 where it is "
-                     "not given). With several attributes by name, repeatable: space=0.05."),
+                     "avoided, an upper bound. Steers no further than that takes, nor than --strength where it is "
+                     "given. With several attributes by name, repeatable: space=0.05."),
         click.option("--preset", type=click.Choice(get_args(PresetName)), default=None,
                      help="Settings to start from. fast moves the last layers alone, in few steps; paper moves all "
                      "layers, as published. Either is the model's own where it has some.  [default: the model's own, "
@@ -243,8 +243,9 @@ def steering_line(settings: SteeringConfig, preset: Preset, given: Collection[st
     """Return the settings of a run in one line: those that a preset sets, and others that are not at their default.
 
     `given` are the fields that the user gave. Where attributes take steps of their own, each kind's is named, and a
-    field of a step that the user gave once for all. The dial's own steps are the same on every model and left out.
+    field of a step that the user gave once for all. What the dial sets alike on every model is left out.
     """
+    usual = {name: DIAL_SETTINGS[name] for name in ("kl_scale", "horizon_length")} if settings.dialled else {}
     if settings.dialled and all(settings.step_of(kind) == Step(**DIAL_STEPS[kind]) for kind in settings.steps):
         settings = replace(settings, steps={})
     own = STEP_FIELDS if settings.steps or settings.dialled else ()
@@ -253,6 +254,7 @@ def steering_line(settings: SteeringConfig, preset: Preset, given: Collection[st
         for field in _explained(SteeringConfig)
         if (field.name in PAPER_PRESETS["bag_of_words"] or getattr(settings, field.name) != field.default)
         and field.name not in own
+        and getattr(settings, field.name) != usual.get(field.name)
     ]
     if settings.target is not None:
         levels = settings.target if isinstance(settings.target, Mapping) else {"": settings.target}

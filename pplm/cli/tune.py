@@ -123,6 +123,6 @@ def tune_command(
             "nothing is saved: no strength keeps within the budget; start from a lower --strength, or raise --budget "
             "or --repeat-budget"
         )
-    click.echo(f"written to {found.save(model, output)}", err=True)
+    click.echo(f"written to {found.save(model, output)}; delete it to forget the choice", err=True)
     if output is not None and found.kind in tuned_presets(model).fast:
         click.echo(f"settings tuned earlier come first: delete {preset_path(model)} to use the new ones", err=True)

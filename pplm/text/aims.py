@@ -18,23 +18,26 @@ from pplm.interface import SteeringStep, WeightedAttribute
 
 _TOLERANCE = 0.25
 _ROUNDING = 1e-3
-_OF_TOKENS = Gains(proportional=0.0, integral=0.08, low=0.05, high=1.0)
-"""For a level of tokens, by the relative error of their mean."""
-_FIRST_SHARE = 0.25
-_OF_TEXT = Gains(proportional=2.0, integral=0.1)
-"""For a level of the text so far, which answers a push late; the push is a share of the budget."""
+_LOWEST = 0.02
+"""Of the budget."""
+_OF_TOKENS = {"proportional": 0.0, "integral": 0.06}
+"""For a level of tokens, by the relative error of their mean; nats."""
+_NATS_PER_LEVEL = 4.8
+"""Of the first push; about what a bag's level costs on two models, so that there is little to correct."""
+_OF_TEXT = {"proportional": 0.8, "integral": 0.04}
+"""For a level of the text so far, which answers a push late; nats."""
 
 
 class Aim:
     """One attribute's level in B texts, and the push that leads to the wanted one.
 
-    The push is the share of the budget to spend, between 0 and 1, set by the error of the text so far. Where the level
-    is one of the next token (`of_token`), a second, purely integral controller says which level is due at this token,
+    The push is what may be spent on a token, in nats, at most the budget, set by the error of the text so far. Where
+    the level is one of the next token (`of_token`), a second, purely integral controller says which level is due,
 
         d_t = wanted + sum over the tokens before of (wanted - level), within -1 and 1,
 
-    and no more than that takes is spent: the mean over the text arrives at `wanted`. A single token seldom can: the
-    push grows until those that can make up for the others.
+    so that the mean over the text arrives at `wanted`. A token whose unsteered level is due already is left alone.
+    A single token seldom can be: the push grows until those that can make up for the others.
 
     Parameters
     ----------
@@ -42,17 +45,23 @@ class Aim:
         Which attribute model; `avoids` makes `wanted` an upper bound.
     wanted
         Above 0 and below 1; None only measures the level.
+    budget
+        Above 0, in nats.
     like
         (B, ...) on the device.
 
     """
 
-    def __init__(self, attribute: WeightedAttribute, wanted: float | None, like: Tensor) -> None:
+    def __init__(self, attribute: WeightedAttribute, wanted: float | None, budget: float, like: Tensor) -> None:
         self.attribute, self.free, self.wanted = attribute, wanted is None, 1.0 if wanted is None else wanted
         self.of_token = bool(getattr(attribute.model, "reads_logits", True))
         self.avoids = bool(getattr(attribute.model, "avoids", False))
         none = torch.zeros(len(like), device=like.device)
-        self._push = Controller(_OF_TOKENS, none + _FIRST_SHARE) if self.of_token else Controller(_OF_TEXT, none)
+        if self.of_token:
+            gains = Gains(**_OF_TOKENS, low=_LOWEST * budget, high=budget)
+            self._push = Controller(gains, none + _NATS_PER_LEVEL * self.wanted)
+        else:
+            self._push = Controller(Gains(**_OF_TEXT, high=budget), none)
         # What was not put in yet is made up for later; what was kept out gives no right to more.
         gains = Gains(proportional=0.0, integral=1.0, low=-1.0, high=self.wanted if self.avoids else 1.0)
         self._due = Controller(gains, none + self.wanted)
@@ -77,17 +86,20 @@ class Aim:
                 )
         return torch.where(p == 0, p, 1 - p) if self.avoids else p
 
-    def content(self, level: Tensor) -> Tensor:
-        """Return which texts are at the level that they should now have, (B,) bool, or on the right side of it."""
+    def content(self, level: Tensor, *, credit: float = 0.0) -> Tensor:
+        """Return which texts are at the level that they should now have, (B,) bool, or on the right side of it.
+
+        `credit` more wanted levels count as due.
+        """
         if self.free:
             return torch.zeros_like(level, dtype=torch.bool)
         if not self.of_token:
             return self._push.push <= 0
-        return level <= self._due.push if self.avoids else level >= self._due.push
+        return level <= self._due.push if self.avoids else level >= self._due.push + credit * self.wanted
 
     @property
-    def share(self) -> Tensor:
-        """(B,): how much of the budget a text may use."""
+    def allowed(self) -> Tensor:
+        """(B,): what may be spent on the next token, in nats."""
         return self._push.push
 
     def observe(self, level: Tensor) -> None:
@@ -152,7 +164,7 @@ def warn_of_missed(
     """
     if not attributes or steering.target is None:
         return
-    stronger = "" if steering.strength in (None, 1) else f"raise strength (now {steering.strength:g}), "
+    stronger = "" if steering.strength is None else f"leave strength out (now {steering.strength:g}), "
     for attribute, wanted in zip(attributes, wanted_levels(steering.target, attributes), strict=True):
         found = [own[attribute.name] for own in levels if attribute.name in own]
         if wanted is None or not found:

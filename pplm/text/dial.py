@@ -16,15 +16,20 @@ from torch import Tensor
 from pplm.config import SteeringConfig
 from pplm.control import Controller, Gains
 from pplm.interface import WeightedAttribute
+from pplm.presets import MAX_DIVERGENCE, USUAL_STRENGTH
 from pplm.text.aims import Aim, wanted_levels
-from pplm.text.distributions import affordable_scale, fuse, kl_from_log_probs
+from pplm.text.distributions import Tilt, fuse, kl_from_log_probs
 from pplm.text.objective import TextSoFar
 from pplm.text.sampling import is_distribution
 
-_STRIDE = Gains(proportional=0.0, integral=0.4, low=-1.5, high=1.5)
-_SHARE = 0.65
-"""Steps are made so long that the budget allows about this share of the largest weight. Much less, and a step went far
-beyond what its gradient is good for; all of it, and some of the budget may be left."""
+_STRIDE = Gains(proportional=0.0, integral=0.4, low=-2.5, high=2.5)
+_SPENT = 0.8
+_OVERSPENT = 2.0
+"""Steps are made so long that the largest weight would spend this share of the budget, as a square root, which is
+nearly proportional to a step; a single token counts at most as `_OVERSPENT`. So most tokens take the largest weight,
+and the budget holds back those that a step moves most."""
+_CREDIT = 9
+"""So many tokens' share of a level may come early: a bag's words are cheap at few tokens, and a text takes them there."""
 _HALVINGS = 8
 """Of the interval in which the smallest weight that meets a level lies: to 0.4% of the largest."""
 
@@ -83,6 +88,7 @@ class FixedFusion:
 class Dial:
     """The geometric mean with the largest weight that the budget allows, or the smallest that meets a target.
 
+    An attribute without a target, beside one with a target, has the budget of the given strength, else the usual one.
     What earlier tokens left in the steered history counts like what this one adds: where it exceeds the budget alone,
     the weight scales it back.
 
@@ -96,30 +102,38 @@ class Dial:
     """
 
     def __init__(self, attributes: Sequence[WeightedAttribute], steering: SteeringConfig, like: Tensor) -> None:
-        self._budget, self._limit = steering.budget, steering.gm_scale
-        self._stride = Controller(_STRIDE, torch.zeros(len(like), device=like.device))
+        none = torch.zeros(len(like), device=like.device)
+        self._limit = steering.gm_scale
+        self._free_budget = MAX_DIVERGENCE * USUAL_STRENGTH**2 if steering.strength is None else steering.budget
+        self._stride = Controller(_STRIDE, none)
         wanted = wanted_levels(steering.target, attributes)
-        self._aims = [Aim(attribute, level, like) for attribute, level in zip(attributes, wanted, strict=True)]
-        self._pushing = [aim for aim in self._aims if aim.attribute.weight]
-        self._held = any(not aim.free for aim in self._pushing)
-        self._free = any(aim.free for aim in self._pushing)
+        self._aims = [Aim(own, level, steering.budget, like) for own, level in zip(attributes, wanted, strict=True)]
+        pushing = [aim for aim in self._aims if aim.attribute.weight]
+        self._free = any(aim.free for aim in pushing)
+        self._targets = [aim for aim in pushing if not aim.free]
 
     @property
     def push(self) -> Tensor:
-        """A factor on the steps, (B,)."""
-        return self._stride.push.exp()
+        """A factor on the steps, (B,): what this token's budget asks for, times what the text so far has shown."""
+        # A divergence grows with the square of a step and of its weight. A longer first step would not be a better one.
+        return self._stride.push.exp() * ((self._allowed() / MAX_DIVERGENCE).sqrt() / self._limit).clamp(max=1.0)
+
+    def _allowed(self) -> Tensor:
+        """Return what a text may spend on this token, (B,) in nats."""
+        allowed = torch.full_like(self._stride.push, self._free_budget if self._free else 0.0)
+        return torch.stack([allowed, *(aim.allowed for aim in self._targets)]).amax(0)
 
     def look(self, text: TextSoFar) -> Tensor | None:
         """Return the attribute models that are content with the text as it is, (A, B) bool; None where none can be."""
         step = text.unsteered_step()
         idle = []
         for aim in self._aims:
-            if self._held or not aim.of_token:
+            if self._targets or not aim.of_token:
                 level = aim.measure(step)
                 if not aim.of_token:
                     aim.observe(level)
                 idle.append(aim.content(level) if aim.attribute.weight else torch.ones_like(level, dtype=torch.bool))
-        return torch.stack(idle) if self._held else None
+        return torch.stack(idle) if self._targets else None
 
     def fuse(self, text: TextSoFar, steered_logits: Tensor, moved: Tensor) -> Fused:
         """Return the distribution of the next token, given its steered logits (B, V).
@@ -127,18 +141,17 @@ class Dial:
         `moved` (B,) bool names the samples whose history was moved before this token: the others show nothing of how
         long a step should be.
         """
-        unsteered, log_r = text.reader.unsteered.logits, text.reader.unsteered_log_probs
-        whole = torch.full_like(unsteered[:, 0], self._budget)
-        most = affordable_scale(log_r, steered_logits, whole, self._limit)
+        unsteered, allowed = text.reader.unsteered.logits, self._allowed()
+        tilt = Tilt(text.reader.unsteered_log_probs, steered_logits)
+        scale = torch.zeros_like(allowed)
         if self._free:
-            scale = most
-        else:
-            scale = torch.zeros_like(most)
-            for aim in self._pushing:
-                own = affordable_scale(log_r, steered_logits, whole * aim.share, self._limit)
-                own = self._least(aim, text, steered_logits, own) if aim.of_token else own
-                scale = torch.maximum(scale, own)
-        self._stride.update(torch.where(moved, most / self._limit - _SHARE, torch.nan))
+            scale = tilt.affordable(scale + self._free_budget, self._limit)
+        for aim in self._targets:
+            own = tilt.affordable(aim.allowed, self._limit)
+            own = self._least(aim, text, steered_logits, own) if aim.of_token else own
+            scale = torch.maximum(scale, own)
+        spent = (tilt.kl(torch.full_like(allowed, self._limit)) / allowed).sqrt().clamp(max=_OVERSPENT)
+        self._stride.update(torch.where(moved, _SPENT - spent, torch.nan))
         # What is no distribution is to be refused, not weighed with 0.
         scale = torch.where(is_distribution(steered_logits), scale, torch.nan)
         logits = fuse(unsteered, steered_logits, scale)
@@ -158,7 +171,7 @@ class Dial:
         """Return the smallest weight (B,) that meets a target now, at most `most` (B,)."""
 
         def content(scale: Tensor) -> Tensor:
-            return aim.content(aim.measure(text.unsteered_step(fuse(unsteered, steered_logits, scale))))
+            return aim.content(aim.measure(text.unsteered_step(fuse(unsteered, steered_logits, scale))), credit=_CREDIT)
 
         unsteered = text.reader.unsteered.logits
         low, high = torch.zeros_like(most), most

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_FALSE_POSITIONS = 12
+_FALSE_POSITIONS = 8
 """Enough for a divergence within 3% of its budget, for logits like a language model's; it is never above it."""
 
 
@@ -67,31 +67,8 @@ def fuse(unsteered_logits: Tensor, steered_logits: Tensor, gm_scale: float | Ten
     return torch.where(unsteered_logits == steered_logits, unsteered_logits, fused)
 
 
-def fused_kl(log_r: Tensor, log_ratio: Tensor, gm_scale: Tensor) -> Tensor:
-    """KL(p || r) per row, (B,) in nats, of p proportional to r * exp(gm_scale * log_ratio).
-
-    Parameters
-    ----------
-    log_r
-        (B, V) log-probabilities.
-    log_ratio
-        (B, V), finite; a constant per row does not matter.
-    gm_scale
-        (B,).
-
-    """
-    tilted = torch.addcmul(log_r, gm_scale[:, None], log_ratio)
-    largest = tilted.amax(-1, keepdim=True)
-    share = (tilted - largest).exp_()
-    total = share.sum(-1)
-    return gm_scale * (share * log_ratio).sum(-1) / total - largest[:, 0] - total.log()
-
-
-def affordable_scale(log_r: Tensor, steered_logits: Tensor, budget: Tensor, limit: float = 1.0) -> Tensor:
-    """Return the largest `gm_scale` per row, (B,), whose mean diverges by no more than a budget from the unsteered.
-
-    The divergence KL(mean || unsteered) rises with `gm_scale`, its derivative being gm_scale times the variance of the
-    log ratio, so that its square root is nearly a line: a few false positions find where it meets the budget.
+class Tilt:
+    """The geometric means of two distributions, one per `gm_scale`, and how far they diverge from the unsteered one.
 
     Parameters
     ----------
@@ -99,33 +76,52 @@ def affordable_scale(log_r: Tensor, steered_logits: Tensor, budget: Tensor, limi
         (B, V): the unsteered log-probabilities.
     steered_logits
         (B, V).
-    budget
-        (B,), in nats; 0 gives 0.
-    limit
-        The largest scale to return.
 
     """
-    ratio = steered_logits - log_r
-    # What one of the two excludes has no share in the mean, nor in the divergence but by what the others gain.
-    excluded = log_r.isneginf() | steered_logits.isneginf()
-    log_r, ratio = log_r.masked_fill(excluded, -torch.inf), ratio.masked_fill(excluded, 0.0)
-    ratio = ratio - ratio.mean(-1, keepdim=True)
 
-    def root(scale: Tensor) -> Tensor:
-        return fused_kl(log_r, ratio, scale).clamp(min=0).sqrt() - wanted
+    def __init__(self, log_r: Tensor, steered_logits: Tensor) -> None:
+        # What one of the two excludes has no share in the mean, nor in the divergence but by what the others gain.
+        excluded = log_r.isneginf() | steered_logits.isneginf()
+        ratio = (steered_logits - log_r).masked_fill_(excluded, 0.0)
+        self._log_r = log_r.masked_fill(excluded, -torch.inf)
+        self._log_ratio = ratio.sub_(ratio.mean(-1, keepdim=True))  # a constant does not matter, its rounding would
+        self._share = torch.empty_like(ratio)
 
-    wanted = budget.sqrt()
-    low, high = torch.zeros_like(budget), torch.full_like(budget, limit)
-    below, above = root(low), root(high)
-    fits = above <= 0
-    for number in range(_FALSE_POSITIONS):
-        share = (-below / (above - below)).nan_to_num(0.5).clamp(0.0, 1.0)
-        if number % 4 == 3:  # where the square root is far from a line, as with a single likely token
-            share = torch.full_like(share, 0.5)
-        middle = low + (high - low) * share
-        here = root(middle)
-        inside = here <= 0
-        # Illinois: the end that stays counts half, else it would stay for good.
-        below, above = torch.where(inside, here, below / 2), torch.where(inside, above / 2, here)
-        low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
-    return torch.where(budget > 0, torch.where(fits, limit, low), 0.0)
+    def kl(self, gm_scale: Tensor) -> Tensor:
+        """Return KL(mean || unsteered) per row, (B,) in nats, for a `gm_scale` per row, (B,)."""
+        # One buffer for all calls: with large vocabularies and batches, fresh memory would cost more than the sums.
+        share = torch.addcmul(self._log_r, gm_scale[:, None], self._log_ratio, out=self._share)
+        largest = share.amax(-1, keepdim=True)
+        total = share.sub_(largest).exp_().sum(-1)
+        gained = torch.linalg.vecdot(share, self._log_ratio)
+        return (gm_scale * gained / total - largest[:, 0] - total.log()).clamp(min=0)
+
+    def affordable(self, budget: Tensor, limit: float = 1.0) -> Tensor:
+        """Return the largest `gm_scale` per row, (B,), whose divergence is within a budget.
+
+        The divergence rises with `gm_scale`, its derivative being gm_scale times the variance of the log ratio, so that
+        its square root is nearly a line: a few false positions find where it meets the budget.
+
+        Parameters
+        ----------
+        budget
+            (B,), in nats; 0 gives 0.
+        limit
+            The largest scale to return.
+
+        """
+        wanted = budget.sqrt()
+        low, high = torch.zeros_like(budget), torch.full_like(budget, limit)
+        below, above = -wanted, self.kl(high).sqrt() - wanted
+        fits = above <= 0
+        for number in range(_FALSE_POSITIONS):
+            share = (-below / (above - below)).nan_to_num(0.5).clamp(0.0, 1.0)
+            if number % 4 == 3:  # where the square root is far from a line, as with a single likely token
+                share = torch.full_like(share, 0.5)
+            middle = low + (high - low) * share
+            here = self.kl(middle).sqrt() - wanted
+            inside = here <= 0
+            # Illinois: the end that stays counts half, else it would stay for good.
+            below, above = torch.where(inside, here, below / 2), torch.where(inside, above / 2, here)
+            low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
+        return torch.where(budget > 0, torch.where(fits, limit, low), 0.0)

@@ -129,7 +129,7 @@ def broken_scores(
         )
     kinds = {kind_of(attribute.model) for attribute in attributes}
     if steering.dialled:
-        in_use = {"strength": 1.0 if steering.strength is None else steering.strength}
+        in_use = {} if steering.strength is None else {"strength": steering.strength}
     else:
         in_use = {f"{kind}.step_size": step.step_size for kind, step in steering.steps.items() if kind in kinds}
         if not kinds <= set(steering.steps):
