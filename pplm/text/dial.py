@@ -29,7 +29,7 @@ _OVERSPENT = 2.0
 nearly proportional to a step; a single token counts at most as `_OVERSPENT`. So most tokens take the largest weight,
 and the budget holds back those that a step moves most."""
 _CREDIT = 9
-"""So many tokens' share of a level may come early: a bag's words are cheap at few tokens, and a text takes them there."""
+"""So many tokens' levels may come early: a bag's words are cheap at few tokens, and a text takes them there."""
 _HALVINGS = 8
 """Of the interval in which the smallest weight that meets a level lies: to 0.4% of the largest."""
 
