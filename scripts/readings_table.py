@@ -6,6 +6,7 @@ python scripts/readings_table.py
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -65,8 +66,8 @@ class _Head:
 
 @click.command()
 def readings_table() -> None:
-    """Print a Markdown table: the presets for a model without settings of its own."""
-    columns = [(kind, preset) for preset in ("fast", "paper") for kind in ("bag", "head")]
+    """Print a Markdown table: what a model without settings of its own takes by default, and the preset paper."""
+    columns: list[tuple[str, Any]] = [(kind, preset) for preset in (None, "paper") for kind in ("bag", "head")]
     rows = []
     for shape in SHAPES:
         cells = []
@@ -74,7 +75,7 @@ def readings_table() -> None:
             steering = SteeringConfig.for_attributes([_Head()] if kind == "head" else [], preset=preset)
             cells.append(f"{shape.readings(steering, head=kind == 'head'):.2f}")
         rows.append([shape.name, *cells])
-    click.echo("\n".join(markdown_table(["", *(f"{kind}, {preset}" for kind, preset in columns)], rows)))
+    click.echo("\n".join(markdown_table(["", *(f"{kind}, {preset or 'the dial'}" for kind, preset in columns)], rows)))
 
 
 if __name__ == "__main__":

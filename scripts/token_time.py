@@ -28,9 +28,9 @@ from pplm.text.split import decoder_layers, moved_layers
 _SEED = 0
 PARTS = ("lower layers", "upper layers", "language-model head", "gradients", "attribute model", "all else")
 RUNS = {
-    "bag, fast": ("bag", "fast"),
+    "bag, the dial": ("bag", None),
     "bag, paper": ("bag", "paper"),
-    "head, fast": ("discriminator", "fast"),
+    "head, the dial": ("discriminator", None),
     "head, paper": ("discriminator", "paper"),
 }
 

@@ -66,6 +66,14 @@ def test_strength_0_is_unsteered_and_more_strength_is_never_weaker(model, bag):
     assert (mass[-1] > mass[0]).all()
 
 
+def test_a_low_strength_takes_shorter_steps_rather_than_a_smaller_weight(model, bag, head):
+    for attribute in (bag, head):
+        steering = dial([attribute], strength=0.1)
+        first = decode(model, PROMPTS, [attribute], steering, new=1).steering
+        assert (first.gm_scale > 0.3 * steering.gm_scale).all()
+        assert (first.final_kl > 0.5 * steering.budget).all()
+
+
 def test_what_earlier_tokens_left_is_scaled_back_where_it_exceeds_the_budget_alone(gpt2, bag):
     strong = dial([bag], strength=1.0, num_iterations=5, grad_length=3)
     carried = decode(gpt2, PROMPTS, [bag], strong, new=8).steering

@@ -136,7 +136,7 @@ def test_rows_are_weighed_alone_and_ends_of_the_range_are_exact():
     found = Tilt(r.log_softmax(-1), p).affordable(budget)
     assert found[[0, 2]].tolist() == [0.0, 1.0]
     assert torch.equal(found[1:2], Tilt(r[1:2].log_softmax(-1), p[1:2]).affordable(budget[1:2]))
-    assert Tilt(r.log_softmax(-1), p).affordable(budget, limit=0.3)[2] == pytest.approx(0.3)
+    assert Tilt(r.log_softmax(-1), p, 0.3).affordable(budget)[2] == pytest.approx(0.3)
     assert Tilt(r.log_softmax(-1), r + 5).affordable(budget)[1:].tolist() == [
         1.0,
         1.0,

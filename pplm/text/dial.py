@@ -142,15 +142,15 @@ class Dial:
         long a step should be.
         """
         unsteered, allowed = text.reader.unsteered.logits, self._allowed()
-        tilt = Tilt(text.reader.unsteered_log_probs, steered_logits)
+        tilt = Tilt(text.reader.unsteered_log_probs, steered_logits, self._limit)
         scale = torch.zeros_like(allowed)
         if self._free:
-            scale = tilt.affordable(scale + self._free_budget, self._limit)
+            scale = tilt.affordable(scale + self._free_budget)
         for aim in self._targets:
-            own = tilt.affordable(aim.allowed, self._limit)
+            own = tilt.affordable(aim.allowed)
             own = self._least(aim, text, steered_logits, own) if aim.of_token else own
             scale = torch.maximum(scale, own)
-        spent = (tilt.kl(torch.full_like(allowed, self._limit)) / allowed).sqrt().clamp(max=_OVERSPENT)
+        spent = (tilt.most / allowed).sqrt().clamp(max=_OVERSPENT)
         self._stride.update(torch.where(moved, _SPENT - spent, torch.nan))
         # What is no distribution is to be refused, not weighed with 0.
         scale = torch.where(is_distribution(steered_logits), scale, torch.nan)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_FALSE_POSITIONS = 8
+_FALSE_POSITIONS = 12
 """Enough for a divergence within 3% of its budget, for logits like a language model's; it is never above it."""
 
 
@@ -76,52 +76,65 @@ class Tilt:
         (B, V): the unsteered log-probabilities.
     steered_logits
         (B, V).
+    limit
+        The largest `gm_scale`.
+
+    Attributes
+    ----------
+    most
+        (B,): the divergence at the limit, in nats.
 
     """
 
-    def __init__(self, log_r: Tensor, steered_logits: Tensor) -> None:
+    def __init__(self, log_r: Tensor, steered_logits: Tensor, limit: float = 1.0) -> None:
         # What one of the two excludes has no share in the mean, nor in the divergence but by what the others gain.
         excluded = log_r.isneginf() | steered_logits.isneginf()
         ratio = (steered_logits - log_r).masked_fill_(excluded, 0.0)
         self._log_r = log_r.masked_fill(excluded, -torch.inf)
         self._log_ratio = ratio.sub_(ratio.mean(-1, keepdim=True))  # a constant does not matter, its rounding would
-        self._share = torch.empty_like(ratio)
+        self._limit = torch.full_like(log_r[:, 0], limit)
+        self.most = _kl_of_mean(self._log_r, self._log_ratio, self._limit, torch.empty_like(ratio))
 
-    def kl(self, gm_scale: Tensor) -> Tensor:
-        """Return KL(mean || unsteered) per row, (B,) in nats, for a `gm_scale` per row, (B,)."""
-        # One buffer for all calls: with large vocabularies and batches, fresh memory would cost more than the sums.
-        share = torch.addcmul(self._log_r, gm_scale[:, None], self._log_ratio, out=self._share)
-        largest = share.amax(-1, keepdim=True)
-        total = share.sub_(largest).exp_().sum(-1)
-        gained = torch.linalg.vecdot(share, self._log_ratio)
-        return (gm_scale * gained / total - largest[:, 0] - total.log()).clamp(min=0)
-
-    def affordable(self, budget: Tensor, limit: float = 1.0) -> Tensor:
-        """Return the largest `gm_scale` per row, (B,), whose divergence is within a budget.
+    def affordable(self, budget: Tensor) -> Tensor:
+        """Return the largest `gm_scale` per row, (B,), whose divergence is within a budget (B,), in nats.
 
         The divergence rises with `gm_scale`, its derivative being gm_scale times the variance of the log ratio, so that
-        its square root is nearly a line: a few false positions find where it meets the budget.
-
-        Parameters
-        ----------
-        budget
-            (B,), in nats; 0 gives 0.
-        limit
-            The largest scale to return.
-
+        its square root is nearly a line: a few false positions find where it meets the budget. A budget of 0 gives 0.
         """
+        found = torch.where(budget > 0, self._limit, 0.0)
+        over = self.most > budget
+        if budget.device.type != "cpu":  # which rows these are, an accelerator would have to wait for
+            return torch.where(over, torch.minimum(found, self._meeting(budget, slice(None))), found)
+        rows = (over & (budget > 0)).nonzero()[:, 0]
+        return found.index_copy(0, rows, self._meeting(budget[rows], rows)) if len(rows) else found
+
+    def _meeting(self, budget: Tensor, rows: Tensor | slice) -> Tensor:
+        """Return where the divergence of these rows meets their budget, from below."""
+        log_r, log_ratio, limit, most = (own[rows] for own in (self._log_r, self._log_ratio, self._limit, self.most))
+        share = torch.empty_like(log_ratio)
         wanted = budget.sqrt()
-        low, high = torch.zeros_like(budget), torch.full_like(budget, limit)
-        below, above = -wanted, self.kl(high).sqrt() - wanted
-        fits = above <= 0
+        low, high = torch.zeros_like(budget), limit
+        below, above = -wanted, most.sqrt() - wanted
         for number in range(_FALSE_POSITIONS):
-            share = (-below / (above - below)).nan_to_num(0.5).clamp(0.0, 1.0)
+            step = (-below / (above - below)).nan_to_num(0.5).clamp(0.0, 1.0)
             if number % 4 == 3:  # where the square root is far from a line, as with a single likely token
-                share = torch.full_like(share, 0.5)
-            middle = low + (high - low) * share
-            here = self.kl(middle).sqrt() - wanted
+                step = torch.full_like(step, 0.5)
+            middle = low + (high - low) * step
+            here = _kl_of_mean(log_r, log_ratio, middle, share).sqrt() - wanted
             inside = here <= 0
             # Illinois: the end that stays counts half, else it would stay for good.
             below, above = torch.where(inside, here, below / 2), torch.where(inside, above / 2, here)
             low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
-        return torch.where(budget > 0, torch.where(fits, limit, low), 0.0)
+        return low
+
+
+def _kl_of_mean(log_r: Tensor, log_ratio: Tensor, gm_scale: Tensor, buffer: Tensor) -> Tensor:
+    """Return KL(p || r) per row, (B,), of p proportional to r * exp(gm_scale * log_ratio).
+
+    The (B, V) buffer is overwritten: with large vocabularies and batches, fresh memory would cost more than the sums.
+    """
+    share = torch.addcmul(log_r, gm_scale[:, None], log_ratio, out=buffer)
+    largest = share.amax(-1, keepdim=True)
+    total = share.sub_(largest).exp_().sum(-1)
+    gained = torch.linalg.vecdot(share, log_ratio)
+    return (gm_scale * gained / total - largest[:, 0] - total.log()).clamp(min=0)
