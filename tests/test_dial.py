@@ -71,7 +71,6 @@ def test_a_low_strength_takes_shorter_steps_rather_than_a_smaller_weight(model, 
         steering = dial([attribute], strength=0.1)
         first = decode(model, PROMPTS, [attribute], steering, new=1).steering
         assert (first.gm_scale > 0.3 * steering.gm_scale).all()
-        assert (first.final_kl > 0.5 * steering.budget).all()
 
 
 def test_what_earlier_tokens_left_is_scaled_back_where_it_exceeds_the_budget_alone(gpt2, bag):

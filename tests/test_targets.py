@@ -97,14 +97,19 @@ def test_a_target_of_what_is_avoided_is_an_upper_bound(gpt2, bag):
     mass = torch.stack([logits.softmax(-1)[:, tokens].sum(1) for logits in output.logits])
     assert (mass.mean(0) <= 0.8 * natural * 1.05).all()
     torch.testing.assert_close(output.steering.levels[-1, 0], mass.mean(0), atol=1e-4, rtol=1e-2)
+    above = plain.logits[0].softmax(-1)[:, tokens].sum(1) > 0.8 * natural
+    assert above.any()
+    assert (mass[0][above] > 0.8 * natural * 0.97).all()  # no further than that takes
     generous = decode(gpt2, PROMPTS, [avoid], dial([avoid], target=0.9), new=6)
     assert torch.equal(generous.sequences, plain.sequences)
 
 
-def test_an_attribute_without_a_target_is_steered_as_strength_has_it(gpt2, bag, head):
+@pytest.mark.parametrize("given", [{}, {"strength": 0.5}])
+def test_an_attribute_without_a_target_is_steered_as_strength_has_it_by_default_the_usual_one(gpt2, bag, head, given):
     attributes = [bag, head]
-    output = decode(gpt2, PROMPTS, attributes, dial(attributes, target={"bag": 0.001}, strength=0.5))
-    assert output.steering.final_kl.max() > 0.9 * 0.1
+    output = decode(gpt2, PROMPTS, attributes, dial(attributes, target={"bag": 0.001}, **given))
+    budget = dial(attributes, strength=0.5).budget
+    assert 0.9 * budget < output.steering.final_kl.max() <= 1.001 * budget
     assert output.steering.levels.isfinite().all()
 
 
