@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import decode
+from helpers import STRONG, decode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,11 +97,15 @@ def test_any_batch_equals_its_single_runs(gpt2, bag, head, prompts, case):
     assert_equal_runs(batch, singles, new=3)
 
 
-def test_a_finished_sample_leaves_its_neighbours_alone(gpt2, bag, head):
-    free = decode(gpt2, PROMPTS, [bag, head], new=8)
+@pytest.mark.parametrize("dial", [{}, {"strength": 0.8}, {"target": {"bag": 0.06, "head": 0.7}}])
+@pytest.mark.filterwarnings("ignore:target .* is not reached:pplm.SteeringWarning")
+def test_a_finished_sample_leaves_its_neighbours_alone(gpt2, bag, head, dial):
+    steering = SteeringConfig.for_attributes([bag, head], **dial) if dial else STRONG
+    free = decode(gpt2, PROMPTS, [bag, head], steering, new=8)
     end = int(free.sequences[0, 8])  # the first prompt's second new token
-    wanted = [decode(gpt2, [prompt], [bag, head], new=8, eos_token_id=end) for prompt in PROMPTS]
-    batch = decode(gpt2, PROMPTS, [bag, head], new=8, eos_token_id=end)
+    wanted = [decode(gpt2, [prompt], [bag, head], steering, new=8, eos_token_id=end) for prompt in PROMPTS]
+    batch = decode(gpt2, PROMPTS, [bag, head], steering, new=8, eos_token_id=end)
+    assert len(set(batch.lengths.tolist())) > 1
     for row, single in enumerate(wanted):
         length = int(single.lengths[0])
         assert batch.lengths[row] == length

@@ -105,6 +105,7 @@ def test_the_dial_takes_a_model_s_own_layers_and_iterations_and_its_usual_number
     assert (found.strength, found.layers, found.num_iterations) == (0.2, 3, 2)
     assert dataclasses.replace(found, strength=0.5, layers=0.15, num_iterations=1) == settings([BAG])
     assert settings([BAG], presets=own, target=0.1, gm_scale=0.7).gm_scale == 0.7
+    assert (settings([BAG]).gm_scale, settings([HEAD]).gm_scale, settings([BAG, HEAD]).gm_scale) == (0.5, 1.0, 0.5)
 
 
 def test_a_model_s_own_settings_may_be_the_dial_s():

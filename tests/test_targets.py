@@ -48,6 +48,8 @@ def test_a_bag_s_level_is_the_mean_mass_of_its_words_and_arrives_at_the_target(g
     mass = torch.stack([logits.softmax(-1)[:, tokens].sum(1) for logits in output.logits])
     torch.testing.assert_close(output.steering.levels[-1, 0], mass.mean(0), atol=1e-5, rtol=1e-3)
     torch.testing.assert_close(output.steering.levels[-1, 0], torch.full((3,), 0.05), atol=0.0, rtol=0.1)
+    assert (mass[0] > 0.06).all()  # what is cheap comes early
+    assert (mass < 0.5).all()  # but no more than ten tokens' levels at once
 
 
 def test_texts_that_are_at_the_level_by_themselves_take_no_iteration(gpt2, bag):
