@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pplm.generated_text import Generation
     from pplm.generation import generate
     from pplm.interface import AttributeModel, SteeringStep, WholeText
+    from pplm.jobs.stream import generate_stream
     from pplm.models.loading import freeze, load_model
     from pplm.presets import FAST_PRESETS, PAPER_PRESETS, SteeringPresets
     from pplm.rerank import Rerank
@@ -57,6 +58,7 @@ __all__ = [
     "WholeText",
     "freeze",
     "generate",
+    "generate_stream",
     "load_model",
     "steer",
     "steered_decoding",

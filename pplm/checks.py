@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from types import NoneType
 from typing import Any, get_args
@@ -52,6 +52,23 @@ def check_whole(name: str, value: Any, low: int = 0) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
         raise InputError(f"{name} must be a whole number of at least {low}; got {value!r}")
     return int(value)
+
+
+def check_seeds(seed: Any, count: int) -> list[int] | None:
+    """Return the seed of each of `count` prompts, given one for all or one for each; None for None.
+
+    Raises
+    ------
+    InputError
+        If one is no seed, or there are more or fewer than prompts.
+
+    """
+    if seed is None:
+        return None
+    seeds = list(seed) if isinstance(seed, Sequence) and not isinstance(seed, str) else [seed] * count
+    if len(seeds) != count:
+        raise InputError(f"seed lists {len(seeds)} seeds, one for each prompt; there are {count} prompts")
+    return [check_whole("seed", own) for own in seeds]
 
 
 def check_layers(layers: Any) -> int | float:

@@ -83,10 +83,10 @@ def cut_texts(
     tokenizer: Any,
     prompts: Sequence[Prompt],
     samples: Sequence[tuple[int, int, int]],
-    seed: int | None,
+    seeds: Sequence[int] | None,
     steered: bool,
 ) -> list[Generation]:
-    """Cut a batch into texts, given each row's prompt, and (prompt index, sample, candidate)."""
+    """Cut a batch into texts, given each row's prompt, (prompt index, sample, candidate) and seed, if there is one."""
     trace = output.steering
     prompt_length = output.sequences.shape[1] - trace.kl.shape[0]
     generations = []
@@ -102,7 +102,7 @@ def cut_texts(
                 text=prompt.shown + prompt.joint + completion,
                 prompt_index=samples[row][0],
                 sample=samples[row][1],
-                seed=seed,
+                seed=None if seeds is None else seeds[row],
                 token_ids=token_ids,
                 steered=steered,
                 attribute_losses={

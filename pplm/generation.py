@@ -17,11 +17,11 @@ from transformers.generation import BaseStreamer
 
 from pplm.attached import attached, steering_presets
 from pplm.batching import in_batches
-from pplm.checks import check_whole
+from pplm.checks import check_seeds, check_whole
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.generated_text import Generation, cut_texts
-from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
+from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
 from pplm.models.fingerprint import tokenizer_fingerprint
 from pplm.presets import PresetName
 from pplm.rerank import Rerank, check_rankable, keep_best
@@ -41,7 +41,7 @@ def generate(
     steering: SteeringConfig | None = None,
     preset: PresetName | None = None,
     num_samples: int = 1,
-    seed: int | None = None,
+    seed: int | Sequence[int] | None = None,
     bos: bool = True,
     max_batch_size: int | None = None,
     rerank: Rerank | None = None,
@@ -72,8 +72,8 @@ def generate(
         Samples per prompt. More than one, or several candidates of `rerank`, turn `do_sample` on.
     seed
         Makes every sample reproducible by (seed, prompt index, sample index): in float32 whatever the batch, in half
-        precision only in batches of the same size, because rounding differs between sizes. None draws from torch's
-        global generator.
+        precision only in batches of the same size, because rounding differs between sizes. One for all prompts, or
+        one for each. None draws from torch's global generator.
     bos
         Begin every text with the model's beginning-of-text token where the tokenizer does not do so itself. It
         counts as a position. A conversation begins as its template has it.
@@ -103,12 +103,58 @@ def generate(
         chat template for messages, or it refuses them; with `rerank`, if an attribute model cannot read whole texts.
 
     """
+    results, bound, steering = generate_unjudged(
+        model,
+        tokenizer,
+        prompts,
+        attributes=attributes,
+        steering=steering,
+        preset=preset,
+        num_samples=num_samples,
+        seed=seed,
+        bos=bos,
+        max_batch_size=max_batch_size,
+        rerank=rerank,
+        prompt_indices=prompt_indices,
+        streamer=streamer,
+        stop_strings=stop_strings,
+        **generate_arguments,
+    )
+    warn_of_missed(bound, steering, [text.levels for text in results])
+    return results
+
+
+def generate_unjudged(
+    model: Any,
+    tokenizer: Any,
+    prompts: Any,
+    *,
+    attributes: Sequence[AttributeModel | tuple[AttributeModel, float]] = (),
+    steering: SteeringConfig | None = None,
+    preset: PresetName | None = None,
+    num_samples: int = 1,
+    seed: int | Sequence[int] | None = None,
+    bos: bool = True,
+    max_batch_size: int | None = None,
+    rerank: Rerank | None = None,
+    prompt_indices: Sequence[int] | None = None,
+    streamer: BaseStreamer | None = None,
+    stop_strings: str | Sequence[str] | None = None,
+    **generate_arguments: Any,
+) -> tuple[list[Generation], tuple[WeightedAttribute, ...], SteeringConfig]:
+    """Do what `generate` does, but for its warning of targets that the texts missed, which is one of many calls' too.
+
+    Returns
+    -------
+    The texts, the bound attribute models and the settings that steered them.
+
+    """
     prompts = list_prompts(prompts)
     numbers = list(range(len(prompts)) if prompt_indices is None else prompt_indices)
     if not isinstance(rerank, Rerank | None):
         raise InputError(f"rerank must be a Rerank; got {rerank!r}; write rerank=Rerank(candidates=10)")
     candidates = 1 if rerank is None else rerank.candidates
-    seed = None if seed is None else check_whole("seed", seed)
+    seeds = check_seeds(seed, len(prompts))
     _check_parts(model, tokenizer)
     check_one_device(model)  # before attribute models are bound, some of which read it
     _check_request(model, prompts, num_samples, max_batch_size, generate_arguments)
@@ -133,11 +179,12 @@ def generate(
     def run(batch: Sequence[tuple[int, int, int]]) -> list[Generation]:
         streams = [(numbers[p], s, c) for p, s, c in batch]
         own = [encoded[row[0]] for row in batch]
+        drawn_by = None if seeds is None else [seeds[row[0]] for row in batch]
         input_ids, attention_mask, content_mask = pad_left(own, _pad_id(model, tokenizer))
         loop = steered_decoding(
             bound,
             steering,
-            seed=seed,
+            seed=drawn_by,
             sample_ids=streams,
             streamer=streamer,
             stop_strings=stop_strings,
@@ -150,13 +197,12 @@ def generate(
             custom_generate=loop,
             **_for_transformers(arguments, model, _pad_id(model, tokenizer), encoded[0].ends),
         )
-        return cut_texts(output, tokenizer, own, streams, seed, bool(bound) and steering.moves)
+        return cut_texts(output, tokenizer, own, streams, drawn_by, bool(bound) and steering.moves)
 
     results = in_batches(rows, max_batch_size, run)
     if rerank is not None:
         results = keep_best(model, tokenizer, bound, results, [encoded[row[0]] for row in rows], rerank)
-    warn_of_missed(bound, steering, [text.levels for text in results])
-    return results
+    return results, bound, steering
 
 
 def _with_sampling(arguments: dict[str, Any], num_samples: int, candidates: int) -> dict[str, Any]:

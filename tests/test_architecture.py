@@ -47,7 +47,7 @@ LEVELS = (
     {"generated_text"},
     {"rerank"},
     {"generation"},
-    {"chat"},
+    {"chat", "jobs"},
     {"comparison", "benchmark", "pretraining"},
     {"tuning"},
     {"cli"},

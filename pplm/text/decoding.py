@@ -54,7 +54,7 @@ def steered_decoding(
     steering: SteeringConfig | None = None,
     *,
     preset: PresetName | None = None,
-    seed: int | None = None,
+    seed: int | Sequence[int] | None = None,
     sample_ids: Sequence[SampleId] | None = None,
     streamer: BaseStreamer | None = None,
     stop_strings: str | Sequence[str] | None = None,
@@ -73,7 +73,7 @@ def steered_decoding(
         "paper", "fast", or None for the settings that `load_model` found for the model's weights, else the general
         `fast`; see `SteeringConfig.for_attributes`.
     seed
-        Gives every sample its own random stream. None draws from torch's global generator as transformers does.
+        Gives every sample its own random stream: one for all rows, or one for each. None draws from torch's global generator as transformers does.
     sample_ids
         (prompt index, sample index) of every row, which name its stream; by default rows are numbered as
         `num_return_sequences` lays them out.
@@ -101,7 +101,7 @@ class SteeredDecoding:
     attributes: tuple[WeightedAttribute, ...]
     steering: SteeringConfig | None = None
     preset: PresetName | None = None
-    seed: int | None = None
+    seed: int | Sequence[int] | None = None
     sample_ids: Sequence[SampleId] | None = None
     streamer: BaseStreamer | None = None
     stop: StopStringCriteria | None = None

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pplm.checks import check_whole
+from pplm.errors import InputError
 
 _AHEAD = 64
 """Uniform numbers of a stream that are drawn at once, so that an accelerator rarely waits for them."""
@@ -23,11 +24,16 @@ SampleId = tuple[int, int] | tuple[int, int, int]
 
 
 class RandomStreams:
-    """One random stream per sample, drawing one uniform number per token."""
+    """One random stream per sample, drawing one uniform number per token; `seed` is one for all, or one for each."""
 
-    def __init__(self, seed: int, samples: Sequence[SampleId]) -> None:
-        seed = check_whole("seed", seed)
-        self._generators = [torch.Generator("cpu").manual_seed(_stream_seed(seed, sample)) for sample in samples]
+    def __init__(self, seed: int | Sequence[int], samples: Sequence[SampleId]) -> None:
+        seeds = seed if isinstance(seed, Sequence) else [seed] * len(samples)
+        if len(seeds) != len(samples):
+            raise InputError(f"seed lists {len(seeds)} seeds; there are {len(samples)} samples")
+        self._generators = [
+            torch.Generator("cpu").manual_seed(_stream_seed(check_whole("seed", own), sample))
+            for own, sample in zip(seeds, samples, strict=True)
+        ]
         self._drawn: list[Tensor] = []  # (B, 1) each
 
     def sample(self, probabilities: Tensor) -> Tensor:

@@ -1,0 +1,103 @@
+"""`generate_stream`: prompts of any number in, one by one, and their texts out in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from pplm.attached import steering_presets
+from pplm.checks import check_whole
+from pplm.config import SteeringConfig
+from pplm.errors import InputError
+from pplm.generated_text import Generation
+from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
+from pplm.jobs.ledger import Ledger
+from pplm.jobs.requests import Failed, Job, Request, Way
+from pplm.jobs.running import run_job
+from pplm.models.fingerprint import tokenizer_fingerprint
+from pplm.models.processes import Processes
+from pplm.presets import PresetName
+from pplm.rerank import Rerank
+from pplm.text.chat_template import Message
+
+
+def generate_stream(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Iterable[str] | Iterable[Sequence[Message]],
+    *,
+    attributes: Sequence[AttributeModel | tuple[AttributeModel, float]] = (),
+    steering: SteeringConfig | None = None,
+    preset: PresetName | None = None,
+    num_samples: int = 1,
+    unsteered_samples: int = 0,
+    seed: int | None = None,
+    max_batch_size: int = 32,
+    rerank: Rerank | None = None,
+    **generate_arguments: Any,
+) -> Iterator[Generation]:
+    """Generate texts for any number of prompts, and yield them in the prompts' order as they are made.
+
+    Prompts are read in windows of 16 batches. Within a window those of similar length are generated together. With a
+    seed and in float32 each text is the one that `generate(..., prompt_indices=[its prompt's number])` gives.
+
+    Parameters
+    ----------
+    prompts
+        Any iterable of texts, or of conversations (lists of messages); it is read as the texts are asked for.
+    num_samples
+        Texts per prompt, steered where there are attribute models.
+    unsteered_samples
+        Unsteered texts per prompt, which come before the others; they share the others' random streams.
+    max_batch_size
+        Texts generated at once.
+    model, tokenizer, attributes, steering, preset, seed, rerank, **generate_arguments
+        As in `generate`; `prompt_indices` and `streamer` are not taken.
+
+    Yields
+    ------
+    Generation
+        Prompt by prompt: its unsteered texts, then the others.
+
+    Raises
+    ------
+    InputError
+        At once, if a setting cannot be used; in a prompt's turn, with its number, if nothing can be made of it.
+
+    """
+    if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+        raise InputError(f"prompts must be an iterable of texts or conversations; got {prompts!r}; pass a list")
+    for name in {"prompt_indices", "streamer"} & set(generate_arguments):
+        raise InputError(f"{name} does not go with generate_stream, which numbers and batches prompts itself")
+    check_whole("num_samples", num_samples, 1)
+    check_whole("unsteered_samples", unsteered_samples)
+    check_whole("max_batch_size", max_batch_size, 1)
+    weighted = weigh_attributes(attributes)
+    steering = SteeringConfig.resolve(steering, preset, [a.model for a in weighted], steering_presets(model))
+    bound = bind_attributes(weighted, model, tokenizer=tokenizer_fingerprint(tokenizer))
+    ways = [Way(unsteered_samples)] if unsteered_samples else []
+    ways.append(Way(num_samples, bound, steering, rerank))
+    if max(way.drawn for way in ways) > 1:
+        generate_arguments = {"do_sample": True, **generate_arguments}  # of all ways: they are compared
+    job = Job(
+        model,
+        tokenizer,
+        lambda _: ways,
+        max(way.drawn for way in ways),
+        None if seed is None else check_whole("seed", seed),
+        max_batch_size,
+        generate_arguments,
+    )
+    requests = (Request(number, prompt, num_samples + unsteered_samples) for number, prompt in enumerate(prompts))
+    return _texts(job, requests)
+
+
+def _texts(job: Job, requests: Iterable[Request]) -> Iterator[Generation]:
+    ledger = Ledger(lambda outcome: outcome)
+    for window in run_job(job, requests, ledger, Processes()):
+        for outcome in ledger.release(window):
+            if isinstance(outcome, Failed):
+                raise InputError(f"prompt {outcome.request.number}: {outcome.error}")
+            yield outcome.text
