@@ -69,7 +69,7 @@ def test_prompts_of_one_call_may_have_seeds_of_their_own(gpt2, tokenizer, sky):
 def test_a_prompt_that_fails_is_named_after_the_texts_before_it(gpt2, tokenizer):
     texts = pplm.generate_stream(gpt2, tokenizer, ["The sea", "A", " " * 3, "The"], seed=0, max_new_tokens=2)
     assert [next(texts).prompt for _ in range(2)] == ["The sea", "A"]
-    with pytest.raises(InputError, match="^prompt 2: "):
+    with pytest.raises(InputError, match=r"^prompt 2: "):
         next(texts)
 
 

@@ -55,12 +55,13 @@ def _run(batch: Batch, job: Job, levels: MeanLevels) -> list[tuple[Key, Outcome]
         alone = [Batch((request,), way, batch.first) for request in requests]
         return [item for one in alone for item in _run(one, job, levels)]
     owners = [request for request in requests for _ in range(way.samples)]
-    return [(key, Made(*made, way)) for key, *made in zip(batch.keys, owners, texts, strict=True)]
+    return [(key, Made(request, text, way)) for key, request, text in zip(batch.keys, owners, texts, strict=True)]
 
 
 def _generate(batch: Batch, job: Job, levels: MeanLevels) -> list[Generation]:
     way, requests = batch.way, batch.requests
-    seeds = [job.seed if request.seed is None else request.seed for request in requests]
+    given = [job.seed if request.seed is None else request.seed for request in requests]
+    seeds = [seed for seed in given if seed is not None]
     texts, bound, steering = generate_unjudged(
         job.model,
         job.tokenizer,
@@ -69,7 +70,7 @@ def _generate(batch: Batch, job: Job, levels: MeanLevels) -> list[Generation]:
         steering=way.steering,
         num_samples=way.samples,
         rerank=way.rerank,
-        seed=None if None in seeds else seeds,
+        seed=seeds if len(seeds) == len(given) else None,
         prompt_indices=[request.number for request in requests],
         max_batch_size=job.batch_size,
         **job.arguments,

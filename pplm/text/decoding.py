@@ -73,7 +73,8 @@ def steered_decoding(
         "paper", "fast", or None for the settings that `load_model` found for the model's weights, else the general
         `fast`; see `SteeringConfig.for_attributes`.
     seed
-        Gives every sample its own random stream: one for all rows, or one for each. None draws from torch's global generator as transformers does.
+        Gives every sample its own random stream: one for all rows, or one for each. None draws from torch's global
+        generator as transformers does.
     sample_ids
         (prompt index, sample index) of every row, which name its stream; by default rows are numbered as
         `num_return_sequences` lays them out.
