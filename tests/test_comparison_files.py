@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pplm import InputError
+from pplm.comparison.run_settings import check_settings, write_settings
 from pplm.comparison.samples import Sample, SampleFiles
-from pplm.comparison.settings_file import check_settings, write_settings
 
 
 def sample(arm="unsteered", prompt=0, number=0, completion=" is deep", **values):

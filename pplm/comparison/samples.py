@@ -7,7 +7,6 @@ write a file each; when all is done they are merged in order into `samples.jsonl
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,10 +17,10 @@ from typing import IO
 
 from pplm.errors import InputError
 from pplm.files.atomic import atomic_file
+from pplm.files.lines import cut_half_line
 
 SAMPLES_FILE = "samples.jsonl"
 _PARTS = "samples.part*.jsonl"
-_log = logging.getLogger(__name__)
 
 SampleKey = tuple[str, int, int, int]
 """(arm, prompt index, pool, sample)."""
@@ -91,12 +90,8 @@ class SampleFiles:
 
         """
         for path in self._files():
-            with _readable_errors(path), path.open("r+b") as file:
-                content = file.read()
-                end = content.rfind(b"\n") + 1
-                if end < len(content):
-                    _log.warning("the last line of %s is incomplete; its text is generated again", path)
-                    file.truncate(end)
+            with _readable_errors(path):
+                cut_half_line(path)
 
     def read(self) -> dict[SampleKey, Sample]:
         """Return all texts on disk.

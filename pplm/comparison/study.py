@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pplm.attached import steering_presets
 from pplm.comparison.attributes import Attribute
 from pplm.comparison.pool import Arm, PoolPlan, Pools, draw_pools
 from pplm.comparison.rivals import RIVALS, Request
+from pplm.comparison.run_settings import check_settings, write_settings
 from pplm.comparison.samples import SampleFiles
-from pplm.comparison.settings_file import check_settings, write_settings
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.evaluation import Judge, check_independent
 from pplm.interface import bind_attributes, weigh_attributes
 from pplm.models.fingerprint import public_name, weight_hashes
 from pplm.models.processes import Processes
+from pplm.models.surroundings import surroundings_of
 from pplm.presets import PresetName
 from pplm.text.encoding import encode_prompt
 from pplm.text.limits import check_length
@@ -179,10 +177,4 @@ class Study:
     @property
     def surroundings(self) -> dict[str, Any]:
         """Versions and devices."""
-        cpu = self.model.device.type == "cpu"
-        return {
-            **{name: version(name) for name in ("pplm", "torch", "transformers")},
-            "python": platform.python_version(),
-            "device": self.model.device.type,
-            "threads": torch.get_num_threads() if cpu else None,
-        }
+        return surroundings_of(self.model)

@@ -1,20 +1,24 @@
-"""Read csv, tsv, jsonl and parquet files row by row, in little memory whatever their size; and data sets of the hub."""
+"""Read csv, tsv, jsonl, parquet and plain text row by row, in little memory whatever their size; and the hub's data."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from pplm.errors import InputError
 
 Row = dict[str, Any]
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 FORMATS = (*SEPARATORS, ".jsonl", ".json", ".parquet")
+STDIN = Path("-")
 _PEEK = 200
 """Records of a file that decide whether it has a header."""
 _BATCH = 1000
@@ -28,6 +32,7 @@ def read_rows(
     *,
     kind: str | None = None,
     names: Callable[[list[list[str]]], Sequence[str] | None] | None = None,
+    line_column: str | None = None,
 ) -> Iterator[tuple[int, Row]]:
     """Yield each row with its number: the last line of it or, in parquet and in a JSON list, its place from 1.
 
@@ -37,12 +42,15 @@ def read_rows(
     Parameters
     ----------
     path
-        A UTF-8 file that ends in .csv, .tsv, .jsonl, .json (a list of objects, or one per line) or .parquet.
+        A UTF-8 file that ends in .csv, .tsv, .jsonl, .json (a list of objects, or one per line) or .parquet; "-" is
+        stdin, which cannot be a .json or .parquet.
     kind
         How to read it, such as ".tsv", whatever its name ends in.
     names
         Takes the first records of a csv or tsv file and returns its columns' names if it has no header. Without it,
         the first record is the header.
+    line_column
+        What to call the lines of a .txt file, each of which is a row, blank ones left out; None refuses such a file.
 
     Raises
     ------
@@ -51,11 +59,13 @@ def read_rows(
 
     """
     kind = kind or path.suffix.lower()
-    if kind not in FORMATS:
-        raise InputError(f"{path} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    known = FORMATS if line_column is None else (".txt", *FORMATS)
+    if kind not in known:
+        raise InputError(f"{path} must end in {', '.join(known[:-1])} or {known[-1]}")
+    if path == STDIN and kind in (".json", ".parquet"):
+        raise InputError(f"a {kind} file cannot be read from stdin; name the file, or write .jsonl")
     try:
-        tabular = _records(path, SEPARATORS[kind], names) if kind in SEPARATORS else None
-        for number, row in tabular or (_parquet(path) if kind == ".parquet" else _objects(path)):
+        for number, row in _rows(path, kind, names, line_column):
             yield number, {name: value for name, value in row.items() if not is_index(name)}
     except InputError:
         raise
@@ -63,6 +73,35 @@ def read_rows(
         raise InputError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
     except (OSError, ValueError) as error:  # ValueError: pyarrow raises it for a damaged file
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _rows(path: Path, kind: str, names: Any, line_column: str | None) -> Iterator[tuple[int, Row]]:
+    if kind in SEPARATORS:
+        return _records(path, SEPARATORS[kind], names)
+    if kind == ".txt":
+        return _plain_lines(path, str(line_column))
+    return _parquet(path) if kind == ".parquet" else _objects(path, kind)
+
+
+@contextmanager
+def _opened(path: Path, newline: str | None = None) -> Iterator[TextIO]:
+    """Open a file as text, or stdin, which stays open."""
+    if path != STDIN:
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
+            yield file
+        return
+    file = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline=newline)
+    try:
+        yield file
+    finally:
+        file.detach()
+
+
+def _plain_lines(path: Path, column: str) -> Iterator[tuple[int, Row]]:
+    with _opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, {column: line.removesuffix("\n")}
 
 
 def is_index(name: str) -> bool:
@@ -74,7 +113,7 @@ def _records(
     path: Path, separator: str, names: Callable[[list[list[str]]], Sequence[str] | None] | None
 ) -> Iterator[tuple[int, Row]]:
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with _opened(path, newline="") as file:
         reader = csv.reader(file, delimiter=separator, quoting=quoting)
         records = ((reader.line_num, fields) for fields in reader if fields)
         try:
@@ -92,10 +131,11 @@ def _records(
             raise InputError(f"{path}, line {reader.line_num} cannot be read: {error}") from error
 
 
-def _objects(path: Path) -> Iterator[tuple[int, Row]]:
-    with path.open(encoding="utf-8-sig") as file:
-        is_list = path.suffix.lower() == ".json" and file.read(1000).lstrip().startswith("[")
-        file.seek(0)
+def _objects(path: Path, kind: str) -> Iterator[tuple[int, Row]]:
+    with _opened(path) as file:
+        is_list = kind == ".json" and file.read(1000).lstrip().startswith("[")
+        if kind == ".json":
+            file.seek(0)
         for number, row in enumerate(json.load(file), start=1) if is_list else _lines(path, file):
             if not isinstance(row, dict):
                 raise InputError(f"{path}, line {number} is no JSON object; write one object per line")

@@ -29,12 +29,13 @@ class Ledger(Generic[Item]):
 
     def is_given(self, request: Request) -> bool:
         """Return whether all of a prompt's texts were given out."""
-        return request.number < self.given
+        return request.number < self.given or (request.number == self.given and self.skipped >= request.texts)
 
     def has(self, key: Key) -> bool:
         """Return whether a text need not be made."""
-        number = key[0]
-        return number < self.given or key in self.waiting or (number, FAILED) in self.waiting
+        number, position = key
+        given = number < self.given or (number == self.given and 0 <= position < self.skipped)
+        return given or key in self.waiting or (number, FAILED) in self.waiting
 
     def keep(self, items: Sequence[tuple[Key, Item]]) -> None:
         """Take what was made, but for what is there already."""
@@ -47,10 +48,11 @@ class Ledger(Generic[Item]):
             if self.is_given(request):
                 continue
             failed = (request.number, FAILED)
-            keys = [failed] if failed in self.waiting else request.keys
+            skipped = self.skipped if request.number == self.given else 0
+            keys = [failed] if failed in self.waiting else request.keys[skipped:]
             if not all(key in self.waiting for key in keys):
                 return
-            for key in keys[self.skipped :]:
+            for key in keys:
                 yield self.waiting[key]
             self.given, self.skipped = request.number + 1, 0
             for key in {failed, *request.keys}:

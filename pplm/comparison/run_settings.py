@@ -1,0 +1,47 @@
+"""The settings of an evaluation's output folder: texts are added only to those made with the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pplm.comparison.samples import SAMPLES_FILE
+from pplm.errors import InputError
+from pplm.files import settings_file
+
+SETTINGS_FILE = "settings.json"
+
+
+def check_settings(folder: Path, settings: Mapping[str, Any], surroundings: Mapping[str, Any]) -> None:
+    """Refuse to add texts to those made with other settings; `folder` may be new or empty. Writes nothing.
+
+    Raises
+    ------
+    InputError
+        With the settings that differ, or if the folder cannot be used.
+
+    """
+    path = folder / SETTINGS_FILE
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output {folder} is a file; name a folder")
+    if not path.is_file() and (folder / SAMPLES_FILE).exists():
+        raise InputError(f"{folder} holds texts but no {SETTINGS_FILE}; choose another output")
+    settings_file.check_settings(path, settings, surroundings, texts=folder, remedy="choose another output")
+
+
+def write_settings(folder: Path, settings: Mapping[str, Any], surroundings: Mapping[str, Any]) -> None:
+    """Make the folder and record what its texts are made with, unless that is recorded already.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written.
+
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output {folder} cannot be written: {error.strerror or error}") from error
+    if not (folder / SETTINGS_FILE).is_file():
+        settings_file.write_settings(folder / SETTINGS_FILE, settings, surroundings)

@@ -1,0 +1,51 @@
+"""Files of JSON lines that grow while a job runs: each line is written whole, and half a line is cut off later."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_log = logging.getLogger(__name__)
+
+
+def cut_half_line(path: Path) -> None:
+    """Cut off the incomplete last line that a killed run left, with a warning.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read or written.
+
+    """
+    with path.open("r+b") as file:
+        end = size = file.seek(0, 2)
+        while end:
+            start = max(0, end - 65_536)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                end = start + found + 1
+                break
+            end = start
+        if end < size:
+            _log.warning("the last line of %s is incomplete; its text is generated again", path)
+            file.truncate(end)
+
+
+def json_line(record: Mapping[str, Any]) -> bytes:
+    """Return a record as one line; JSON has no infinity and no NaN, which become null, and other types become texts."""
+    text = json.dumps(_finite(record), ensure_ascii=False, allow_nan=False, default=str)
+    # Half of a surrogate pair, which UTF-8 does not have, is written as JSON escapes it.
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,115 @@
+"""The settings that texts were made with, in a file beside them: a run is continued only with the same."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pplm.errors import InputError
+from pplm.files.atomic import atomic_file
+
+_SHOWN = 3
+"""Number of differences that an error names."""
+_NOTHING = "not set"
+_log = logging.getLogger(__name__)
+
+
+def check_settings(
+    path: Path, settings: Mapping[str, Any], surroundings: Mapping[str, Any], *, texts: Path, remedy: str
+) -> None:
+    """Refuse to add texts to those made with other settings; writes nothing.
+
+    Parameters
+    ----------
+    path
+        The settings file; where there is none, nothing is refused.
+    settings
+        Everything that the texts depend on, as JSON would hold it.
+    surroundings
+        Versions and devices; differences cause a warning only.
+    texts
+        The file or folder that holds the texts.
+    remedy
+        What to do instead, such as "choose another output".
+
+    Raises
+    ------
+    InputError
+        With the settings that differ, or if the file cannot be read.
+
+    """
+    if not path.is_file():
+        return
+    earlier = read_settings(path, remedy)
+    changed = _differences(earlier["settings"], _plain(settings))
+    if changed:
+        more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        shown = "; ".join(f"{name} was {old}, is {new}" for name, old, new in changed[:_SHOWN])
+        raise InputError(
+            f"{texts} holds texts made with other settings: {shown}{more}; use those settings again, or {remedy}"
+        )
+    for name, old, new in _differences(earlier["begun_with"], _plain(surroundings)):
+        _log.warning("the texts in %s were begun with %s %s, now it is %s", texts, name, old, new)
+
+
+def read_settings(path: Path, remedy: str) -> dict[str, Any]:
+    """Return a settings file's "settings" and "begun_with".
+
+    Raises
+    ------
+    InputError
+        If it cannot be read; ends with the remedy.
+
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {name: dict(found[name]) for name in ("settings", "begun_with")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({error!r}); {remedy}") from error
+
+
+def write_settings(path: Path, settings: Mapping[str, Any], surroundings: Mapping[str, Any]) -> None:
+    """Record what texts are made with.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+
+    """
+    content = {"settings": _plain(settings), "begun_with": _plain(surroundings)}
+    try:
+        with atomic_file(path) as new:
+            new.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _plain(settings: Mapping[str, Any]) -> Any:
+    """Return settings as they come back from a file."""
+    return json.loads(json.dumps(settings))
+
+
+def _differences(before: Any, after: Any) -> list[tuple[str, str, str]]:
+    old, new = dict(_flat(before)), dict(_flat(after))
+    return [
+        (name, _short(old.get(name, _NOTHING)), _short(new.get(name, _NOTHING)))
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name, _NOTHING) != new.get(name, _NOTHING)
+    ]
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flat(item, f"{name}.{key}" if name else key)
+    else:
+        yield name, value
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,20 @@
+"""What a model runs on: written beside texts, because another version or device may round, and so choose, otherwise."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+
+def surroundings_of(model: Any) -> dict[str, Any]:
+    """Return versions and devices, as JSON."""
+    cpu = model.device.type == "cpu"
+    return {
+        **{name: version(name) for name in ("pplm", "torch", "transformers")},
+        "python": platform.python_version(),
+        "device": model.device.type,
+        "threads": torch.get_num_threads() if cpu else None,
+    }
