@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pplm.interface import AttributeModel
 
 Weighted: TypeAlias = "tuple[AttributeModel, float]"
-_BAGS, _HEADS = "bags_of_words", "discriminators"
+BAGS, HEADS = "bags_of_words", "discriminators"
 """Where shipped ones lie."""
 
 
@@ -41,6 +41,11 @@ class AttributeChoice:
     discriminators: tuple[str, ...]
     labels: str | None
     any_model: bool
+
+    @property
+    def names_any(self) -> bool:
+        """Whether anything is to be steered towards or away from."""
+        return bool(self.bags or self.avoid_bags or self.bag_from or self.discriminators)
 
 
 def attribute_options(command: Command) -> Command:
@@ -116,7 +121,7 @@ def load_attributes(
     with progress_bar("reading bags", "spellings", shown=speak) as on_progress:
         weigh = partial(_weigh, how=choice.bag_weights, model=model, tokenizer=tokenizer, on_progress=on_progress)
         for text, avoid in [*((text, False) for text in choice.bags), *((text, True) for text in choice.avoid_bags)]:
-            name, weight = _split_weight(text)
+            name, weight = split_weight(text)
             bag = attribute_models.BagOfWords.from_words(
                 weigh(attribute_models.read_word_list(name)), tokenizer, name=Path(name).stem
             )
@@ -166,10 +171,10 @@ def _weigh(
     return attribute_models.weights_by_rarity(words, how)
 
 
-def _split_weight(text: str) -> tuple[str, float]:
+def split_weight(text: str) -> tuple[str, float]:
     """Split NAME_OR_PATH:WEIGHT; a list without a weight weighs 1, and a path may hold colons."""
     name, colon, weight = text.rpartition(":")
-    meant = _is_there(name, _BAGS, ".txt") or not math.isnan(number(weight))
+    meant = _is_there(name, BAGS, ".txt") or not math.isnan(number(weight))
     if not colon or not meant or local_path(text) is not None:
         return text, 1.0
     return name, _weight(weight, text)
@@ -179,7 +184,7 @@ def _discriminator(text: str, labels: str | None, any_model: bool) -> Weighted:
     """Load PATH:LABEL or PATH:LABEL:WEIGHT; both may hold colons, and the longest path that exists comes first."""
     parts = text.split(":")
     splits = [(":".join(parts[:size]), ":".join(parts[size:])) for size in range(len(parts), 0, -1) if parts[0]]
-    known = [split for split in splits if _is_there(split[0], _HEADS)] or splits[1:2]
+    known = [split for split in splits if _is_there(split[0], HEADS)] or splits[1:2]
     heads = [(load_head(name, None, labels=labels, any_model=any_model), rest) for name, rest in known]
     for head, rest in heads:
         label, _, weight = rest.rpartition(":")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,30 @@ def take_prompts(prompts: tuple[str, ...], options: dict[str, Any]) -> list[str]
         if messages[0]["role"] == "system":
             raise InputError(f"--system: conversation {number + 1} of {path} has a system message; leave --system out")
     return [[{"role": "system", "content": system}, *messages] for messages in conversations]
+
+
+def prompt_maker(options: dict[str, Any]) -> Callable[[Any], Any]:
+    """Take the options of conversations out of a command's options; return what makes a prompt of a file's cell."""
+    chat, system, path = options.pop("chat"), options.pop("system"), options.pop("messages_file")
+    if path is not None:
+        raise InputError(f"--messages {path} holds conversations; leave it or --prompts-file out")
+    if chat and options["no_bos"]:
+        raise InputError("--no-bos does not go with a conversation, which begins as its chat template has it")
+    if system is not None and not chat:
+        raise InputError(f"--system {system!r} is a message of a conversation; add --chat, or leave it out")
+    if not chat:
+        return lambda prompt: prompt
+    before = [] if system is None else [{"role": "system", "content": system}]
+
+    def converse(prompt: Any) -> Any:
+        from pplm.text.encoding import check_text
+
+        if isinstance(prompt, list):
+            return [*before, *prompt]
+        check_text("prompt", prompt)
+        return [*before, {"role": "user", "content": prompt}]
+
+    return converse
 
 
 def _read(path: Path) -> list[list[Message]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import secrets
+import sys
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict
-from itertools import count
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,8 @@ import click
 from rich.text import Text
 
 from pplm.attached import steering_presets
-from pplm.cli.attributes import attribute_options, bag_words, load_attributes, take_choice
-from pplm.cli.conversations import conversation_options, take_prompts
+from pplm.cli.attributes import AttributeChoice, attribute_options, bag_words, load_attributes, take_choice
+from pplm.cli.conversations import conversation_options, prompt_maker, take_prompts
 from pplm.cli.options import (
     check_seed,
     given_rerank,
@@ -29,23 +28,23 @@ from pplm.cli.options import (
     text_options,
     text_sampling,
 )
-from pplm.cli.outputs import FILE, check_outputs, overwrite_option, write_text
+from pplm.cli.outputs import FILE, check_outputs, line_file, overwrite_option
+from pplm.cli.prompt_files import prompts_file_options, run_file_job, take_file_job, with_progress
+from pplm.cli.row_settings import RowSettings
 from pplm.cli.screen import coloured, screen
 from pplm.config import SteeringConfig
 from pplm.errors import InputError, SteeringWarning
-from pplm.files.progress import progress_bar
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pplm.generated_text import Generation
     from pplm.interface import WeightedAttribute
+    from pplm.jobs.requests import Job, Request
     from pplm.models.processes import Processes
-    from pplm.rerank import Rerank
 
 
 @click.command("generate")
 @click.argument("prompts", nargs=-1, metavar="[PROMPT...]")
+@prompts_file_options
 @conversation_options
 @attribute_options
 @model_options
@@ -77,7 +76,7 @@ if TYPE_CHECKING:
     "Texts do not depend on it in float32; in half precision they can.",
 )
 @click.option(
-    "--output", type=FILE, default=None, help="Also write every text, with its losses, as one JSON object per line."
+    "--output", type=FILE, default=None, help="Write every text, with its losses, as one JSON object per line."
 )
 @overwrite_option
 @steering_options
@@ -95,16 +94,22 @@ def generate_command(
 
     Prints, for each prompt, an unsteered text and the steered ones. When the topic does not show, raise
     --strength; when the text falls apart, lower it. Where it repeats itself, add --repetition-penalty 1.2. With
-    --chat the texts are answers to PROMPT.
+    --chat the texts are answers to PROMPT. For many prompts: --prompts-file FILE --output FILE, which --resume goes
+    on with.
     Several devices: accelerate launch -m pplm generate PROMPT ...
     """  # fmt: skip
-    from pplm.interface import weigh_attributes
+    from pplm.interface import bind_attributes, weigh_attributes
+    from pplm.jobs.requests import Job
+    from pplm.models.fingerprint import content_hash, tokenizer_fingerprint, weight_hashes
     from pplm.models.loading import load_model
     from pplm.rerank import check_rankable
     from pplm.text.aims import wanted_levels
     from pplm.text.chat_template import check_template
 
-    asked = take_prompts(prompts, options)
+    long_job = take_file_job(prompts, options, output, overwrite=overwrite)
+    chats, system = options["chat"], options["system"]
+    converse = None if long_job is None else prompt_maker(options)
+    asked = take_prompts(prompts, options) if long_job is None else []
     choice = take_choice(options)
     check_seed(options["seed"])
     if options["max_batch_size"] < 1:
@@ -115,92 +120,96 @@ def generate_command(
     if rerank is not None and options["greedy"]:
         raise InputError(f"--greedy gives one text per prompt; leave out --rerank {rerank.candidates}")
     counts = _sample_counts(options)
-    check_outputs({"--output": output, "--save-bag": choice.save_bag}, overwrite=overwrite)
+    outputs = {"--output": output, "--save-bag": choice.save_bag}
+    check_outputs(outputs, overwrite=overwrite or (long_job is not None and long_job.resume))
     processes, place = join_processes(device)
     model, tokenizer = load_model(model_name, device=place, dtype=dtype, quantize=quantize)
-    if not isinstance(asked[0], str):
+    if chats or (asked and not isinstance(asked[0], str)):
         check_template(tokenizer, f"--model {model_name}")
-    _check_prompts(model, tokenizer, asked, options, given)
+    if asked:
+        _check_prompts(model, tokenizer, asked, options, given)
     attributes = load_attributes(choice, model, tokenizer, speak=processes.main)
-    weighed = weigh_attributes(attributes)
-    if rerank is not None:
+    weighed = bind_attributes(weigh_attributes(attributes), model)
+    by_rows = long_job is not None and bool(long_job.use_columns)
+    if rerank is not None and not by_rows:
         check_rankable(weighed)
     steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model), **given)
-    if weighed:
+    if weighed and not by_rows:
         wanted_levels(steering.target, weighed)
-    if weighed and not (steering.moves and any(attribute.weight for attribute in weighed)):
+    if weighed and not by_rows and not (steering.moves and any(attribute.weight for attribute in weighed)):
         zero = "every weight is 0" if steering.moves else f"{steering.why_still} is 0"
         warnings.warn(f"nothing steers: {zero}; the texts are unsteered", SteeringWarning, stacklevel=2)
     seed = options["seed"]
     if seed is None:
-        seed = processes.share(secrets.randbelow(2**31))
+        stored = None if long_job is None else long_job.stored_seed
+        seed = processes.share(secrets.randbelow(2**31) if stored is None else stored)
     if processes.main:
         unsteered = "no attribute given (--bag, --discriminator, ...): the texts are unsteered"
         preset = SteeringConfig.preset_for(attributes, steering_presets(model), **given)
-        click.echo(steering_line(steering, preset, given) if attributes else unsteered, err=True)
+        click.echo(steering_line(steering, preset, given) if attributes or by_rows else unsteered, err=True)
         if options["seed"] is None:
             click.echo(f"seed {seed}", err=True)
-    request = {
-        "seed": seed,
-        "bos": not options["no_bos"],
-        "max_batch_size": options["max_batch_size"],
-        **sampling,
-    }
-    plain: tuple[Any, int, None] = ([], counts[0] if attributes else counts[1], None)
-    runs = [plain, (attributes, counts[1], rerank)] if attributes else [plain]
-    texts = _generate(model, tokenizer, asked, runs, processes, {"steering": steering, **request})
-    if not processes.main:
+
+    def load(other: AttributeChoice) -> Sequence[WeightedAttribute]:
+        if other == choice:
+            return weighed
+        return bind_attributes(weigh_attributes(load_attributes(other, model, tokenizer, speak=False)), model)
+
+    rows = RowSettings(choice, given, counts, rerank, steering_presets(model), load, converse)
+    if long_job is not None:
+        rows = replace(rows, column=long_job.prompts.column, used=long_job.use_columns,
+                       allow_files=long_job.allow_files)  # fmt: skip
+    each = 1 if rerank is None else rerank.candidates
+    job = Job(
+        model=model,
+        tokenizer=tokenizer,
+        ways=rows.ways(),
+        drawn=((counts[0] if attributes or by_rows else 0), counts[1] * each),
+        seed=seed,
+        batch_size=options["max_batch_size"],
+        arguments={"bos": not options["no_bos"], **sampling},
+    )
+    settings: dict[str, Any] = {"steering": asdict(steering), "attributes": _describe(weighed), "model": model_name}
+    if rerank is not None:
+        settings["rerank"] = asdict(rerank)
+    if long_job is None:
+        requests = [rows.request(number, {rows.column: prompt}) for number, prompt in enumerate(asked)]
+        _show(_write_texts(job, requests, processes, output, settings), len(asked), bag_words(attributes))
         return
-    _show(texts, len(asked), bag_words(attributes))
-    if output is not None:
-        settings = {"steering": asdict(steering), "attributes": _describe(weighed), "model": model_name}
-        if rerank is not None:
-            settings["rerank"] = asdict(rerank)
-        _write(output, texts, settings, unsteered=counts[0] * len(asked) if attributes else len(texts))
+    settings |= {"attributes": [{**_describe([a])[0], "sha256": content_hash(a.model)} for a in weighed],
+                 "model": weight_hashes(model)["float32"], "tokenizer": tokenizer_fingerprint(tokenizer),
+                 "dtype": dtype, "quantize": quantize, "counts": counts, "seed": seed, "chat": chats,
+                 "system": system, "given": given, "max_batch_size": job.batch_size, **job.arguments}  # fmt: skip
+    if run_file_job(long_job, job, rows, processes, settings):
+        sys.exit(1)
 
 
-def _generate(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[Any],
-    runs: Sequence[tuple[Any, int, Rerank | None]],
-    processes: Processes,
-    request: dict[str, Any],
+def _write_texts(
+    job: Job, requests: Sequence[Request], processes: Processes, output: Path | None, settings: Mapping[str, Any]
 ) -> list[Generation]:
-    """Return the texts of all runs (attribute models, texts per prompt, rerank) in order, of all processes."""
-    import torch
+    """Return the texts of all prompts in order; write each as a line as it is made.
 
-    from pplm.generation import generate
+    Raises
+    ------
+    InputError
+        If a prompt fails.
 
-    most = max(number * (rerank.candidates if rerank else 1) for _, number, rerank in runs)
-    groups = processes.own(_groups(len(prompts), most, request["max_batch_size"]))
-    steps = len(groups) * sum(number > 0 for _, number, _ in runs) * request["max_new_tokens"]
-    texts: list[Generation] = []
-    with progress_bar("steering", "tokens", shown=processes.main) as on_progress:
-        numbers = count(1)
-
-        def count_token(input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # noqa: ARG001
-            """Move the bar: transformers calls a stopping criterion once per token. It never stops anything."""
-            on_progress(next(numbers), steps)
-            return input_ids.new_zeros(len(input_ids), dtype=torch.bool)
-
-        for attributes, number, rerank in runs:
-            own: list[Generation] = []
-            for group in groups if number else []:
-                own += generate(model, tokenizer, [prompts[i] for i in group], prompt_indices=group,
-                                attributes=attributes, num_samples=number, rerank=rerank,
-                                stopping_criteria=[count_token], **request)  # fmt: skip
-            texts += sorted(processes.join(own), key=lambda text: (text.prompt_index, text.sample))
-    return texts
-
-
-def _groups(prompts: int, texts: int, size: int) -> list[range]:
-    """Deal prompts with `texts` texts each into groups that are generated at once.
-
-    The groups are the same in one process and in many, so that not even the rounding of a text depends on that.
     """
-    each = max(1, size // texts)
-    return [range(start, min(start + each, prompts)) for start in range(0, prompts, each)]
+    from pplm.jobs.ledger import Ledger
+    from pplm.jobs.requests import Failed
+
+    plain = {**settings, "attributes": [], "rerank": None}
+    texts: list[Generation] = []
+    ledger: Ledger[Any] = Ledger(lambda made: made.error if isinstance(made, Failed) else (made.text, made.steers))
+    with line_file("--output", output if processes.main else None) as write:
+        for window in with_progress(job, requests, ledger, processes, len(requests)):
+            for item in ledger.release(window):
+                if isinstance(item, str):
+                    raise InputError(item)
+                text, steers = item
+                texts.append(text)
+                write({**text.record(), **(settings if steers else plain)})
+    return texts
 
 
 def _sample_counts(options: dict[str, Any]) -> tuple[int, int]:
@@ -245,10 +254,3 @@ def _show(texts: Sequence[Generation], num_prompts: int, words: set[str]) -> Non
 
 def _describe(attributes: Sequence[WeightedAttribute]) -> list[dict[str, Any]]:
     return [{"name": a.name, "weight": a.weight, "label": getattr(a.model, "label", None)} for a in attributes]
-
-
-def _write(path: Path, texts: Sequence[Generation], settings: dict[str, Any], *, unsteered: int) -> None:
-    """Write one JSON object per line; the first `unsteered` texts were generated without attributes or reranking."""
-    plain = {**settings, "attributes": [], "rerank": None}
-    rows = [{**text.record(), **(plain if number < unsteered else settings)} for number, text in enumerate(texts)]
-    write_text("--output", path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
 from pplm.errors import InputError
 from pplm.files.atomic import atomic_file
+from pplm.files.lines import json_line
 
 
 class _Path(click.Path):
@@ -77,6 +79,35 @@ def write_text(option: str, path: Path, text: str) -> None:
             new.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{option} {path} cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def line_file(option: str, path: Path | None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Yield a function that writes a record as one line of JSON, whole and at once; None writes nothing.
+
+    The file is made, or made empty, when the first line comes.
+
+    Raises
+    ------
+    InputError
+        If a line cannot be written, with the option that names the file.
+
+    """
+    with ExitStack() as stack:
+        file: list[BinaryIO] = []
+
+        def write(record: Mapping[str, Any]) -> None:
+            if path is None:
+                return
+            try:
+                if not file:
+                    file.append(stack.enter_context(path.open("wb")))
+                file[0].write(json_line(record))
+                file[0].flush()
+            except OSError as error:
+                raise InputError(f"{option} {path} cannot be written: {error.strerror or error}") from None
+
+        yield write
 
 
 def write_json(option: str, path: Path, result: Mapping[str, Any]) -> None:

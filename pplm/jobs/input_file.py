@@ -67,7 +67,8 @@ class PromptsFile:
             If it cannot be read, or holds no prompts.
 
         """
-        count, columns = 0, []
+        columns: list[str] = []
+        count = 0
         for row in self.rows():
             columns = columns or list(row)
             count += 1

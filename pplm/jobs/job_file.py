@@ -162,7 +162,7 @@ def _read(line: bytes, place: str) -> tuple[int, bool]:
     """Return the number of a line's prompt, and whether it failed."""
     try:
         record = json.loads(line)
-        return int(record["prompt_index"]), "token_ids" not in record
+        return int(record["prompt_index"]), "error" in record
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{place} is damaged ({error!r}); {_REMEDY}") from error
 

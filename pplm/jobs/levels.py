@@ -41,4 +41,4 @@ class MeanLevels:
         """Warn of targets that were missed."""
         for mean in self._means.values():
             levels = {name: total / count for name, (total, count) in mean.sums.items()}
-            warn_of_missed(mean.attributes, mean.steering.target, [levels])
+            warn_of_missed(mean.attributes, mean.steering, [levels])

@@ -84,6 +84,11 @@ class Made:
     text: Generation
     way: Way
 
+    @property
+    def steers(self) -> bool:
+        """Whether it was made with attribute models."""
+        return bool(self.way.attributes)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -96,8 +101,8 @@ class Job:
     ways
         Returns, for `Request.own`, how its texts are made, in the order of their lines; raises an `InputError` if that
         cannot be.
-    most
-        Texts that are drawn at once for one prompt, at most.
+    drawn
+        Texts that are drawn for one prompt in each way.
     seed
         Of prompts without one of their own; None draws from torch's global generator.
     batch_size
@@ -110,7 +115,7 @@ class Job:
     model: Any
     tokenizer: Any
     ways: Callable[[Any], Sequence[Way]]
-    most: int
+    drawn: Sequence[int]
     seed: int | None
     batch_size: int
     arguments: Mapping[str, Any]

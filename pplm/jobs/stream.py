@@ -85,7 +85,7 @@ def generate_stream(
         model,
         tokenizer,
         lambda _: ways,
-        max(way.drawn for way in ways),
+        [way.drawn for way in ways],
         None if seed is None else check_whole("seed", seed),
         max_batch_size,
         generate_arguments,

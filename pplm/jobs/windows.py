@@ -37,7 +37,7 @@ class Batch:
 
 def windows(requests: Iterable[Request], job: Job) -> Iterator[list[Request]]:
     """Cut a job's prompts into windows; each is read when it is asked for."""
-    size = BATCHES * _prompts_at_once(job, job.most)
+    size = BATCHES * _prompts_at_once(job, max(job.drawn))
     requests = iter(requests)
     while window := list(islice(requests, size)):
         yield window

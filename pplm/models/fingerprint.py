@@ -84,6 +84,18 @@ def relative_note(made_on: str, model: Any) -> str:
     )
 
 
+def content_hash(attribute: Any) -> str:
+    """Return a hash of what an attribute model steers by: its words or weights, and those of the one that it avoids."""
+    found = hashlib.sha256()
+    while attribute is not None:
+        for name in ("entries", "weight", "bias", "labels"):
+            value = getattr(attribute, name, None)
+            numbers = value.detach().float().cpu().numpy().tobytes() if isinstance(value, torch.Tensor) else None
+            found.update(numbers if numbers is not None else repr(value).encode("utf-8", "backslashreplace"))
+        attribute = getattr(attribute, "attribute", None)
+    return found.hexdigest()[:16]
+
+
 def tokenizer_fingerprint(tokenizer: Any) -> str:
     """Return a hash of what the ids of a tokenizer's own vocabulary stand for.
 

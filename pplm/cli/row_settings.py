@@ -1,0 +1,165 @@
+"""What a row of a file of prompts sets for itself: `--use-columns`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+from pplm.cli.attributes import BAGS, HEADS, AttributeChoice, split_weight
+from pplm.cli.options import number
+from pplm.checks import parse_targets
+from pplm.config import SteeringConfig
+from pplm.errors import InputError
+from pplm.files.rows import Row
+from pplm.models.resources import local_path, shipped_names
+from pplm.presets import SteeringPresets
+
+if TYPE_CHECKING:
+    from pplm.interface import WeightedAttribute
+    from pplm.jobs.requests import Request, Way
+    from pplm.rerank import Rerank
+
+_ATTRIBUTES = {"bag": "bags", "avoid_bag": "avoid_bags", "discriminator": "discriminators"}
+_FIELDS = tuple(field.name for field in fields(SteeringConfig) if field.name != "steps")
+NAMES = (*_ATTRIBUTES, "seed", *_FIELDS)
+"""The columns that can be used."""
+_YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
+_REMEMBERED = 64
+"""Settings of rows that are kept loaded."""
+
+
+def check_columns(names: Sequence[str]) -> None:
+    """Refuse names of columns that set nothing."""
+    for name in names:
+        if name not in NAMES:
+            raise InputError(f"--use-columns {name!r} sets nothing; it takes {', '.join(NAMES)}")
+
+
+@dataclass(frozen=True)
+class RowSettings:
+    """The settings of a command, and how rows change them.
+
+    Attributes
+    ----------
+    choice, given
+        The command's attributes, and its fields of steering (`SteeringConfig.for_attributes`).
+    counts, rerank
+        Unsteered and steered texts per prompt, and how the steered ones are chosen.
+    presets
+        The model's own.
+    load
+        Makes attribute models of a choice.
+    converse, column
+        What makes a prompt of a cell (None takes it as it is), and where that is.
+    used
+        The columns that rows may set.
+    allow_files
+        Whether they may name files.
+
+    """
+
+    choice: AttributeChoice
+    given: Mapping[str, Any]
+    counts: tuple[int, int]
+    rerank: Rerank | None
+    presets: SteeringPresets
+    load: Callable[[AttributeChoice], Sequence[WeightedAttribute]]
+    converse: Callable[[Any], Any] | None = None
+    column: str = "prompt"
+    used: tuple[str, ...] = ()
+    allow_files: bool = False
+
+    def request(self, number_: int, row: Row) -> Request:
+        """Return what is made of a row; a cell that cannot be used makes it fail."""
+        from pplm.generated_text import Generation
+        from pplm.jobs.input_file import copied_columns
+        from pplm.jobs.requests import Request
+
+        own_fields = frozenset({*Generation.__dataclass_fields__, "error"})
+        copied = copied_columns(row, self.column, own_fields, frozenset(self.used))
+        choice, seed, error, prompt = self.choice, None, "", row.get(self.column)
+        changes: dict[str, Any] = {}
+        try:
+            if self.column not in row:
+                raise InputError(f"there is no column {self.column!r}")
+            prompt = prompt if self.converse is None else self.converse(prompt)
+            for name in self.used:
+                cell = row.get(name)
+                if cell is None or not str(cell).strip():
+                    continue
+                value = _read(name, cell)
+                if name == "seed":
+                    seed = value
+                elif name in _ATTRIBUTES:
+                    self._check_files(name, value)
+                    choice = replace(choice, **{_ATTRIBUTES[name]: value})
+                else:
+                    changes[name] = value
+        except InputError as problem:
+            error = str(problem)
+        texts = sum(self.counts) if choice.names_any else self.counts[1]
+        return Request(number_, prompt, texts, seed, (choice, json.dumps(changes)), copied, error)
+
+    def ways(self) -> Callable[[Any], Sequence[Way]]:
+        """Return what makes the ways of `Request.own`; those used last are remembered."""
+        return lru_cache(_REMEMBERED)(self._ways)
+
+    def _ways(self, own: tuple[AttributeChoice, str]) -> Sequence[Way]:
+        from pplm.jobs.requests import Way
+        from pplm.rerank import check_rankable
+
+        attributes = self.load(own[0])
+        if self.rerank is not None:
+            check_rankable(attributes)
+        models = [attribute.model for attribute in attributes]
+        settings = {**self.given, **json.loads(own[1])}
+        steering = SteeringConfig.for_attributes(models, presets=self.presets, **settings)
+        plain = [Way(self.counts[0])] if attributes and self.counts[0] else []
+        return [*plain, Way(self.counts[1], attributes, steering, self.rerank)]
+
+    def _check_files(self, name: str, parts: Sequence[str]) -> None:
+        if self.allow_files:
+            return
+        for part in parts:
+            if name == "discriminator":
+                shipped = part.split(":")[0] in shipped_names(HEADS) and not _is_path(part)
+            else:
+                shipped = split_weight(part)[0] in shipped_names(BAGS, ".txt")
+            if not shipped:
+                raise InputError(
+                    f"column {name!r} names {part!r}, which is not shipped; add --allow-files to read files"
+                )
+
+
+def unused(columns: Collection[str], used: Collection[str]) -> list[str]:
+    """Return the columns that could set something and do not."""
+    return [name for name in columns if name in NAMES and name not in used]
+
+
+def _is_path(text: str) -> bool:
+    """Return whether a beginning of PATH:LABEL:WEIGHT is a path of the user's."""
+    parts = text.split(":")
+    return any(local_path(":".join(parts[:size])) is not None for size in range(1, len(parts) + 1))
+
+
+def _read(name: str, cell: Any) -> Any:
+    """Return a cell's value, as the option of that name has it."""
+    text = str(cell).strip()
+    try:
+        if name in _ATTRIBUTES:
+            return tuple(part.strip() for part in text.split("|"))
+        if name == "target":
+            return parse_targets([part.strip() for part in text.split("|")], "column 'target'")
+        if name == "seed":
+            if int(text) < 0:
+                raise InputError(f"column 'seed' must be at least 0; got {text}")
+            return int(text)
+        kind = get_type_hints(SteeringConfig)[name]
+        if kind is bool:
+            return {**dict.fromkeys(_YES, True), **dict.fromkeys(_NO, False)}[text.lower()]
+        return text if str in map(type, get_args(kind)) else number(text)
+    except (ValueError, KeyError):
+        raise InputError(f"column {name!r} holds {text!r}, which cannot be read as its value") from None
