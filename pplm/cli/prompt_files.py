@@ -222,7 +222,8 @@ def _to_file(
     if processes.main:
         took = timedelta(seconds=round(time.monotonic() - start))
         before = f", {there} of them from before" if there else ""
-        click.echo(f"{ledger.lines} lines of {ledger.given + bool(ledger.skipped)} prompts in {output}{before}; {took}", err=True)
+        prompts = ledger.given + bool(ledger.skipped)
+        click.echo(f"{ledger.lines} lines of {prompts} prompts in {output}{before}; {took}", err=True)
     _report_failed(ledger.failed, processes)
     return ledger.failed
 

@@ -117,9 +117,10 @@ class JobFile(Ledger[bytes]):
             cut_half_line(self.output)
             if self._waits.is_file():
                 cut_half_line(self._waits)
-                for number, line in enumerate(self._waits.open("rb"), start=1):
-                    key, text = _split(line, f"{self._waits}, line {number}")
-                    self.waiting[key] = text
+                with self._waits.open("rb") as file:
+                    for number, line in enumerate(file, start=1):
+                        key, text = _split(line, f"{self._waits}, line {number}")
+                        self.waiting[key] = text
             self._read_output(retry_errors)
         for key in [key for key in self.waiting if self._is_written(key) or (retry_errors and key[1] == FAILED)]:
             del self.waiting[key]

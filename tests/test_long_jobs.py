@@ -1,0 +1,313 @@
+"""`pplm generate --prompts-file`: long jobs, interruptions, and rows with settings of their own."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pplm.jobs import job_file
+
+ROOT = Path(__file__).resolve().parent.parent
+PROMPTS = ["The sea", "A star and a moon and a cat are", "Sun", "The cat is", "To the sea and back", "moon"]
+OPTIONS = ["--num-samples", 2, "--max-new-tokens", 4, "--max-batch-size", 4, "--device", "cpu"]
+
+
+@pytest.fixture
+def run(command, chat_model):
+    return partial(command, "generate", "--model", "tiny", *OPTIONS)
+
+
+@pytest.fixture
+def job(tmp_path, run):
+    """Run a job on a file of `PROMPTS` steered to two words, into a file of the given name."""
+    (tmp_path / "prompts.txt").write_text("".join(f"{prompt}\n" for prompt in PROMPTS))
+    (tmp_path / "sky.txt").write_text("moon\nstar\n")
+    base = ["--bag", tmp_path / "sky.txt", "--prompts-file", tmp_path / "prompts.txt"]
+
+    def call(name, *more):
+        return run(*base, "--output", tmp_path / name, *more)
+
+    return call
+
+
+def records(path):
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_lines_are_in_the_prompts_order_unsteered_texts_before_steered_ones(job, tmp_path):
+    code, out, err = job("a.jsonl", "--seed", 3)
+    assert (code, out) == (0, "")
+    assert f"18 lines of 6 prompts in {tmp_path / 'a.jsonl'}" in err
+    lines = records(tmp_path / "a.jsonl")
+    assert [line["prompt"] for line in lines] == [prompt for prompt in PROMPTS for _ in range(3)]
+    assert [(line["steered"], line["sample"]) for line in lines[:3]] == [(False, 0), (True, 0), (True, 1)]
+    assert sorted(path.name for path in tmp_path.glob("a.jsonl*")) == ["a.jsonl", "a.jsonl.job.json"]
+
+
+def test_the_file_holds_what_goes_to_stdout_and_what_prompts_as_arguments_give(job, run, tmp_path):
+    job("a.jsonl", "--seed", 3)
+    whole = (tmp_path / "a.jsonl").read_text("utf-8")
+    steered = ["--bag", tmp_path / "sky.txt", "--seed", 3]
+    assert run(*steered, "--prompts-file", tmp_path / "prompts.txt")[1] == whole
+    assert run(*steered, *PROMPTS, "--output", tmp_path / "b.jsonl")[0] == 0
+    keys = ("prompt", "completion", "prompt_index", "sample", "steered", "token_ids")
+    found, wanted = ([{key: line[key] for key in keys} for line in records(tmp_path / name)]
+                     for name in ("b.jsonl", "a.jsonl"))  # fmt: skip
+    assert found == wanted
+
+
+class Killed(BaseException):
+    """Stands for the end of a process."""
+
+
+def stop_after(monkeypatch, writes, *, half):
+    """Let the job end after some writes of lines, the last of them maybe cut in two."""
+    append, left = job_file.JobFile._append, [writes]
+
+    def stopping(self, path, lines):
+        left[0] -= 1
+        if left[0] == 0:
+            if half:
+                with path.open("ab") as file:
+                    file.write(b"".join(lines)[:-9])
+            raise Killed
+        append(self, path, lines)
+
+    monkeypatch.setattr(job_file.JobFile, "_append", stopping)
+
+
+@pytest.mark.parametrize(("first", "half"), [(1, True), (3, False), (5, True)])
+def test_a_job_that_was_killed_twice_ends_with_the_lines_of_an_uninterrupted_one(
+    job, tmp_path, monkeypatch, first, half
+):
+    job("whole.jsonl", "--seed", 3)
+    for writes in (first, 3):
+        with monkeypatch.context() as patch:
+            stop_after(patch, writes, half=half)
+            with pytest.raises(Killed):
+                job("a.jsonl", "--seed", 3, "--resume")
+    assert job("a.jsonl", "--seed", 3, "--resume")[0] == 0
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert not (tmp_path / "a.jsonl.part").exists()
+
+
+def test_a_complete_job_is_left_alone_and_the_seed_that_was_drawn_is_used_again(job, tmp_path, monkeypatch):
+    assert job("a.jsonl", "--resume")[0] == 0
+    before = (tmp_path / "a.jsonl").read_bytes()
+    monkeypatch.setattr("pplm.jobs.running.generate_unjudged", lambda *_, **__: pytest.fail("generated again"))
+    code, _, err = job("a.jsonl", "--resume")
+    assert code == 0
+    assert "18 lines of 6 prompts" in err
+    assert (tmp_path / "a.jsonl").read_bytes() == before
+
+
+def test_other_settings_are_refused_by_name(job, tmp_path):
+    job("a.jsonl", "--seed", 3)
+    before = (tmp_path / "a.jsonl").read_bytes()
+    (tmp_path / "sky.txt").write_text("moon\nsun\n")
+    code, _, err = job("a.jsonl", "--seed", 4, "--top-k", 3, "--resume")
+    assert code == 2
+    for part in ("seed was 3, is 4", "top_k was 10, is 3", "attributes was"):
+        assert part in err
+    with (tmp_path / "prompts.txt").open("a") as file:
+        file.write("One more\n")
+    (tmp_path / "sky.txt").write_text("moon\nstar\n")
+    assert "input.sha256 was" in job("a.jsonl", "--seed", 3, "--resume")[2]
+    assert (tmp_path / "a.jsonl").read_bytes() == before
+
+
+def test_a_file_that_exists_is_neither_replaced_nor_added_to_unasked(job, tmp_path):
+    (tmp_path / "a.jsonl").write_text("mine\n")
+    code, _, err = job("a.jsonl")
+    assert code == 2
+    assert "exists; add --resume to go on with its job, --overwrite to replace it" in err
+    code, _, err = job("a.jsonl", "--resume")
+    assert code == 2
+    assert "a.jsonl.job.json is missing" in err
+    assert (tmp_path / "a.jsonl").read_text() == "mine\n"
+    assert job("a.jsonl", "--overwrite")[0] == 0
+    assert len(records(tmp_path / "a.jsonl")) == 18
+
+
+def test_ctrl_c_keeps_the_texts_and_names_the_way_on(job, tmp_path, monkeypatch):
+    from pplm.jobs import running
+
+    generate, calls = running.generate_unjudged, []
+
+    def interrupted(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return generate(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "generate_unjudged", interrupted)
+        code, _, err = job("a.jsonl", "--seed", 3)
+    assert code == 130
+    written, waiting = (len((tmp_path / name).read_bytes().splitlines()) for name in ("a.jsonl", "a.jsonl.part"))
+    assert written + waiting >= 8
+    assert f"{written} texts are in {tmp_path / 'a.jsonl'}" in err
+    assert "go on with --resume" in err
+    assert job("a.jsonl", "--seed", 3, "--resume")[0] == 0
+    assert len(records(tmp_path / "a.jsonl")) == 18
+
+
+def test_a_prompt_that_fails_has_a_line_and_is_tried_again_only_when_asked_for(run, tmp_path, monkeypatch):
+    from pplm.errors import InputError
+    from pplm.jobs import running
+
+    path, output = tmp_path / "a.csv", tmp_path / "out.jsonl"
+    path.write_text("id,prompt,text\n1,The sea,x\n2, ,y\n3,moon,z\n4,sun,z\n")
+    ask = ["--prompts-file", path, "--output", output, "--seed", 0, "--resume"]
+    generate = running.generate_unjudged
+
+    def refusing(model, tokenizer, prompts, **options):
+        if "moon" in prompts:
+            raise InputError("no moon today")
+        return generate(model, tokenizer, prompts, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "generate_unjudged", refusing)
+        code, _, err = run(*ask)
+        first = output.read_bytes()
+        assert run(*ask)[0] == 1  # kept
+        assert output.read_bytes() == first
+    assert code == 1
+    assert '2 prompts failed; see "error" in the lines' in err
+    lines = records(output)
+    assert [line["prompt_index"] for line in lines] == [0, 0, 1, 2, 3, 3]
+    assert [line["id"] for line in lines] == ["1", "1", "2", "3", "4", "4"]
+    assert lines[0]["input_text"] == "x"
+    assert "is empty" in lines[2]["error"]
+    assert lines[3]["error"] == "no moon today"
+    code, _, err = run(*ask, "--retry-errors")
+    assert code == 1
+    assert "1 prompt failed" in err
+    assert [line["prompt_index"] for line in records(output)] == [0, 0, 1, 2, 2, 3, 3]
+    assert [line for line in records(output) if line["prompt_index"] != 2] == [*lines[:3], *lines[4:]]
+
+
+def test_rows_set_seed_attributes_and_steering_for_themselves_as_if_they_were_alone(run, tmp_path):
+    sky, sea, cat = (tmp_path / f"{name}.txt" for name in ("sky", "sea", "cat"))
+    for path, words in ((sky, "moon\nstar\n"), (sea, "sea\n"), (cat, "cat\n")):
+        path.write_text(words)
+    rows = [{"prompt": "The sea"}, {"prompt": "A star", "seed": 7}, {"prompt": "The sun", "bag": f"{sea}|{cat}:0.5"},
+            {"prompt": "moon", "strength": "0.8", "seed": ""}]  # fmt: skip
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"seed": None, "bag": None, "strength": None, **row}) + "\n"
+                                              for row in rows))  # fmt: skip
+    ask = ["--bag", sky, "--seed", 1, "--prompts-file", tmp_path / "a.jsonl"]
+    code, out, err = run(*ask, "--allow-files", "--use-columns", "seed,bag,strength")
+    assert code == 0, err
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["seed"] for line in lines[::3]] == [1, 7, 1, 1]
+    assert set(lines[7]["attribute_losses"]) == {"sea", "cat"}
+    (tmp_path / "b.txt").write_text("x\nA star\nx\nmoon\n")
+    alone = ["--prompts-file", tmp_path / "b.txt"]
+    for number, options in ((1, ["--bag", sky, "--seed", 7]),
+                            (3, ["--bag", sky, "--seed", 1, "--strength", 0.8])):  # fmt: skip
+        found = [json.loads(line) for line in run(*alone, *options)[1].splitlines()]
+        assert [line["text"] for line in found[3 * number :][:3]] == [line["text"] for line in lines[3 * number :][:3]]
+    _, out, err = run(*ask)
+    assert "columns copied through, not used as settings: seed, bag, strength" in err
+    assert json.loads(out.splitlines()[3])["input_seed"] == 7
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "message"),
+    [
+        ("bag", "{words}", "which is not shipped; add --allow-files"),
+        ("discriminator", "./mine:good", "which is not shipped; add --allow-files"),
+        ("seed", "-1", "column 'seed' must be at least 0"),
+        ("gm_scale", "2", "gm_scale must be finite and between 0 and 1"),
+        ("norm_rule", "largest", "norm_rule must be one of"),
+        ("decay", "perhaps", "column 'decay' holds 'perhaps'"),
+    ],
+)
+def test_a_row_s_setting_that_cannot_be_used_makes_that_prompt_fail(run, tmp_path, column, cell, message):
+    words = tmp_path / "words.txt"
+    words.write_text("moon\n")
+    (tmp_path / "a.tsv").write_text(f"prompt\t{column}\nThe sea\t\nmoon\t{cell.format(words=words)}\n")
+    ask = ["--prompts-file", tmp_path / "a.tsv", "--use-columns", column, "--seed", 0, "--bag", words]
+    code, out, _ = run(*ask)
+    assert code == 1
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) == 4
+    assert message in lines[-1]["error"]
+    if column == "bag":
+        assert run(*ask, "--allow-files")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompts-file", "{p}", "The sea"], "holds the prompts; leave out 'The sea'"),
+        (["--prompts-file", "{p}", "--resume"], "--resume needs --output FILE"),
+        (["--prompts-file", "{p}", "--output", "{p}"], "is the file of the prompts"),
+        (["--prompts-file", "{p}", "--output", "{p}.o", "--resume", "--overwrite"], "leave out one of the two"),
+        (["--prompts-file", "{p}", "--retry-errors"], "add --resume"),
+        (["--prompts-file", "{p}", "--use-columns", "colour"], "'colour' sets nothing"),
+        (["--prompts-file", "{p}", "--format", "csv"], "no column 'prompt'; name one of The sea with --prompt-column"),
+        (["--prompts-file", "{p}", "--use-columns", "seed"], "has no column 'seed'"),
+        (["--prompts-file", "{p}.no"], "does not exist"),
+        (["--prompts-file", "-", "--output", "{p}.o", "--resume"], "write them to a file first"),
+        (["The sea", "--resume"], "--resume is of a file of prompts"),
+    ],
+)
+def test_a_job_that_cannot_be_is_refused_in_one_line(run, tmp_path, arguments, message):
+    path = tmp_path / "p.txt"
+    path.write_text("The sea\nmoon\n")
+    code, out, err = run(*[argument.format(p=path) for argument in arguments], "--seed", 0)
+    assert (code, out) == (2, "")
+    assert message in err.splitlines()[-1]
+    assert path.read_text() == "The sea\nmoon\n"
+    assert not (tmp_path / "p.txt.o").exists()
+
+
+START = [sys.executable, "-m", "pplm", "generate", "--bag", "space", "--seed", "0", "--device", "cpu",
+         "--max-new-tokens", "3", "--num-samples", "1", "--max-batch-size", "4", "--num-iterations", "1"]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_kill_minus_9_at_twenty_moments_loses_nothing(tmp_path):
+    path, output = tmp_path / "p.txt", tmp_path / "out.jsonl"
+    path.write_text("".join(f"The {'lake ' * (number * 7 % 6)}is\n" for number in range(400)))
+    start = [*START, "--prompts-file", str(path), "--resume", "--output"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    moments = np.sort(np.random.default_rng(0).choice(np.arange(1, 780), 20, replace=False))
+    done = subprocess.run([*start, tmp_path / "whole.jsonl"], env=environment, check=False)  # noqa: S603
+    assert done.returncode == 0
+
+    def made():
+        places = (output, tmp_path / "out.jsonl.part")
+        return sum(place.read_bytes().count(b"\n") for place in places if place.exists())
+
+    for moment in moments:
+        process = subprocess.Popen([*start, output], env=environment)  # noqa: S603
+        while process.poll() is None and made() < moment:
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+    done = subprocess.run([*start, output], env=environment, check=False)  # noqa: S603
+    assert done.returncode == 0
+    assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_same_file_as_one(tmp_path):
+    from test_processes import TWO, start
+
+    path = tmp_path / "p.txt"
+    path.write_text("".join(f"The {'lake ' * (number * 7 % 6)}is\n" for number in range(30)) + " \nx\n")
+    arguments = ["-m", *START[2:], "--prompts-file", path, "--output"]
+    path.write_text("".join(line for line in path.open() if line.strip()))
+    start([], *arguments[:1], *arguments[1:], tmp_path / "one.jsonl")
+    start(TWO, *arguments, tmp_path / "two.jsonl")
+    assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
+    settings = [json.loads((tmp_path / f"{name}.jsonl.job.json").read_text()) for name in ("one", "two")]
+    assert settings[0] == settings[1]
