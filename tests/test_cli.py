@@ -351,7 +351,7 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
     def broken(*_, **__):
         raise KeyError("a defect")
 
-    monkeypatch.setattr("pplm.generation.generate", broken)
+    monkeypatch.setattr("pplm.jobs.running.generate_unjudged", broken)
     with pytest.raises(KeyError, match="a defect"):
         main(["generate", PROMPT, "--bag", "space"])
 

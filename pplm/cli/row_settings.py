@@ -161,5 +161,7 @@ def _read(name: str, cell: Any) -> Any:
         if kind is bool:
             return {**dict.fromkeys(_YES, True), **dict.fromkeys(_NO, False)}[text.lower()]
         return text if str in map(type, get_args(kind)) else number(text)
+    except InputError:  # a ValueError too
+        raise
     except (ValueError, KeyError):
         raise InputError(f"column {name!r} holds {text!r}, which cannot be read as its value") from None
