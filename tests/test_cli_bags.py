@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-import pplm
 from attribute_models import read_word_list, weights_by_probability
 from pplm.cli import main
+from pplm.jobs import running
 
 PROMPT = "the"
 
@@ -45,13 +45,13 @@ def sky(tmp_path):
 def bags(monkeypatch):
     """Collect the attribute models that reach `generate`."""
     seen = []
-    real = pplm.generate
+    real = running.generate_unjudged
 
     def spy(*arguments, attributes, **options):
-        seen.append(attributes)
+        seen.append([(attribute.model, attribute.weight) for attribute in attributes])
         return real(*arguments, attributes=attributes, **options)
 
-    monkeypatch.setattr("pplm.generation.generate", spy)
+    monkeypatch.setattr("pplm.jobs.running.generate_unjudged", spy)
     return seen
 
 
