@@ -9,8 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from pplm.cli.attributes import BAGS, HEADS, AttributeChoice, split_weight
-from pplm.cli.options import number
-from pplm.checks import parse_targets
+from pplm.cli.options import number, parse_targets
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.files.rows import Row
