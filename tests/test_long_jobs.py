@@ -269,6 +269,12 @@ def test_a_job_that_cannot_be_is_refused_in_one_line(run, tmp_path, arguments, m
     assert not (tmp_path / "p.txt.o").exists()
 
 
+def test_a_full_disk_is_one_line(job):
+    code, _, err = job("/dev/full")
+    assert code == 2
+    assert "cannot be written: No space left on device" in err.splitlines()[-1]
+
+
 START = [sys.executable, "-m", "pplm", "generate", "--bag", "space", "--seed", "0", "--device", "cpu",
          "--max-new-tokens", "3", "--num-samples", "1", "--max-batch-size", "4", "--num-iterations", "1"]  # fmt: skip
 

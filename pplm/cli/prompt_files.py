@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -166,15 +167,19 @@ def _to_stream(asked: FileJob, job: Job, requests: Iterable[Request], processes:
 
     ledger: Ledger[bytes] = Ledger(line_of)
     failed = 0
-    file = sys.stdout.buffer if asked.output is None else asked.output.open("wb")
-    for window in with_progress(job, requests, ledger, processes, total):
-        for line in ledger.release(window):
-            failed += is_failure(line)
-            if processes.main:
-                file.write(line)
-                file.flush()
-    if asked.output is not None:
-        file.close()
+    place = "stdout" if asked.output is None else f"--output {asked.output}"
+    try:
+        with nullcontext(sys.stdout.buffer) if asked.output is None else asked.output.open("wb", buffering=0) as file:
+            for window in with_progress(job, requests, ledger, processes, total):
+                for line in ledger.release(window):
+                    failed += is_failure(line)
+                    if processes.main:
+                        file.write(line)
+                        file.flush()
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        raise
+    except OSError as error:
+        raise InputError(f"{place} cannot be written: {error.strerror or error}; choose another place") from error
     _report_failed(failed, processes)
     return failed
 
