@@ -223,7 +223,7 @@ def test_rows_set_seed_attributes_and_steering_for_themselves_as_if_they_were_al
     [
         ("bag", "{words}", "which is not shipped; add --allow-files"),
         ("discriminator", "./mine:good", "which is not shipped; add --allow-files"),
-        ("seed", "-1", "column 'seed' must be at least 0"),
+        ("seed", "-1", "column 'seed' must be a whole number of at least 0; got -1"),
         ("gm_scale", "2", "gm_scale must be finite and between 0 and 1"),
         ("norm_rule", "largest", "norm_rule must be one of"),
         ("decay", "perhaps", "column 'decay' holds 'perhaps'"),

@@ -6,14 +6,15 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
 from pplm.errors import InputError
 from pplm.files.atomic import atomic_file
-from pplm.files.lines import json_line
+from pplm.files.lines import json_line, write_whole
 
 
 class _Path(click.Path):
@@ -94,16 +95,15 @@ def line_file(option: str, path: Path | None) -> Iterator[Callable[[Mapping[str,
 
     """
     with ExitStack() as stack:
-        file: list[BinaryIO] = []
+        file: list[FileIO] = []
 
         def write(record: Mapping[str, Any]) -> None:
             if path is None:
                 return
             try:
                 if not file:
-                    file.append(stack.enter_context(path.open("wb")))
-                file[0].write(json_line(record))
-                file[0].flush()
+                    file.append(stack.enter_context(path.open("wb", buffering=0)))
+                write_whole(file[0], json_line(record))
             except OSError as error:
                 raise InputError(f"{option} {path} cannot be written: {error.strerror or error}") from None
 

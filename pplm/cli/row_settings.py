@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
+from pplm.checks import check_whole
 from pplm.cli.attributes import BAGS, HEADS, AttributeChoice, split_weight
 from pplm.cli.options import number, parse_targets
 from pplm.config import SteeringConfig
@@ -17,6 +18,7 @@ from pplm.models.resources import local_path, shipped_names
 from pplm.presets import SteeringPresets
 
 if TYPE_CHECKING:
+    from pplm.cli.prompt_files import FileJob
     from pplm.interface import WeightedAttribute
     from pplm.jobs.requests import Request, Way
     from pplm.rerank import Rerank
@@ -30,9 +32,11 @@ _REMEMBERED = 64
 """Settings of rows that are kept loaded."""
 
 
-def check_columns(names: Sequence[str]) -> None:
-    """Refuse names of columns that set nothing."""
+def check_columns(names: Sequence[str], prompt_column: str) -> None:
+    """Refuse names of columns that set nothing, or hold the prompts."""
     for name in names:
+        if name == prompt_column:
+            raise InputError(f"--use-columns {name!r} is the column of the prompts; leave it out, or rename one")
         if name not in NAMES:
             raise InputError(f"--use-columns {name!r} sets nothing; it takes {', '.join(NAMES)}")
 
@@ -71,6 +75,10 @@ class RowSettings:
     used: tuple[str, ...] = ()
     allow_files: bool = False
 
+    def of_file(self, job: FileJob) -> RowSettings:
+        """Return the same for the rows of a file."""
+        return replace(self, column=job.prompts.column, used=job.use_columns, allow_files=job.allow_files)
+
     def request(self, number_: int, row: Row) -> Request:
         """Return what is made of a row; a cell that cannot be used makes it fail."""
         from pplm.generated_text import Generation
@@ -87,7 +95,7 @@ class RowSettings:
             prompt = prompt if self.converse is None else self.converse(prompt)
             for name in self.used:
                 cell = row.get(name)
-                if cell is None or not str(cell).strip():
+                if _is_empty(cell):
                     continue
                 value = _read(name, cell)
                 if name == "seed":
@@ -114,7 +122,7 @@ class RowSettings:
         if self.rerank is not None:
             check_rankable(attributes)
         models = [attribute.model for attribute in attributes]
-        settings = {**self.given, **json.loads(own[1])}
+        settings = _changed(self.given, json.loads(own[1]))
         steering = SteeringConfig.for_attributes(models, presets=self.presets, **settings)
         plain = [Way(self.counts[0])] if attributes and self.counts[0] else []
         return [*plain, Way(self.counts[1], attributes, steering, self.rerank)]
@@ -138,6 +146,18 @@ def unused(columns: Collection[str], used: Collection[str]) -> list[str]:
     return [name for name in columns if name in NAMES and name not in used]
 
 
+def _changed(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the command's settings with a row's: its step_size takes the place of a strength and target, and back."""
+    dial = {"strength", "target"}
+    replaced = (dial if "step_size" in own else set()) | ({"step_size"} if dial & set(own) else set())
+    return {**{name: value for name, value in given.items() if name not in replaced}, **own}
+
+
+def _is_empty(cell: Any) -> bool:
+    """Return whether a cell sets nothing; parquet files of pandas hold NaN there."""
+    return cell is None or cell != cell or not str(cell).strip()
+
+
 def _is_path(text: str) -> bool:
     """Return whether a beginning of PATH:LABEL:WEIGHT is a path of the user's."""
     parts = text.split(":")
@@ -152,15 +172,16 @@ def _read(name: str, cell: Any) -> Any:
             return tuple(part.strip() for part in text.split("|"))
         if name == "target":
             return parse_targets([part.strip() for part in text.split("|")], "column 'target'")
-        if name == "seed":
-            if int(text) < 0:
-                raise InputError(f"column 'seed' must be at least 0; got {text}")
-            return int(text)
-        kind = get_type_hints(SteeringConfig)[name]
+        kind = int if name == "seed" else get_type_hints(SteeringConfig)[name]
         if kind is bool:
             return {**dict.fromkeys(_YES, True), **dict.fromkeys(_NO, False)}[text.lower()]
-        return text if str in map(type, get_args(kind)) else number(text)
+        if str in map(type, get_args(kind)):
+            return text
+        value = number(text)
+        if kind is int and value == int(value):  # pandas writes 7.0 where another row has no value
+            value = int(value)
+        return check_whole("column 'seed'", value) if name == "seed" else value
     except InputError:  # a ValueError too
         raise
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         raise InputError(f"column {name!r} holds {text!r}, which cannot be read as its value") from None

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,27 @@ def cut_half_line(path: Path) -> None:
         if end < size:
             _log.warning("the last line of %s is incomplete; its text is generated again", path)
             file.truncate(end)
+
+
+def write_whole(file: Any, line: bytes) -> None:
+    """Write a line to an unbuffered binary file; where it does not fit, what was written of it is cut off again.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+
+    """
+    left, written = memoryview(line), 0
+    try:
+        while left:
+            count = file.write(left)
+            left, written = left[count:], written + count
+    except BaseException:  # Ctrl-C too
+        with suppress(OSError):  # a pipe or a device cannot be cut
+            if written and file.seekable():
+                file.truncate(file.tell() - written)
+        raise
 
 
 def json_line(record: Mapping[str, Any]) -> bytes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,32 @@ Settle = Callable[[int, Row], Request]
 
 
 @dataclass(frozen=True)
+class Input:
+    """Prompts that are about to be read.
+
+    Attributes
+    ----------
+    rows
+        The rows, each read when it is asked for.
+    columns
+        All columns of a file, those of the first row of stdin.
+    sha256, count
+        The file's hash and the number of prompts; None for stdin, which is read only once.
+
+    """
+
+    rows: Iterable[Row]
+    columns: tuple[str, ...]
+    sha256: str | None = None
+    count: int | None = None
+
+    def requests(self, settle: Settle) -> Iterator[Request]:
+        """Yield the requests, each row read when its turn comes."""
+        for number, row in enumerate(self.rows):
+            yield settle(number, row)
+
+
+@dataclass(frozen=True)
 class PromptsFile:
     """A file of prompts.
 
@@ -24,7 +51,7 @@ class PromptsFile:
     ----------
     path
         The file; "-" for stdin.
-    kind
+    given_format
         How to read it, such as ".txt"; None goes by its name, and stdin is .txt.
     column
         Where the prompts are; what the lines of a .txt file are called.
@@ -32,34 +59,21 @@ class PromptsFile:
     """
 
     path: Path
-    kind: str | None = None
+    given_format: str | None = None
     column: str = "prompt"
-
-    def __post_init__(self) -> None:
-        """Choose the format."""
-        kind = self.kind or (".txt" if self.path == STDIN else self.path.suffix.lower())
-        if kind not in (".txt", *FORMATS):
-            known = ", ".join(name.removeprefix(".") for name in (".txt", *FORMATS))
-            raise InputError(f"{self.path}: its name shows no format; add --format, one of {known}")
-        object.__setattr__(self, "kind", kind)
 
     @property
     def is_stdin(self) -> bool:
         """Whether it can be read only once."""
         return self.path == STDIN
 
-    def rows(self) -> Iterator[Row]:
-        """Yield the rows; the first must have the prompt's column."""
-        for number, (line, row) in enumerate(read_rows(self.path, kind=self.kind, line_column=self.column)):
-            if number == 0 and self.column not in row:
-                names = ", ".join(map(str, row)) or "none"
-                raise InputError(
-                    f"{self.path}, line {line} has no column {self.column!r}; name one of {names} with --prompt-column"
-                )
-            yield row
+    @property
+    def format(self) -> str:
+        """How it is read, such as ".txt"."""
+        return self.given_format or (".txt" if self.is_stdin else self.path.suffix.lower())
 
-    def scan(self) -> tuple[str, int, list[str]]:
-        """Read the file once; return its hash, the number of prompts, and the columns of its first row.
+    def read(self) -> Input:
+        """Return what there is to be read: a file is read through once for this, of stdin the first row.
 
         Raises
         ------
@@ -67,20 +81,34 @@ class PromptsFile:
             If it cannot be read, or holds no prompts.
 
         """
-        columns: list[str] = []
-        count = 0
-        for row in self.rows():
-            columns = columns or list(row)
+        if not self.is_stdin and not self.path.is_file():
+            state = "is no regular file" if self.path.exists() else "does not exist"
+            raise InputError(f"--prompts-file {self.path} {state}; name a file, or - for stdin")
+        if self.format not in (".txt", *FORMATS):
+            known = ", ".join(name.removeprefix(".") for name in (".txt", *FORMATS))
+            raise InputError(f"--prompts-file {self.path}: its name shows no format; add --format, one of {known}")
+        rows = self._rows()
+        first = next(rows, None)
+        if first is None:
+            raise InputError(f"--prompts-file {self.path} holds no prompts; write one on each line")
+        if self.is_stdin:
+            return Input(chain([first], rows), tuple(first))
+        columns, count = dict.fromkeys(first), 1
+        for row in rows:
+            columns.update(dict.fromkeys(row))
             count += 1
-        if not count:
-            raise InputError(f"{self.path} holds no prompts; write one on each line")
         with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest(), count, columns
+            return Input(self._rows(), tuple(columns), hashlib.file_digest(file, "sha256").hexdigest(), count)
 
-    def requests(self, settle: Settle) -> Iterator[Request]:
-        """Yield the requests, each row read when its turn comes."""
-        for number, row in enumerate(self.rows()):
-            yield settle(number, row)
+    def _rows(self) -> Iterator[Row]:
+        """Yield the rows; the first must have the prompt's column."""
+        for number, (line, row) in enumerate(read_rows(self.path, kind=self.format, line_column=self.column)):
+            if number == 0 and self.column not in row:
+                names = ", ".join(map(str, row)) or "none"
+                raise InputError(
+                    f"{self.path}, line {line} has no column {self.column!r}; name one of {names} with --prompt-column"
+                )
+            yield row
 
 
 def copied_columns(row: Row, column: str, own_fields: frozenset[str], used: frozenset[str]) -> dict[str, Any]:

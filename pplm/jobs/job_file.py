@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pplm.errors import InputError
 from pplm.files.atomic import atomic_file
-from pplm.files.lines import cut_half_line
+from pplm.files.lines import cut_half_line, write_whole
 from pplm.jobs.ledger import Ledger, Outcome
 from pplm.jobs.requests import FAILED, Key, Request
 from pplm.models.processes import Processes
@@ -74,7 +74,7 @@ class JobFile(Ledger[bytes]):
             self.waiting = dict.fromkeys(keys, b"")
 
     def start(self) -> None:
-        """Make the file empty and forget what waited."""
+        """Make the file empty and forget what waited, and the settings before all: they are never of other texts."""
         self._processes.on_main(self._empty)
 
     def keep(self, items: Sequence[tuple[Key, bytes]]) -> None:
@@ -88,28 +88,27 @@ class JobFile(Ledger[bytes]):
         """Move the lines whose turn it is to the file."""
         before = {key for key in self.waiting if key[1] == FAILED}
         lines = list(self.release(window))
-        self.lines += len(lines)
-        self.failed += len(before - set(self.waiting))
         if self._processes.main and lines:
             self._append(self.output, lines)
-            if self._regular and not self.waiting:
-                with _usable(self._waits):
-                    self._waits.unlink(missing_ok=True)
+        self.lines += len(lines)
+        self.failed += len(before - set(self.waiting))
+        if self._processes.main and self._regular and lines and not self.waiting:
+            with _usable(self._waits):
+                self._waits.unlink(missing_ok=True)
 
     def _append(self, path: Path, lines: Sequence[bytes]) -> None:
         with _usable(path), path.open("ab", buffering=0) as file:
             for line in lines:
-                left = memoryview(line)
-                while left:
-                    left = left[file.write(left) :]
+                write_whole(file, line)
             if self._regular:
                 os.fsync(file.fileno())
 
     def _empty(self) -> None:
         if self._regular:
             with _usable(self.output):
-                self.output.write_bytes(b"")
+                settings_path(self.output).unlink(missing_ok=True)
                 self._waits.unlink(missing_ok=True)
+                self.output.write_bytes(b"")
 
     def _take_up(self, retry_errors: bool) -> None:
         with _usable(self.output):
@@ -122,14 +121,8 @@ class JobFile(Ledger[bytes]):
                         key, text = _split(line, f"{self._waits}, line {number}")
                         self.waiting[key] = text
             self._read_output(retry_errors)
-        for key in [key for key in self.waiting if self._is_written(key) or (retry_errors and key[1] == FAILED)]:
+        for key in [key for key in self.waiting if self.is_out(key) or (retry_errors and key[1] == FAILED)]:
             del self.waiting[key]
-
-    def _is_written(self, key: Key) -> bool:
-        waiting, self.waiting = self.waiting, {}
-        written = self.has(key)
-        self.waiting = waiting
-        return written
 
     def _read_output(self, retry_errors: bool) -> None:
         """Count what the file holds; with `retry_errors` up to the first error, behind which all lines wait again."""

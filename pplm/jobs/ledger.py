@@ -31,11 +31,14 @@ class Ledger(Generic[Item]):
         """Return whether all of a prompt's texts were given out."""
         return request.number < self.given or (request.number == self.given and self.skipped >= request.texts)
 
+    def is_out(self, key: Key) -> bool:
+        """Return whether a text was given out."""
+        number, position = key
+        return number < self.given or (number == self.given and 0 <= position < self.skipped)
+
     def has(self, key: Key) -> bool:
         """Return whether a text need not be made."""
-        number, position = key
-        given = number < self.given or (number == self.given and 0 <= position < self.skipped)
-        return given or key in self.waiting or (number, FAILED) in self.waiting
+        return self.is_out(key) or key in self.waiting or (key[0], FAILED) in self.waiting
 
     def keep(self, items: Sequence[tuple[Key, Item]]) -> None:
         """Take what was made, but for what is there already."""

@@ -1,0 +1,246 @@
+"""`pplm generate` before its first text: what the options ask for, and the models and settings made of it."""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pplm.attached import steering_presets
+from pplm.cli.attributes import AttributeChoice, load_attributes, take_choice
+from pplm.cli.options import check_seed, given_rerank, given_steering, steering_line, text_sampling
+from pplm.cli.row_settings import RowSettings
+from pplm.config import SteeringConfig
+from pplm.errors import InputError, SteeringWarning
+
+if TYPE_CHECKING:
+    from pplm.cli.prompt_files import FileJob
+    from pplm.interface import WeightedAttribute
+    from pplm.jobs.requests import Job
+    from pplm.models.processes import Processes
+    from pplm.rerank import Rerank
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options ask for, checked as far as that takes no model.
+
+    Attributes
+    ----------
+    model, dtype, quantize
+        The model, as written.
+    choice, given
+        Attributes, and keywords of `SteeringConfig.for_attributes`.
+    sampling
+        What transformers' `generate` takes.
+    counts, rerank
+        Unsteered and steered texts per prompt, and how the steered ones are chosen.
+    seed, batch_size, bos
+        As `generate` takes them; a seed of None is yet to be drawn.
+    chat, system
+        How conversations are made of prompts.
+
+    """
+
+    model: str
+    dtype: Any
+    quantize: Any
+    choice: AttributeChoice
+    given: Mapping[str, Any]
+    sampling: Mapping[str, Any]
+    counts: tuple[int, int]
+    rerank: Rerank | None
+    seed: int | None
+    batch_size: int
+    bos: bool
+    chat: bool
+    system: str | None
+
+    @classmethod
+    def take(cls, options: dict[str, Any], **others: Any) -> Asked:
+        """Take a command's options; `others` are fields of this class."""
+        choice = take_choice(options)
+        check_seed(options["seed"])
+        if options["max_batch_size"] < 1:
+            raise InputError(f"--max-batch-size must be at least 1; got {options['max_batch_size']}")
+        given = given_steering(options)
+        sampling = text_sampling(options)
+        rerank = given_rerank(options)
+        if rerank is not None and options["greedy"]:
+            raise InputError(f"--greedy gives one text per prompt; leave out --rerank {rerank.candidates}")
+        return cls(
+            choice=choice,
+            given=given,
+            sampling=sampling,
+            counts=_sample_counts(options),
+            rerank=rerank,
+            seed=options["seed"],
+            batch_size=options["max_batch_size"],
+            bos=not options["no_bos"],
+            **others,
+        )
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What texts are made with; `by_rows`: each row may have attributes and steering of its own."""
+
+    asked: Asked
+    model: Any
+    tokenizer: Any
+    attributes: Sequence[WeightedAttribute]
+    steering: SteeringConfig
+    seed: int
+    by_rows: bool
+
+    def rows(self, file_job: FileJob | None, converse: Callable[[Any], Any] | None) -> RowSettings:
+        """Return what makes requests of prompts."""
+        asked = self.asked
+        rows = RowSettings(
+            asked.choice, asked.given, asked.counts, asked.rerank, steering_presets(self.model), self._load, converse
+        )
+        return rows if file_job is None else rows.of_file(file_job)
+
+    def _load(self, other: AttributeChoice) -> Sequence[WeightedAttribute]:
+        from pplm.interface import bind_attributes, weigh_attributes
+
+        if other == self.asked.choice:
+            return self.attributes
+        loaded = load_attributes(other, self.model, self.tokenizer, speak=False)
+        return bind_attributes(weigh_attributes(loaded), self.model)
+
+    def job(self, rows: RowSettings) -> Job:
+        """Return what all prompts share."""
+        from pplm.jobs.requests import Job
+
+        unsteered, steered = self.asked.counts
+        each = 1 if self.asked.rerank is None else self.asked.rerank.candidates
+        return Job(
+            model=self.model,
+            tokenizer=self.tokenizer,
+            ways=rows.ways(),
+            drawn=((unsteered if self.attributes or self.by_rows else 0), steered * each),
+            seed=self.seed,
+            batch_size=self.asked.batch_size,
+            arguments={"bos": self.asked.bos, **self.asked.sampling},
+        )
+
+    def shown_settings(self) -> dict[str, Any]:
+        """Return what stands beside every text of --output."""
+        described = [
+            {"name": one.name, "weight": one.weight, "label": getattr(one.model, "label", None)}
+            for one in self.attributes
+        ]
+        shown = {"steering": asdict(self.steering), "attributes": described, "model": self.asked.model}
+        return shown if self.asked.rerank is None else {**shown, "rerank": asdict(self.asked.rerank)}
+
+    def all_settings(self) -> dict[str, Any]:
+        """Return everything that texts depend on, but for the prompts: a job goes on with the same alone."""
+        from pplm.models.fingerprint import content_hash, tokenizer_fingerprint, weight_hashes
+
+        asked, shown = self.asked, self.shown_settings()
+        hashes = [{**one, "sha256": content_hash(own.model)}
+                  for one, own in zip(shown["attributes"], self.attributes, strict=True)]  # fmt: skip
+        own = ("dtype", "quantize", "counts", "chat", "system", "given", "bos")
+        every_row = ("bag_weights", "labels", "any_model") if self.by_rows else ()
+        return {
+            **shown,
+            "attributes": hashes,
+            "model": weight_hashes(self.model)["float32"],
+            "tokenizer": tokenizer_fingerprint(self.tokenizer),
+            **{name: getattr(asked, name) for name in own},
+            **{name: getattr(asked.choice, name) for name in every_row},
+            "seed": self.seed,
+            "max_batch_size": asked.batch_size,
+            **asked.sampling,
+        }
+
+
+def set_up(asked: Asked, texts: Sequence[Any], place: str, processes: Processes, file_job: FileJob | None) -> Setup:
+    """Load the models, settle how they steer, and report it on stderr.
+
+    Parameters
+    ----------
+    asked
+        The options.
+    texts
+        Prompts that are all there yet, which are checked before attributes are loaded.
+    place
+        The device.
+    processes
+        The main one reports; a seed that is drawn is shared.
+    file_job
+        The long job, if it is one.
+
+    Raises
+    ------
+    InputError
+        If something does not fit.
+
+    """
+    from pplm.interface import bind_attributes, weigh_attributes
+    from pplm.models.loading import load_model
+    from pplm.text.chat_template import check_template
+
+    model, tokenizer = load_model(asked.model, device=place, dtype=asked.dtype, quantize=asked.quantize)
+    if asked.chat or (texts and not isinstance(texts[0], str)):
+        check_template(tokenizer, f"--model {asked.model}")
+    if texts:
+        _check_prompts(model, tokenizer, texts, asked)
+    attributes = load_attributes(asked.choice, model, tokenizer, speak=processes.main)
+    weighed = bind_attributes(weigh_attributes(attributes), model)
+    by_rows = file_job is not None and bool(file_job.use_columns)
+    steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model), **asked.given)
+    if weighed and not by_rows:
+        _check_steering(weighed, steering, asked.rerank)
+    seed = asked.seed
+    if seed is None:
+        stored = None if file_job is None else file_job.stored_seed
+        seed = processes.share(secrets.randbelow(2**31) if stored is None else stored)
+    if processes.main:
+        unsteered = "no attribute given (--bag, --discriminator, ...): the texts are unsteered"
+        preset = SteeringConfig.preset_for(attributes, steering_presets(model), **asked.given)
+        click.echo(steering_line(steering, preset, asked.given) if weighed or by_rows else unsteered, err=True)
+        if asked.seed is None:
+            click.echo(f"seed {seed}", err=True)
+    return Setup(asked, model, tokenizer, weighed, steering, seed, by_rows)
+
+
+def _check_steering(attributes: Sequence[WeightedAttribute], steering: SteeringConfig, rerank: Rerank | None) -> None:
+    """Refuse settings that do not fit all prompts' attributes, and warn where nothing steers."""
+    from pplm.rerank import check_rankable
+    from pplm.text.aims import wanted_levels
+
+    if rerank is not None:
+        check_rankable(attributes)
+    wanted_levels(steering.target, attributes)
+    if not (steering.moves and any(attribute.weight for attribute in attributes)):
+        zero = "every weight is 0" if steering.moves else f"{steering.why_still} is 0"
+        warnings.warn(f"nothing steers: {zero}; the texts are unsteered", SteeringWarning, stacklevel=2)
+
+
+def _check_prompts(model: Any, tokenizer: Any, prompts: Sequence[Any], asked: Asked) -> None:
+    """Refuse prompts that cannot be continued, before attributes are loaded."""
+    from pplm.text.limits import check_length
+    from pplm.text.prompts import read_prompt
+
+    longest = max(len(read_prompt(model, tokenizer, prompt, bos=asked.bos).ids) for prompt in prompts)
+    check_length(model, longest, longest + asked.sampling["max_new_tokens"], asked.given.get("horizon_length", 1))
+
+
+def _sample_counts(options: dict[str, Any]) -> tuple[int, int]:
+    """Return (unsteered, steered) texts per prompt."""
+    unsteered, steered = options["unsteered_samples"], options["num_samples"]
+    if steered is None:
+        steered = 1 if options["greedy"] else 3
+    if steered < 1:
+        raise InputError(f"--num-samples must be at least 1; got {steered}")
+    if unsteered < 0:
+        raise InputError(f"--unsteered-samples must be at least 0; got {unsteered}")
+    if options["greedy"] and max(steered, unsteered) > 1:
+        raise InputError(f"--greedy gives one text per prompt; leave out --num-samples {max(steered, unsteered)}")
+    return (0 if options["no_unsteered"] else unsteered), steered
