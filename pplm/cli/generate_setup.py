@@ -195,7 +195,7 @@ def set_up(asked: Asked, texts: Sequence[Any], place: str, processes: Processes,
     weighed = bind_attributes(weigh_attributes(attributes), model)
     by_rows = file_job is not None and bool(file_job.use_columns)
     steering = SteeringConfig.for_attributes(attributes, presets=steering_presets(model), **asked.given)
-    if weighed and not by_rows:
+    if not by_rows:
         _check_steering(weighed, steering, asked.rerank)
     seed = asked.seed
     if seed is None:
@@ -217,8 +217,9 @@ def _check_steering(attributes: Sequence[WeightedAttribute], steering: SteeringC
 
     if rerank is not None:
         check_rankable(attributes)
-    wanted_levels(steering.target, attributes)
-    if not (steering.moves and any(attribute.weight for attribute in attributes)):
+    if attributes:
+        wanted_levels(steering.target, attributes)
+    if attributes and not (steering.moves and any(attribute.weight for attribute in attributes)):
         zero = "every weight is 0" if steering.moves else f"{steering.why_still} is 0"
         warnings.warn(f"nothing steers: {zero}; the texts are unsteered", SteeringWarning, stacklevel=2)
 
