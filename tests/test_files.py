@@ -9,6 +9,7 @@ from rich.console import Console
 
 from pplm.files import progress
 from pplm.files.atomic import atomic_file
+from pplm.files.lines import write_whole
 from pplm.files.progress import progress_bar
 from pplm.files.tables import markdown_table, write_csv
 
@@ -76,3 +77,17 @@ def test_a_terminal_sees_how_far_the_work_is(monkeypatch):
         move(0.5, 1, "step 7, loss 3.1")
     assert "training" in screen.getvalue()
     assert "step 7, loss 3.1" in screen.getvalue()
+
+
+def test_a_line_that_does_not_fit_is_cut_off_again(tmp_path):
+    class Full(io.FileIO):
+        def write(self, data):
+            if len(data) < 9:
+                raise OSError(28, "No space left on device")
+            return super().write(data[:4])
+
+    with Full(tmp_path / "a", "w") as file:
+        file.seek(super(Full, file).write(b"whole\n"))
+        with pytest.raises(OSError, match="No space"):
+            write_whole(file, b"a longer line\n")
+    assert (tmp_path / "a").read_bytes() == b"whole\n"

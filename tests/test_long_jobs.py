@@ -1,19 +1,13 @@
-"""`pplm generate --prompts-file`: long jobs, interruptions, and rows with settings of their own."""
+"""`pplm generate --prompts-file`: lines, interruptions, and what is refused."""
 
+import io
 import json
-import os
-import subprocess
-import sys
-import time
 from functools import partial
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pplm.jobs import job_file
 
-ROOT = Path(__file__).resolve().parent.parent
 PROMPTS = ["The sea", "A star and a moon and a cat are", "Sun", "The cat is", "To the sea and back", "moon"]
 OPTIONS = ["--num-samples", 2, "--max-new-tokens", 4, "--max-batch-size", 4, "--device", "cpu"]
 
@@ -113,7 +107,7 @@ def test_other_settings_are_refused_by_name(job, tmp_path):
     (tmp_path / "sky.txt").write_text("moon\nsun\n")
     code, _, err = job("a.jsonl", "--seed", 4, "--top-k", 3, "--resume")
     assert code == 2
-    for part in ("seed was 3, is 4", "top_k was 10, is 3", "attributes was"):
+    for part in ("seed was 3, is 4", "top_k was 10, is 3", "attributes[0].sha256 was"):
         assert part in err
     with (tmp_path / "prompts.txt").open("a") as file:
         file.write("One more\n")
@@ -193,56 +187,6 @@ def test_a_prompt_that_fails_has_a_line_and_is_tried_again_only_when_asked_for(r
     assert [line for line in records(output) if line["prompt_index"] != 2] == [*lines[:3], *lines[4:]]
 
 
-def test_rows_set_seed_attributes_and_steering_for_themselves_as_if_they_were_alone(run, tmp_path):
-    sky, sea, cat = (tmp_path / f"{name}.txt" for name in ("sky", "sea", "cat"))
-    for path, words in ((sky, "moon\nstar\n"), (sea, "sea\n"), (cat, "cat\n")):
-        path.write_text(words)
-    rows = [{"prompt": "The sea"}, {"prompt": "A star", "seed": 7}, {"prompt": "The sun", "bag": f"{sea}|{cat}:0.5"},
-            {"prompt": "moon", "strength": "0.8", "seed": ""}]  # fmt: skip
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"seed": None, "bag": None, "strength": None, **row}) + "\n"
-                                              for row in rows))  # fmt: skip
-    ask = ["--bag", sky, "--seed", 1, "--prompts-file", tmp_path / "a.jsonl"]
-    code, out, err = run(*ask, "--allow-files", "--use-columns", "seed,bag,strength")
-    assert code == 0, err
-    lines = [json.loads(line) for line in out.splitlines()]
-    assert [line["seed"] for line in lines[::3]] == [1, 7, 1, 1]
-    assert set(lines[7]["attribute_losses"]) == {"sea", "cat"}
-    (tmp_path / "b.txt").write_text("x\nA star\nx\nmoon\n")
-    alone = ["--prompts-file", tmp_path / "b.txt"]
-    for number, options in ((1, ["--bag", sky, "--seed", 7]),
-                            (3, ["--bag", sky, "--seed", 1, "--strength", 0.8])):  # fmt: skip
-        found = [json.loads(line) for line in run(*alone, *options)[1].splitlines()]
-        assert [line["text"] for line in found[3 * number :][:3]] == [line["text"] for line in lines[3 * number :][:3]]
-    _, out, err = run(*ask)
-    assert "columns copied through, not used as settings: seed, bag, strength" in err
-    assert json.loads(out.splitlines()[3])["input_seed"] == 7
-
-
-@pytest.mark.parametrize(
-    ("column", "cell", "message"),
-    [
-        ("bag", "{words}", "which is not shipped; add --allow-files"),
-        ("discriminator", "./mine:good", "which is not shipped; add --allow-files"),
-        ("seed", "-1", "column 'seed' must be a whole number of at least 0; got -1"),
-        ("gm_scale", "2", "gm_scale must be finite and between 0 and 1"),
-        ("norm_rule", "largest", "norm_rule must be one of"),
-        ("decay", "perhaps", "column 'decay' holds 'perhaps'"),
-    ],
-)
-def test_a_row_s_setting_that_cannot_be_used_makes_that_prompt_fail(run, tmp_path, column, cell, message):
-    words = tmp_path / "words.txt"
-    words.write_text("moon\n")
-    (tmp_path / "a.tsv").write_text(f"prompt\t{column}\nThe sea\t\nmoon\t{cell.format(words=words)}\n")
-    ask = ["--prompts-file", tmp_path / "a.tsv", "--use-columns", column, "--seed", 0, "--bag", words]
-    code, out, _ = run(*ask)
-    assert code == 1
-    lines = [json.loads(line) for line in out.splitlines()]
-    assert len(lines) == 4
-    assert message in lines[-1]["error"]
-    if column == "bag":
-        assert run(*ask, "--allow-files")[0] == 0
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -257,15 +201,23 @@ def test_a_row_s_setting_that_cannot_be_used_makes_that_prompt_fail(run, tmp_pat
         (["--prompts-file", "{p}.no"], "does not exist"),
         (["--prompts-file", "-", "--output", "{p}.o", "--resume"], "write them to a file first"),
         (["The sea", "--resume"], "--resume is of a file of prompts"),
+        (["--prompts-file", "{p}", "--allow-files"], "--allow-files is about the columns"),
+        (["--prompts-file", "{p}", "--prompt-column", "seed", "--use-columns", "seed"], "is the column of the prompts"),
+        (
+            ["--prompts-file", "{p}.part", "--format", "txt", "--output", "{p}", "--overwrite"],
+            "p.txt.part, which is the file of the prompts",
+        ),
     ],
 )
 def test_a_job_that_cannot_be_is_refused_in_one_line(run, tmp_path, arguments, message):
     path = tmp_path / "p.txt"
     path.write_text("The sea\nmoon\n")
+    (tmp_path / "p.txt.part").write_text("The sea\n")
     code, out, err = run(*[argument.format(p=path) for argument in arguments], "--seed", 0)
     assert (code, out) == (2, "")
     assert message in err.splitlines()[-1]
     assert path.read_text() == "The sea\nmoon\n"
+    assert (tmp_path / "p.txt.part").read_text() == "The sea\n"
     assert not (tmp_path / "p.txt.o").exists()
 
 
@@ -275,44 +227,71 @@ def test_a_full_disk_is_one_line(job):
     assert "cannot be written: No space left on device" in err.splitlines()[-1]
 
 
-START = [sys.executable, "-m", "pplm", "generate", "--bag", "space", "--seed", "0", "--device", "cpu",
-         "--max-new-tokens", "3", "--num-samples", "1", "--max-batch-size", "4", "--num-iterations", "1"]  # fmt: skip
+def test_a_job_that_runs_out_of_memory_goes_on_in_smaller_batches_with_the_same_texts(job, tmp_path, monkeypatch):
+    from pplm import generation
+
+    job("whole.jsonl", "--seed", 3)
+    decoding, refused = generation.steered_decoding, []
+
+    def small(*arguments, sample_ids, **options):
+        if len(sample_ids) > 1:
+            refused.append(len(sample_ids))
+            raise MemoryError
+        return decoding(*arguments, sample_ids=sample_ids, **options)
+
+    monkeypatch.setattr(generation, "steered_decoding", small)
+    monkeypatch.setattr("pplm.batching._release", lambda: None)  # slow, and nothing to release here
+    assert job("a.jsonl", "--seed", 3)[0] == 0
+    assert max(refused) == 4
+    found, wanted = ([(line["prompt_index"], line["sample"], line["text"]) for line in records(tmp_path / name)]
+                     for name in ("a.jsonl", "whole.jsonl"))  # fmt: skip
+    assert found == wanted
 
 
-@pytest.mark.slow
-def test_kill_minus_9_at_twenty_moments_loses_nothing(tmp_path):
-    path, output = tmp_path / "p.txt", tmp_path / "out.jsonl"
-    path.write_text("".join(f"The {'lake ' * (number * 7 % 6)}is\n" for number in range(160)))
-    start = [*START, "--prompts-file", str(path), "--resume", "--output"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    moments = np.sort(np.random.default_rng(0).choice(np.arange(1, 310), 20, replace=False))
-    done = subprocess.run([*start, tmp_path / "whole.jsonl"], env=environment, check=False)  # noqa: S603
-    assert done.returncode == 0
+def test_ctrl_c_shows_the_texts_of_prompts_that_were_given_as_arguments(run, tmp_path, monkeypatch):
+    from pplm.jobs import running
 
-    def made():
-        places = (output, tmp_path / "out.jsonl.part")
-        return sum(place.read_bytes().count(b"\n") for place in places if place.exists())
+    generate, calls = running.generate_unjudged, []
 
-    for moment in moments:
-        process = subprocess.Popen([*start, output], env=environment)  # noqa: S603
-        while process.poll() is None and made() < moment:
-            time.sleep(0.005)
-        process.kill()
-        process.wait()
-    done = subprocess.run([*start, output], env=environment, check=False)  # noqa: S603
-    assert done.returncode == 0
-    assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    def interrupted(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return generate(*arguments, **options)
+
+    monkeypatch.setattr(running, "generate_unjudged", interrupted)
+    code, out, err = run(*PROMPTS, "--seed", 3, "--output", tmp_path / "a.jsonl")
+    assert code == 130
+    lines = records(tmp_path / "a.jsonl")
+    assert out.count("[unsteered") == len(lines) > 0
+    assert f"{len(lines)} texts are in {tmp_path / 'a.jsonl'}" in err
+    assert "--prompts-file" in err
 
 
-@pytest.mark.slow
-def test_two_processes_make_the_same_file_as_one(tmp_path):
-    from test_processes import TWO, start
+def test_a_saved_bag_is_kept_when_its_job_goes_on_and_is_never_put_over_another_file(run, tmp_path):
+    (tmp_path / "p.txt").write_text("The sea\n")
+    (tmp_path / "mine.txt").write_text("precious\n")
+    ask = ["--bag-from", "moon", "--bag-size", 2, "--prompts-file", tmp_path / "p.txt", "--seed", 0,
+           "--output", tmp_path / "a.jsonl", "--resume", "--save-bag"]  # fmt: skip
+    assert run(*ask, tmp_path / "mine.txt")[0] == 2
+    assert (tmp_path / "mine.txt").read_text() == "precious\n"
+    assert run(*ask, tmp_path / "new.txt")[0] == 0
+    (tmp_path / "new.txt").write_text("edited since\n")
+    assert "is left as it is" in run(*ask, tmp_path / "new.txt")[2]
+    assert (tmp_path / "new.txt").read_text() == "edited since\n"
 
-    path = tmp_path / "p.txt"
-    path.write_text("".join(f"The {'lake ' * (number * 7 % 6)}is\n" for number in range(30)) + "x\n")
-    arguments = ["-m", *START[2:], "--prompts-file", path, "--output"]
-    start([], *arguments, tmp_path / "one.jsonl")
-    start(TWO, *arguments, tmp_path / "two.jsonl")
-    assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
-    settings = [json.loads((tmp_path / f"{name}.jsonl.job.json").read_text()) for name in ("one", "two")]
-    assert settings[0] == settings[1]
+
+def test_stdin_is_read_by_its_format_and_refused_when_it_is_empty(run, monkeypatch):
+    def ask(text, *options):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        return run("--prompts-file", "-", "--seed", 0, *options)
+
+    code, out, err = ask("The sea\n\nmoon\n")
+    assert (code, out.count("\n")) == (0, 4)
+    assert "4 lines of 2 prompts on stdout" in err
+    code, out, _ = ask("prompt,seed,id\nThe sea,7,a\n", "--format", "csv", "--use-columns", "seed")
+    assert (json.loads(out.splitlines()[0])["seed"], json.loads(out.splitlines()[0])["id"]) == (7, "a")
+    for text, message in (("\n", "holds no prompts"), ("prompt\nThe sea\n", "has no column 'seed'")):
+        code, out, err = ask(text, "--format", "csv", "--use-columns", "seed")
+        assert (code, out) == (2, "")
+        assert message in err.splitlines()[-1]

@@ -116,20 +116,12 @@ def _open(
     asked: FileJob, output: Path, processes: Processes, records: tuple[Mapping[str, Any], Mapping[str, Any]]
 ) -> JobFile:
     """Return the job's file, empty or with what an earlier run left; its settings are on disk then."""
-    from pplm.jobs.job_file import JobFile, settings_path, waiting_path
+    from pplm.jobs.job_file import JobFile, settings_path
 
     path = settings_path(output)
     ledger = JobFile(line_of, output, processes)
-
-    def check() -> None:
-        left = [place for place in (output, waiting_path(output)) if place.exists() and place.stat().st_size]
-        if path.is_file():
-            check_settings(path, *records, texts=output, remedy=AGAIN)
-        elif left:
-            raise InputError(f"{left[0]} holds texts, but {path} is missing; {AGAIN}")
-
     if asked.resume:
-        processes.on_main(check)
+        processes.on_main(lambda: check_settings(path, *records, texts=output, remedy=AGAIN))
     else:
         processes.on_main(lambda: asked.check_output(None))  # again: another command may have come before the lock
         ledger.start()

@@ -145,9 +145,10 @@ class Setup:
         asked, shown = self.asked, self.shown_settings()
         hashes = [{**one, "sha256": content_hash(own.model)}
                   for one, own in zip(shown["attributes"], self.attributes, strict=True)]  # fmt: skip
-        own = ("dtype", "quantize", "counts", "chat", "system", "given", "bos")
+        own = ("dtype", "quantize", "counts", "chat", "system", "bos")
         every_row = ("bag_weights", "labels", "any_model") if self.by_rows else ()
         return {
+            "given": asked.given,
             **shown,
             "attributes": hashes,
             "model": weight_hashes(self.model)["float32"],

@@ -73,6 +73,8 @@ class FileJob:
             for what, other in others.items():
                 if other is not None and other.resolve() == place.resolve():
                     raise InputError(f"--output {self.kept} writes {place}, which is {what}; name another file")
+            if place.exists() and place.stat().st_size and self.resume and not self.goes_on:
+                raise InputError(f"{place} holds texts, but {settings_path(self.kept)} is missing; {AGAIN}")
             if place.exists() and not (self.resume or self.overwrite):
                 raise InputError(
                     f"{'--output ' if place == self.kept else ''}{place} exists; add --resume to go on with its job, "

@@ -91,7 +91,7 @@ class RowSettings:
         changes: dict[str, Any] = {}
         try:
             if self.column not in row:
-                raise InputError(f"there is no column {self.column!r}")
+                raise InputError(f"there is no column {self.column!r} here; write the prompt into it")
             prompt = prompt if self.converse is None else self.converse(prompt)
             for name in self.used:
                 cell = row.get(name)
@@ -155,7 +155,7 @@ def _changed(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
 
 def _is_empty(cell: Any) -> bool:
     """Return whether a cell sets nothing; parquet files of pandas hold NaN there."""
-    return cell is None or cell != cell or not str(cell).strip()
+    return cell is None or cell != cell or not _as_written(cell)
 
 
 def _is_path(text: str) -> bool:
@@ -166,13 +166,14 @@ def _is_path(text: str) -> bool:
 
 def _read(name: str, cell: Any) -> Any:
     """Return a cell's value, as the option of that name has it."""
-    text = str(cell).strip()
+    text = _as_written(cell)
+    if name in _ATTRIBUTES:
+        return tuple(part.strip() for part in text.split("|"))
+    if name == "target":
+        return parse_targets([part.strip() for part in text.split("|")], "column 'target'")
+    kind = int if name == "seed" else get_type_hints(SteeringConfig)[name]
+    wanted = "true or false" if kind is bool else "a number"
     try:
-        if name in _ATTRIBUTES:
-            return tuple(part.strip() for part in text.split("|"))
-        if name == "target":
-            return parse_targets([part.strip() for part in text.split("|")], "column 'target'")
-        kind = int if name == "seed" else get_type_hints(SteeringConfig)[name]
         if kind is bool:
             return {**dict.fromkeys(_YES, True), **dict.fromkeys(_NO, False)}[text.lower()]
         if str in map(type, get_args(kind)):
@@ -180,8 +181,13 @@ def _read(name: str, cell: Any) -> Any:
         value = number(text)
         if kind is int and value == int(value):  # pandas writes 7.0 where another row has no value
             value = int(value)
-        return check_whole("column 'seed'", value) if name == "seed" else value
-    except InputError:  # a ValueError too
-        raise
     except (ValueError, KeyError, OverflowError):
-        raise InputError(f"column {name!r} holds {text!r}, which cannot be read as its value") from None
+        raise InputError(f"column {name!r} must be {wanted}; got {text!r}; an empty cell sets nothing") from None
+    return check_whole("column 'seed'", value) if name == "seed" else value
+
+
+def _as_written(cell: Any) -> str:
+    """Return a cell as a text file has it; in JSON, several may be a list, and targets an object."""
+    if isinstance(cell, Mapping):
+        cell = [f"{name}={value}" for name, value in cell.items()]
+    return "|".join(map(str, cell)) if isinstance(cell, list) else str(cell).strip()

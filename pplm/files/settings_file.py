@@ -12,7 +12,7 @@ from pplm.errors import InputError
 from pplm.files.atomic import atomic_file
 
 _SHOWN = 3
-"""Number of differences that an error names."""
+"""Number of differences that an error gives with their values; of more it gives the names."""
 _NOTHING = "not set"
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ def check_settings(
     earlier = read_settings(path, remedy)
     changed = _differences(earlier["settings"], _plain(settings))
     if changed:
-        more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        others = [name for name, _, _ in changed[_SHOWN:]]
+        more = f" and {len(others)} more ({', '.join(others)})" if others else ""
         shown = "; ".join(f"{name} was {old}, is {new}" for name, old, new in changed[:_SHOWN])
         raise InputError(
             f"{texts} holds texts made with other settings: {shown}{more}; use those settings again, or {remedy}"
@@ -106,6 +107,9 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _flat(item, f"{name}.{key}" if name else key)
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for number, item in enumerate(value):
+            yield from _flat(item, f"{name}[{number}]")
     else:
         yield name, value
 
