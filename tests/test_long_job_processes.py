@@ -115,17 +115,25 @@ def test_two_machines_share_nothing_but_a_copy_of_the_prompts(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("prompts", "message"),
-    [("The sea\n", "is not the same file on every machine"), (None, "process 1: --prompts-file")],
+    ("name", "text", "message"),
+    [
+        ("p.txt", "The sea\n", "is not the same file on every machine"),
+        ("p.txt", None, "process 1: --prompts-file p.txt does not exist"),
+        ("legal.txt", "law\ncourt\n", "process 1 has other settings: attributes[1].sha256 was"),
+    ],
 )
-def test_machines_with_other_prompts_are_refused_before_a_line_is_written(tmp_path, prompts, message):
+def test_machines_with_other_files_are_refused_before_a_line_is_written(tmp_path, name, text, message):
     folders = [tmp_path / name for name in ("first", "second")]
     for folder in folders:
         folder.mkdir()
-    (folders[0] / "p.txt").write_text("The lake\n")
-    if prompts:
-        (folders[1] / "p.txt").write_text(prompts)
-    codes, errors = two_machines(folders, ["-m", *START[2:], "--prompts-file", "p.txt", "--output", "texts.jsonl"])
+        (folder / "p.txt").write_text("The lake\n")
+        (folder / "legal.txt").write_text("law\n")
+    if text is None:
+        (folders[1] / name).unlink()
+    else:
+        (folders[1] / name).write_text(text)
+    arguments = ["-m", *START[2:], "--avoid-bag", "legal.txt", "--prompts-file", "p.txt", "--output", "texts.jsonl"]
+    codes, errors = two_machines(folders, arguments)
     assert all(codes)
     assert message in errors[0]
     assert not (folders[0] / "texts.jsonl").exists()

@@ -98,3 +98,18 @@ def test_json_rows_take_lists_objects_and_whole_numbers_that_pandas_made_fractio
     lines = [json.loads(line) for line in out.splitlines()]
     assert [line["seed"] for line in lines] == [1, 1, 7, 7]
     assert [set(line["levels"]) for line in lines[1:3]] == [{"sky"}, {"sky", "sea"}]
+
+
+def test_rows_with_seeds_of_their_own_share_batches(run, tmp_path, monkeypatch):
+    from pplm.jobs import running
+
+    generate, seen = running.generate_unjudged, []
+
+    def counting(*arguments, seed, **options):
+        seen.append(seed)
+        return generate(*arguments, seed=seed, **options)
+
+    monkeypatch.setattr(running, "generate_unjudged", counting)
+    (tmp_path / "a.csv").write_text("prompt,seed\nThe sea,5\nThe cat,\n")
+    code, _, _ = run("--prompts-file", tmp_path / "a.csv", "--use-columns", "seed", "--seed", 1)
+    assert (code, seen) == (0, [[5, 1]])

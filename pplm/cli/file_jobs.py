@@ -19,7 +19,7 @@ from pplm.cli.row_settings import RowSettings
 from pplm.errors import InputError
 from pplm.files.lines import json_line, write_whole
 from pplm.files.lock import folder_lock
-from pplm.files.settings_file import check_settings, write_settings
+from pplm.files.settings_file import check_settings, name_differences, write_settings
 
 if TYPE_CHECKING:
     from pplm.jobs.input_file import Input
@@ -48,14 +48,17 @@ def run_file_job(
     """
     from pplm.models.surroundings import surroundings_of
 
-    if asked.kept is None:
-        return _to_stream(asked, found, job, rows, processes)
     whole = {
         "input": {"sha256": found.sha256, "format": asked.prompts.format, "prompt_column": asked.prompts.column},
         "use_columns": asked.use_columns,
         "allow_files": asked.allow_files,
         **settings,
     }
+    for index, other in enumerate(processes.join([whole])):
+        if changed := name_differences(whole, other):
+            raise InputError(f"process {index} has other settings: {changed}; give all machines the same files")
+    if asked.kept is None:
+        return _to_stream(asked, found, job, rows, processes)
     with folder_lock(asked.kept, on_main=processes.on_main):
         ledger = _open(asked, asked.kept, processes, (whole, surroundings_of(job.model)))
         return _to_file(asked, found, job, rows, processes, ledger)

@@ -44,16 +44,20 @@ def check_settings(
     if not path.is_file():
         return
     earlier = read_settings(path, remedy)
-    changed = _differences(earlier["settings"], _plain(settings))
-    if changed:
-        others = [name for name, _, _ in changed[_SHOWN:]]
-        more = f" and {len(others)} more ({', '.join(others)})" if others else ""
-        shown = "; ".join(f"{name} was {old}, is {new}" for name, old, new in changed[:_SHOWN])
+    if changed := name_differences(earlier["settings"], settings):
         raise InputError(
-            f"{texts} holds texts made with other settings: {shown}{more}; use those settings again, or {remedy}"
+            f"{texts} holds texts made with other settings: {changed}; use those settings again, or {remedy}"
         )
     for name, old, new in _differences(earlier["begun_with"], _plain(surroundings)):
         _log.warning("the texts in %s were begun with %s %s, now it is %s", texts, name, old, new)
+
+
+def name_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return the settings that differ, the first ones with both values; empty where none do."""
+    changed = _differences(_plain(before), _plain(after))
+    others = [name for name, _, _ in changed[_SHOWN:]]
+    more = f" and {len(others)} more ({', '.join(others)})" if others else ""
+    return "; ".join(f"{name} was {old}, is {new}" for name, old, new in changed[:_SHOWN]) + more
 
 
 def read_settings(path: Path, remedy: str) -> dict[str, Any]:
