@@ -24,7 +24,7 @@ from pplm.generated_text import Generation, cut_texts
 from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
 from pplm.models.fingerprint import tokenizer_fingerprint
 from pplm.presets import PresetName
-from pplm.rerank import Rerank, check_rankable, keep_best
+from pplm.rerank import Rerank, check_rankable, check_rerank, keep_best
 from pplm.text.aims import wanted_levels, warn_of_missed
 from pplm.text.chat_template import Message
 from pplm.text.decoding import steered_decoding
@@ -151,13 +151,12 @@ def generate_unjudged(
     """
     prompts = list_prompts(prompts)
     numbers = list(range(len(prompts)) if prompt_indices is None else prompt_indices)
-    if not isinstance(rerank, Rerank | None):
-        raise InputError(f"rerank must be a Rerank; got {rerank!r}; write rerank=Rerank(candidates=10)")
+    check_rerank(rerank)
     candidates = 1 if rerank is None else rerank.candidates
     seeds = check_seeds(seed, len(prompts))
-    _check_parts(model, tokenizer)
-    check_one_device(model)  # before attribute models are bound, some of which read it
-    _check_request(model, prompts, num_samples, max_batch_size, generate_arguments)
+    check_call(model, tokenizer, num_samples, max_batch_size, generate_arguments)
+    if not prompts:
+        raise InputError("prompts is empty; give at least one")
     if not len(numbers) == len(prompts) == len({n for n in numbers if isinstance(n, Integral) and n >= 0}):
         raise InputError(f"prompt_indices must be {len(prompts)} different numbers of at least 0; got {numbers}")
     weighted = weigh_attributes(attributes)
@@ -225,18 +224,22 @@ def _with_sampling(arguments: dict[str, Any], num_samples: int, candidates: int)
     return {**arguments, "generation_config": config}
 
 
-def _check_parts(model: Any, tokenizer: Any) -> None:
+def check_call(
+    model: Any, tokenizer: Any, num_samples: int, max_batch_size: int | None, arguments: dict[str, Any]
+) -> None:
+    """Refuse arguments of `generate` that no prompt can be generated with, before attribute models are bound.
+
+    Raises
+    ------
+    InputError
+        With the argument, its value and the remedy.
+
+    """
     for name, part, method in (("model", model, "generate"), ("tokenizer", tokenizer, "decode")):
         if not hasattr(part, method):
             raise InputError(f"{name} must be one of transformers, as load_model returns it; got {type(part).__name__}")
     check_generate(model)
-
-
-def _check_request(
-    model: Any, prompts: Sequence[Any], num_samples: int, max_batch_size: int | None, arguments: dict[str, Any]
-) -> None:
-    if not prompts:
-        raise InputError("prompts is empty; give at least one")
+    check_one_device(model)
     counts = {"num_samples": num_samples, "max_batch_size": max_batch_size}
     for name, value in (counts | {"max_new_tokens": arguments.get("max_new_tokens")}).items():
         if value is not None:

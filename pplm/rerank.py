@@ -78,6 +78,19 @@ def mean_distinct(completion: str) -> float:
     return 0.0 if math.isnan(value) else value
 
 
+def check_rerank(rerank: Any) -> None:
+    """Refuse what is neither a `Rerank` nor None.
+
+    Raises
+    ------
+    InputError
+        With the value.
+
+    """
+    if not isinstance(rerank, Rerank | None):
+        raise InputError(f"rerank must be a Rerank; got {rerank!r}; write rerank=Rerank(candidates=10)")
+
+
 def check_rankable(attributes: Sequence[WeightedAttribute]) -> None:
     """Refuse to rank without attribute models, or by one that cannot read whole texts.
 

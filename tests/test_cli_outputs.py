@@ -123,3 +123,25 @@ def test_an_empty_name_is_refused_and_is_not_the_folder_we_are_in(command, tmp_p
         assert (code, len(err.splitlines())) == (2, 1), err
         assert words in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_shows_the_texts_that_are_made(command, chat_model, tmp_path, monkeypatch):
+    from pplm.jobs import running
+
+    generate, calls = running.generate_unjudged, []
+
+    def interrupted(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return generate(*arguments, **options)
+
+    monkeypatch.setattr(running, "generate_unjudged", interrupted)
+    ask = ["--num-samples", 1, "--max-new-tokens", 4, "--max-batch-size", 2, "--device", "cpu", "--seed", 3]
+    prompts = ["The sea", "Sun", "A star and a moon and a cat are", "moon", "The cat is"]
+    code, out, err = command("generate", "--model", "tiny", *prompts, *ask, "--output", tmp_path / "a.jsonl")
+    assert code == 130
+    lines = (tmp_path / "a.jsonl").read_text("utf-8").splitlines()
+    assert out.count("[unsteered") == len(lines) > 0
+    assert f"{len(lines)} texts are in {tmp_path / 'a.jsonl'}" in err
+    assert "--prompts-file" in err

@@ -91,6 +91,20 @@ def test_a_job_that_was_killed_twice_ends_with_the_lines_of_an_uninterrupted_one
     assert not (tmp_path / "a.jsonl.part").exists()
 
 
+def test_settings_of_other_texts_are_gone_before_a_new_job_has_its_own(job, tmp_path, monkeypatch):
+    job("a.jsonl", "--seed", 3)
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pplm.cli.file_jobs.write_settings", killed)
+        with pytest.raises(Killed):
+            job("a.jsonl", "--seed", 4, "--overwrite")
+    assert job("a.jsonl", "--seed", 4, "--resume")[0] == 0
+    assert {line["seed"] for line in records(tmp_path / "a.jsonl")} == {4}
+
+
 def test_a_complete_job_is_left_alone_and_the_seed_that_was_drawn_is_used_again(job, tmp_path, monkeypatch):
     assert job("a.jsonl", "--resume")[0] == 0
     before = (tmp_path / "a.jsonl").read_bytes()
@@ -246,26 +260,6 @@ def test_a_job_that_runs_out_of_memory_goes_on_in_smaller_batches_with_the_same_
     found, wanted = ([(line["prompt_index"], line["sample"], line["text"]) for line in records(tmp_path / name)]
                      for name in ("a.jsonl", "whole.jsonl"))  # fmt: skip
     assert found == wanted
-
-
-def test_ctrl_c_shows_the_texts_of_prompts_that_were_given_as_arguments(run, tmp_path, monkeypatch):
-    from pplm.jobs import running
-
-    generate, calls = running.generate_unjudged, []
-
-    def interrupted(*arguments, **options):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return generate(*arguments, **options)
-
-    monkeypatch.setattr(running, "generate_unjudged", interrupted)
-    code, out, err = run(*PROMPTS, "--seed", 3, "--output", tmp_path / "a.jsonl")
-    assert code == 130
-    lines = records(tmp_path / "a.jsonl")
-    assert out.count("[unsteered") == len(lines) > 0
-    assert f"{len(lines)} texts are in {tmp_path / 'a.jsonl'}" in err
-    assert "--prompts-file" in err
 
 
 def test_a_saved_bag_is_kept_when_its_job_goes_on_and_is_never_put_over_another_file(run, tmp_path):

@@ -8,6 +8,7 @@ from helpers import STRONG
 import pplm
 from attribute_models import BagOfWords
 from pplm import InputError
+from pplm.jobs import running
 from pplm.jobs.windows import BATCHES
 
 SETTINGS = {"steering": STRONG, "max_new_tokens": 4, "top_k": 20, "do_sample": True}
@@ -53,6 +54,20 @@ def test_prompts_are_read_a_window_at_a_time(gpt2, tokenizer):
     assert len(read) == BATCHES * 2
 
 
+def test_prompts_of_similar_length_share_batches_within_a_window(gpt2, tokenizer, monkeypatch):
+    generate, batches = running.generate_unjudged, []
+
+    def seen(model, tokenizer, prompts, **options):
+        batches.append([len(prompt.split()) for prompt in prompts])
+        return generate(model, tokenizer, prompts, **options)
+
+    monkeypatch.setattr(running, "generate_unjudged", seen)
+    given = ["The " + "sea " * (number % 2) + "is" for number in range(2 * BATCHES + 4)]
+    list(pplm.generate_stream(gpt2, tokenizer, given, seed=0, max_batch_size=2, max_new_tokens=1))
+    assert all(len(set(batch)) == 1 for batch in batches)
+    assert list(map(len, batches)) == [2] * (BATCHES + 2)
+
+
 def test_prompts_of_one_call_may_have_seeds_of_their_own(gpt2, tokenizer, sky):
     given = prompts(4)
     together = pplm.generate(gpt2, tokenizer, given, attributes=[sky], seed=[5, 6, 5, 7], **SETTINGS)
@@ -80,6 +95,10 @@ def test_a_prompt_that_fails_is_named_after_the_texts_before_it(gpt2, tokenizer)
         ({"max_batch_size": 0}, "max_batch_size must be a whole number of at least 1"),
         ({"streamer": object()}, "streamer does not go with generate_stream"),
         ({"seed": -1}, "seed must be"),
+        ({"rerank": 10}, "rerank must be a Rerank; got 10"),
+        ({"rerank": pplm.Rerank(candidates=2)}, "rerank needs an attribute model"),
+        ({"step_size": 0.1}, "step_size is a setting of steering"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be a whole number of at least 1"),
     ],
 )
 def test_settings_are_checked_before_the_first_text_is_asked_for(gpt2, tokenizer, arguments, message):

@@ -12,6 +12,7 @@ from pplm.checks import check_whole
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.generated_text import Generation
+from pplm.generation import check_call
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 from pplm.jobs.ledger import Ledger
 from pplm.jobs.requests import Failed, Job, Request, Way
@@ -19,7 +20,8 @@ from pplm.jobs.running import run_job
 from pplm.models.fingerprint import tokenizer_fingerprint
 from pplm.models.processes import Processes
 from pplm.presets import PresetName
-from pplm.rerank import Rerank
+from pplm.rerank import Rerank, check_rankable, check_rerank
+from pplm.text.aims import wanted_levels
 from pplm.text.chat_template import Message
 
 
@@ -71,12 +73,17 @@ def generate_stream(
         raise InputError(f"prompts must be an iterable of texts or conversations; got {prompts!r}; pass a list")
     for name in {"prompt_indices", "streamer"} & set(generate_arguments):
         raise InputError(f"{name} does not go with generate_stream, which numbers and batches prompts itself")
-    check_whole("num_samples", num_samples, 1)
     check_whole("unsteered_samples", unsteered_samples)
-    check_whole("max_batch_size", max_batch_size, 1)
+    check_rerank(rerank)
+    check_call(model, tokenizer, check_whole("num_samples", num_samples, 1),
+               check_whole("max_batch_size", max_batch_size, 1), generate_arguments)  # fmt: skip
     weighted = weigh_attributes(attributes)
     steering = SteeringConfig.resolve(steering, preset, [a.model for a in weighted], steering_presets(model))
+    if weighted:
+        wanted_levels(steering.target, weighted)  # refuses names that are no attribute's
     bound = bind_attributes(weighted, model, tokenizer=tokenizer_fingerprint(tokenizer))
+    if rerank is not None:
+        check_rankable(bound)
     ways = [Way(unsteered_samples)] if unsteered_samples else []
     ways.append(Way(num_samples, bound, steering, rerank))
     if max(way.drawn for way in ways) > 1:
