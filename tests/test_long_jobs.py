@@ -51,9 +51,8 @@ def test_the_file_holds_what_goes_to_stdout_and_what_prompts_as_arguments_give(j
     assert run(*steered, "--prompts-file", tmp_path / "prompts.txt")[1] == whole
     assert run(*steered, *PROMPTS, "--output", tmp_path / "b.jsonl")[0] == 0
     keys = ("prompt", "completion", "prompt_index", "sample", "steered", "token_ids")
-    found, wanted = ([{key: line[key] for key in keys} for line in records(tmp_path / name)]
-                     for name in ("b.jsonl", "a.jsonl"))  # fmt: skip
-    assert found == wanted
+    found = [[{key: line[key] for key in keys} for line in records(tmp_path / name)] for name in ("b.jsonl", "a.jsonl")]
+    assert found[0] == found[1]
 
 
 class Killed(BaseException):
@@ -89,6 +88,16 @@ def test_a_job_that_was_killed_twice_ends_with_the_lines_of_an_uninterrupted_one
     assert job("a.jsonl", "--seed", 3, "--resume")[0] == 0
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert not (tmp_path / "a.jsonl.part").exists()
+
+
+@pytest.mark.parametrize("lost", [0, 1, 3])
+def test_a_file_that_has_lost_a_line_within_is_refused(job, tmp_path, lost):
+    job("a.jsonl", "--seed", 3)
+    lines = (tmp_path / "a.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "a.jsonl").write_bytes(b"".join(lines[:lost] + lines[lost + 1 :]))
+    code, _, err = job("a.jsonl", "--seed", 3, "--resume")
+    assert code == 2
+    assert f"has 2 lines of prompt {lost // 3}, this job makes 3" in err
 
 
 def test_settings_of_other_texts_are_gone_before_a_new_job_has_its_own(job, tmp_path, monkeypatch):

@@ -61,6 +61,9 @@ def run_file_job(
         return _to_stream(asked, found, job, rows, processes)
     with folder_lock(asked.kept, on_main=processes.on_main):
         ledger = _open(asked, asked.kept, processes, (whole, surroundings_of(job.model)))
+        if asked.resume:
+            again = (rows.request(number, row) for number, row in enumerate(asked.prompts.rows()))
+            processes.on_main(lambda: ledger.check_given(again))
         return _to_file(asked, found, job, rows, processes, ledger)
 
 

@@ -87,7 +87,7 @@ class PromptsFile:
         if self.format not in (".txt", *FORMATS):
             known = ", ".join(name.removeprefix(".") for name in (".txt", *FORMATS))
             raise InputError(f"--prompts-file {self.path}: its name shows no format; add --format, one of {known}")
-        rows = self._rows()
+        rows = self.rows()
         first = next(rows, None)
         if first is None:
             raise InputError(f"--prompts-file {self.path} holds no prompts; write one on each line")
@@ -98,9 +98,9 @@ class PromptsFile:
             columns.update(dict.fromkeys(row))
             count += 1
         with self.path.open("rb") as file:
-            return Input(self._rows(), tuple(columns), hashlib.file_digest(file, "sha256").hexdigest(), count)
+            return Input(self.rows(), tuple(columns), hashlib.file_digest(file, "sha256").hexdigest(), count)
 
-    def _rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row]:
         """Yield the rows; the first must have the prompt's column."""
         for number, (line, row) in enumerate(read_rows(self.path, kind=self.format, line_column=self.column)):
             if number == 0 and self.column not in row:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,6 +57,7 @@ class JobFile(Ledger[bytes]):
         self._waits = waiting_path(output)
         self._regular = not output.exists() or output.is_file()
         self.failed = self.lines = 0
+        self._found: list[int] = []  # lines of each prompt in the file, or `_ERROR`
 
     def resume(self, *, retry_errors: bool) -> None:
         """Take up what an earlier run left; `retry_errors` forgets the prompts that failed.
@@ -72,6 +73,20 @@ class JobFile(Ledger[bytes]):
         self.given, self.skipped, keys, self.failed, self.lines = self._processes.share(state)
         if not self._processes.main:
             self.waiting = dict.fromkeys(keys, b"")
+
+    def check_given(self, requests: Iterable[Request]) -> None:
+        """Refuse a file that lacks lines of prompts it goes beyond; for the main process, after `resume`.
+
+        Raises
+        ------
+        InputError
+            With the prompt.
+
+        """
+        for request, found in zip(requests, self._found[: self.given], strict=False):
+            if found not in (_ERROR, request.texts):
+                lacks = f"has {found} lines of prompt {request.number}, this job makes {request.texts}"
+                raise InputError(f"{self.output} {lacks}; {_REMEDY}")
 
     def start(self) -> None:
         """Make the file empty and forget what waited, and the settings before all: they are never of other texts."""
@@ -134,6 +149,9 @@ class JobFile(Ledger[bytes]):
                     raise InputError(f"{self.output}, line {line_number} is not where this job has it; {_REMEDY}")
                 position = position + 1 if found == number else 0
                 number = found
+                if position == 0:
+                    self._found.append(0)
+                self._found[-1] = _ERROR if is_error else position + 1
                 if retry_errors and is_error and cut is None:
                     cut, self.given, self.skipped = offset, number, 0
                 if cut is None:
@@ -149,6 +167,7 @@ class JobFile(Ledger[bytes]):
             os.truncate(self.output, cut)
 
 
+_ERROR = 0
 _REMEDY = "start again with --overwrite, or choose another output"
 
 
