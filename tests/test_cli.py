@@ -402,4 +402,7 @@ def test_an_error_stands_alone_without_a_bag_s_report_or_a_seed_before_it(run, a
 def test_without_an_attribute_the_texts_are_said_to_be_unsteered(run):
     _, out, err = run(PROMPT, "--seed", 0, "--max-new-tokens", 2, "--num-samples", 1)
     assert "no attribute given" in err
+    assert "without effect" not in err
+    err = run(PROMPT, "--max-new-tokens", 2, "--num-samples", 1, "--strength", 0.4)[2]
+    assert "the texts are unsteered, and strength without effect" in err
     assert "[unsteered 1]" in out

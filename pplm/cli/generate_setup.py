@@ -204,6 +204,8 @@ def set_up(asked: Asked, texts: Sequence[Any], place: str, processes: Processes,
         seed = processes.share(secrets.randbelow(2**31) if stored is None else stored)
     if processes.main:
         unsteered = "no attribute given (--bag, --discriminator, ...): the texts are unsteered"
+        if idle := [name for name, value in asked.given.items() if value is not None]:
+            unsteered += f", and {', '.join(idle)} without effect"
         preset = SteeringConfig.preset_for(attributes, steering_presets(model), **asked.given)
         click.echo(steering_line(steering, preset, asked.given) if weighed or by_rows else unsteered, err=True)
         if asked.seed is None:
