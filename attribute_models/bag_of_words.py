@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attribute_models.bag_report import BagReport
-from attribute_models.completion import completion_probabilities
+from attribute_models.completion import check_fits, completion_probabilities
 from attribute_models.credit import CreditTables, never_begun
 from attribute_models.entries import Entry, opener_ids, spell, weigh_words
 from attribute_models.own_texts import own_texts
@@ -213,7 +213,7 @@ class BagOfWords:
         Raises
         ------
         InputError
-            If none of the words can be begun, or the bag is of another tokenizer.
+            If none of the words can be begun, one is longer than the model reads, or the bag is of another tokenizer.
 
         """
         check_tokenizer(f"bag of words {self.name!r}", self.tokenizer_fingerprint, attached(model).tokenizer)
@@ -224,6 +224,7 @@ class BagOfWords:
             weights = weight_hashes(model)["float32"]
             if self._bound.get(model, ("",))[0] != weights:
                 sequences = [entry.token_ids for entry in self.entries]
+                check_fits(model, self.entries)
                 bound = replace(self, completions=completion_probabilities(model, sequences, on_progress))
                 vars(bound)["_bound"] = self._bound  # found again through either bag
                 self._bound[model] = weights, bound

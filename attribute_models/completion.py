@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pplm.errors import broken_model
+from attribute_models.entries import Entry
+from pplm.errors import InputError, broken_model
 from pplm.files.progress import OnProgress
 from pplm.products import fast_products
 from pplm.text.encoding import bos_token_id
@@ -37,6 +38,23 @@ def next_logits(model: Any, input_ids: Tensor) -> Tensor:
     if not logits.amax(-1).isfinite().all():
         raise broken_model("its logits")
     return logits
+
+
+def check_fits(model: Any, entries: Sequence[Entry]) -> None:
+    """Refuse words and phrases of more tokens than the model reads.
+
+    Raises
+    ------
+    InputError
+        With the longest.
+
+    """
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max(entries, key=lambda entry: len(entry.token_ids))
+    needed = len(start_of_text(model)) + len(longest.token_ids)
+    if positions is not None and needed > positions:
+        word = longest.word if len(longest.word) <= 60 else longest.word[:60] + "..."
+        raise InputError(f"{word!r} takes {needed} positions, the model has {positions}; shorten it or leave it out")
 
 
 @torch.no_grad()

@@ -7,10 +7,10 @@ folder of such folders, one for each language model, is a family of heads; every
 
 from __future__ import annotations
 
-import json
-import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from pplm.errors import InputError
+from pplm.files.reading import parse_json
 from pplm.models.resources import EMBEDDED_MODEL, data_path, local_path, shipped_names
 
 _FOLDER = "discriminators"
@@ -41,7 +42,7 @@ def read_head(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...], Mapping[st
 
     """
     try:
-        card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+        card = parse_json((folder / CARD_FILE).read_text(encoding="utf-8"))
         tensors = load_file(folder / WEIGHTS_FILE)
         weight, bias, labels = tensors["weight"], tensors["bias"], card["labels"]
     except OSError as error:
@@ -57,7 +58,23 @@ def read_head(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...], Mapping[st
         raise InputError(f"discriminator {folder} lacks {error}; train or copy it again") from error
     if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
         raise InputError(f"discriminator {folder}: labels in {CARD_FILE} must be a list of names; got {labels!r}")
+    if weight.is_complex() or bias.is_complex():
+        raise InputError(f"discriminator {folder}: {WEIGHTS_FILE} holds complex numbers; train or copy it again")
+    _check_card(folder, card)
     return weight.float(), bias.float(), tuple(labels), card
+
+
+def _check_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Refuse a card of which the parts that are used have another form."""
+    base = card.get("base_model") or {}
+    parts = {"base_model": base, "data": card.get("data") or {}}
+    if isinstance(base, Mapping):
+        parts |= {f"base_model's {name}": base.get(name) or {} for name in ("weights", "vectors")}
+    for name, value in parts.items():
+        if not isinstance(value, Mapping):
+            raise InputError(
+                f"discriminator {folder}: {name} in {CARD_FILE} must be an object; got {value!r}; copy it again"
+            )
 
 
 def read_class_means(folder: Path) -> Tensor | None:
@@ -93,16 +110,18 @@ def read_published(path: Path) -> tuple[Tensor, Tensor]:
 
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of an old form of the file
+            warnings.simplefilter("ignore", UserWarning)
+            state = torch.load(path, map_location="cpu", weights_only=True)
         weight, bias = (next((v for k, v in state.items() if k.endswith(f"mlp.{p}")), None) for p in _PT_PARTS)
     except OSError as error:
         raise InputError(f"head {path} cannot be read: {error.strerror}") from error
-    except (RuntimeError, ValueError, EOFError, LookupError, TypeError, pickle.UnpicklingError) as error:
+    except (RuntimeError, ValueError, EOFError, LookupError, TypeError, UnpicklingError) as error:
         reason = str(error).split("\n")[0][:120]
         raise InputError(f"head {path} is damaged or not a state dict ({reason}); download it again") from error
     except AttributeError as error:
         raise InputError(f"head {path} holds no state dict; it is not a published head") from error
-    if weight is None or bias is None:
+    if not (isinstance(weight, Tensor) and isinstance(bias, Tensor)):
         raise InputError(f"head {path} has no mlp.weight and mlp.bias; it is not a published head")
     return weight, bias
 

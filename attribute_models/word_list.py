@@ -8,7 +8,6 @@ else looks like a list of another program is refused: read as phrases, its lines
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from pplm.errors import InputError
 from pplm.files.atomic import atomic_file
+from pplm.files.reading import parse_json, read_text
 from pplm.models.resources import data_path, local_path, shipped_names
 
 _FOLDER = "bags_of_words"
@@ -60,12 +60,7 @@ def read_word_list(name_or_path: str | Path) -> dict[str, float]:
 
     """
     path = _find(name_or_path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"word list {path} is not UTF-8 ({error}); save it as UTF-8 text") from error
-    except OSError as error:
-        raise InputError(f"word list {path} cannot be read: {error.strerror}") from error
+    text = read_text("word list", path)
     brackets = text.strip()[:1] + text.strip()[-1:]
     words: dict[str, float] = {}
     for place, word, weight_text in _json_entries(text, path) if brackets in ("[]", "{}") else _lines(text, path):
@@ -102,7 +97,8 @@ def write_word_list(path: str | Path, words: Mapping[str, float]) -> None:
         with atomic_file(Path(path)) as new:
             new.write_text("\n".join(lines) + "\n", encoding="utf-8")
     except (OSError, UnicodeEncodeError) as error:
-        raise InputError(f"word list {path} cannot be written: {getattr(error, 'strerror', error)}") from error
+        reason = getattr(error, "strerror", error)
+        raise InputError(f"word list {path} cannot be written: {reason}; choose another place") from error
 
 
 def _lines(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
@@ -134,8 +130,8 @@ def _lines(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
 def _json_entries(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
     """Return (place, word, weight) of a JSON list of words, or of an object or a list of words with weights."""
     try:
-        entries = json.loads(text, object_pairs_hook=list)
-    except (ValueError, RecursionError) as error:
+        entries = parse_json(text, object_pairs_hook=list)
+    except ValueError as error:
         raise InputError(f"word list {path} has the brackets of JSON, but {error}; repair it, or {_FORM}") from error
     for number, entry in enumerate(entries, start=1):
         match (entry, "") if isinstance(entry, str) else entry:

@@ -10,11 +10,12 @@ from statistics import median
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attribute_models.completion import completion_probabilities
+from attribute_models.completion import check_fits, completion_probabilities
 from attribute_models.entries import spell, unspaced
 from attribute_models.own_texts import own_texts
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress
+from pplm.files.reading import read_text
 
 _SMALLEST = 1e-30
 """Words less probable than this, or that cannot be spelt, count as rare as this."""
@@ -45,6 +46,7 @@ def weights_by_probability(
     """
     average = own_texts(model)[1].exp().mean((0, 1)).cpu()
     entries, _ = spell(words, tokenizer, casing=True)
+    check_fits(model, entries)
     completions = completion_probabilities(model, [entry.token_ids for entry in entries], on_progress)
     probability = dict.fromkeys(words, 0.0)
     for entry, rest in zip(entries, completions, strict=True):
@@ -64,12 +66,9 @@ def weights_by_rarity(words: Mapping[str, float], path: str | Path) -> dict[str,
         If the file cannot be read, is not UTF-8 or holds no text, or every line holds every word.
 
     """
-    try:
-        lines = [line.lower() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise InputError(f"text file {path} is not UTF-8 ({error}); save it as UTF-8 text") from error
-    except OSError as error:
-        raise InputError(f"text file {path} cannot be read: {error.strerror}") from error
+    lines = [line.lower() for line in read_text("text file", Path(path)).splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"text file {path} holds no text; name one with many lines")
     weights = {}
     for word, weight in words.items():
         pattern = re.compile(re.escape(word.lower()) if unspaced(word) else rf"(?<!\w){re.escape(word.lower())}(?!\w)")

@@ -18,6 +18,7 @@ from pplm.attached import steering_presets
 from pplm.checks import check_whole
 from pplm.config import SteeringConfig
 from pplm.errors import InputError, SteeringWarning
+from pplm.files.reading import parse_json, read_text
 from pplm.generated_text import Generation
 from pplm.generation import generate
 from pplm.interface import AttributeModel, weigh_attributes
@@ -265,19 +266,13 @@ def read_conversations(path: Path) -> list[list[Message]]:
 
     """
     conversations = []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text("file", path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
         try:
-            messages = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            messages = parse_json(line)
+        except ValueError as error:
             raise InputError(f"{where} is not JSON ({error}); write one list of messages per line") from error
         if isinstance(messages, list) and len(messages) > 1 and _is_answer(messages[-1]):
             warnings.warn(

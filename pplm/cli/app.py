@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 from rich.console import Console
@@ -27,6 +29,8 @@ from pplm.cli import (
 )
 from pplm.errors import InputError, SteeringWarning
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a full disk, wherever a command meets it."""
 _format_others = warnings.formatwarning
 
 
@@ -77,6 +81,7 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None, 
             if argument.encode("utf-8", "ignore").decode() != argument:
                 raise InputError(f"argument {argument!r} is not UTF-8 text; type it again, or save its source as UTF-8")
         command.main(args=arguments, prog_name=name, standalone_mode=False, obj=tuple(arguments))
+        sys.stdout.flush()
     except (InputError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         _echo(f"Error: {message}")
@@ -87,11 +92,26 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None, 
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _echo(
+            f"Error: {error.filename or 'stdout'} cannot be written: {error.strerror}; free space or choose another place"
+        )
+        with suppress(OSError):  # what is still in the buffer would fail again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(2)
 
 
 def _echo(message: str) -> None:
     if _is_first():
-        click.echo(" ".join(message.split()), err=True)
+        click.echo(_one_line(message), err=True)
+
+
+def _one_line(message: str) -> str:
+    """Return a message in one line, control characters escaped: names in it may come from a stranger's file."""
+    words = " ".join(message.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in words)
 
 
 def _format_warning(
@@ -100,7 +120,7 @@ def _format_warning(
     """Return a warning of ours as one line, in the first of several processes, and others as Python shows them."""
     if not issubclass(category, SteeringWarning):
         return _format_others(message, category, filename, lineno, line)
-    return f"Warning: {' '.join(str(message).split())}\n" if _is_first() else ""
+    return f"Warning: {_one_line(str(message))}\n" if _is_first() else ""
 
 
 def _is_first() -> bool:

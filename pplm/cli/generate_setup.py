@@ -231,7 +231,11 @@ def _check_prompts(model: Any, tokenizer: Any, prompts: Sequence[Any], asked: As
     """Refuse prompts that cannot be continued, before attributes are loaded."""
     from pplm.text.limits import check_length
     from pplm.text.prompts import read_prompt
+    from pplm.text.split import moved_layers
 
+    count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    if count is not None:
+        moved_layers(asked.given.get("layers", 0), count)
     longest = max(len(read_prompt(model, tokenizer, prompt, bos=asked.bos).ids) for prompt in prompts)
     check_length(model, longest, longest + asked.sampling["max_new_tokens"], asked.given.get("horizon_length", 1))
 

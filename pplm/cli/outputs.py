@@ -54,16 +54,24 @@ def check_outputs(files: Mapping[str, Path | None], *, overwrite: bool) -> None:
     for option, path in files.items():
         if path is None:
             continue
-        if (other := seen.setdefault(path.resolve(), option)) != option and (path.is_file() or not path.exists()):
-            raise InputError(f"{option} and {other} both name {path}; give each a file of its own")
-        folder = path.absolute().parent
-        if not folder.is_dir():
-            raise InputError(f"{option} {path}: the folder {path.parent} does not exist; make it first")
-        if path.is_file() and not overwrite:
-            raise InputError(f"{option} {path} exists; add --overwrite to replace it, or name another file")
-        places = (path,) if path.exists() and not path.is_file() else (path, folder)  # /dev/stdout is no new file
-        if not all(os.access(place, os.W_OK) for place in places if place.exists()):
-            raise InputError(f"{option} {path} cannot be written; choose another place")
+        try:
+            _check_output(option, path, seen, overwrite=overwrite)
+        except (OSError, RuntimeError) as error:  # a name too long, a link to itself
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{option} {path} cannot be written: {reason}; choose another place") from error
+
+
+def _check_output(option: str, path: Path, seen: dict[Path, str], *, overwrite: bool) -> None:
+    if (other := seen.setdefault(path.resolve(), option)) != option and (path.is_file() or not path.exists()):
+        raise InputError(f"{option} and {other} both name {path}; give each a file of its own")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"{option} {path}: the folder {path.parent} does not exist; make it first")
+    if path.is_file() and not overwrite:
+        raise InputError(f"{option} {path} exists; add --overwrite to replace it, or name another file")
+    places = (path,) if path.exists() and not path.is_file() else (path, folder)  # /dev/stdout is no new file
+    if not all(os.access(place, os.W_OK) for place in places if place.exists()):
+        raise InputError(f"{option} {path} cannot be written; choose another place")
 
 
 def write_text(option: str, path: Path, text: str) -> None:
@@ -79,7 +87,9 @@ def write_text(option: str, path: Path, text: str) -> None:
         with atomic_file(path) as new:
             new.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{option} {path} cannot be written: {error.strerror or error}") from None
+        raise InputError(
+            f"{option} {path} cannot be written: {error.strerror or error}; choose another place"
+        ) from None
 
 
 @contextmanager

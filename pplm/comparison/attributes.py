@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 
 from pplm.errors import InputError
 from pplm.evaluation import Judge, word_share
+from pplm.files.reading import parse_json, read_text
 from pplm.interface import AttributeModel, weigh_attributes
 from pplm.models.resources import HELD_OUT, data_path, shipped_names
 
@@ -115,13 +116,7 @@ class AttributeSet:
 
         """
         path = path or data_path("prompts", "sentiment.txt" if self.paper == "sentiment" else "topics.txt")
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise InputError(f"prompts {path} is not UTF-8; save it as UTF-8 text") from error
-        except OSError as error:
-            raise InputError(f"prompts {path} cannot be read: {error.strerror or error}") from error
-        prompts = tuple(line.strip() for line in lines if line.strip())
+        prompts = tuple(line.strip() for line in read_text("prompts", path).splitlines() if line.strip())
         if not prompts:
             raise InputError(f"prompts {path} holds no prompt; write one per line")
         return prompts
@@ -160,7 +155,7 @@ def attribute_set(text: str) -> AttributeSet:
 
 def _read_specs(path: Path) -> dict[str, AttributeSpec]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"attributes {path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:

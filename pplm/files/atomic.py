@@ -14,7 +14,9 @@ from pplm.errors import InputError
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a hidden path beside `path` to write to and, if the block succeeds, move that file into its place.
+    """Yield a path in a new hidden folder beside `path` and, if the block succeeds, move that file into its place.
+
+    The folder is this user's alone: where others may write, nobody can have put a link there that leads elsewhere.
 
     What is no regular file, such as /dev/stdout, is yielded itself: it cannot be replaced.
 
@@ -27,12 +29,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
-    new = path.with_name(f".{os.getpid()}.{path.name}")  # the same ending, which decides a figure's format
+    own = Path(tempfile.mkdtemp(prefix=".", dir=path.absolute().parent))
+    new = own / path.name  # the same ending, which decides a figure's format
     try:
         yield new
         new.replace(path)
     finally:
-        new.unlink(missing_ok=True)
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def check_replaceable(folder: str | Path, own_files: Collection[str]) -> Path:
@@ -45,6 +48,18 @@ def check_replaceable(folder: str | Path, own_files: Collection[str]) -> Path:
 
     """
     target = Path(folder).expanduser().absolute()
+    try:
+        _check_replaceable(folder, target, own_files)
+    except OSError as error:  # a name too long, a link to itself
+        raise InputError(f"folder {folder} cannot be written: {error.strerror}; name another") from error
+    return target
+
+
+def _check_replaceable(folder: str | Path, target: Path, own_files: Collection[str]) -> None:
+    if target.is_symlink() and not target.exists():
+        raise InputError(f"folder {folder} is a link to nothing; name a folder")
+    if target.is_symlink() and not target.exists():
+        raise InputError(f"folder {folder} is a link to nothing; name a folder")
     if target.exists() and not target.is_dir():
         raise InputError(f"{folder} is a file; name a folder")
     there = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
@@ -53,7 +68,6 @@ def check_replaceable(folder: str | Path, own_files: Collection[str]) -> Path:
     parent = next(path for path in target.parents if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise InputError(f"folder {folder} cannot be written: {parent} is not a folder that you may write to")
-    return target
 
 
 @contextmanager

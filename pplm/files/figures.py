@@ -38,7 +38,9 @@ def save_figure(figure: Any, path: Path) -> None:
         with atomic_file(path) as new:
             figure.savefig(new, dpi=90)
     except OSError as error:
-        raise InputError(f"the plot {path} cannot be written: {error.strerror or error}") from None
+        raise InputError(
+            f"the plot {path} cannot be written: {error.strerror or error}; choose another place"
+        ) from None
 
 
 def plain_minor_ticks() -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from pplm.errors import InputError
+from pplm.files.reading import parse_json
 
 Row = dict[str, Any]
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -136,7 +136,7 @@ def _objects(path: Path, kind: str) -> Iterator[tuple[int, Row]]:
         is_list = kind == ".json" and file.read(1000).lstrip().startswith("[")
         if kind == ".json":
             file.seek(0)
-        for number, row in enumerate(json.load(file), start=1) if is_list else _lines(path, file):
+        for number, row in enumerate(parse_json(file.read()), start=1) if is_list else _lines(path, file):
             if not isinstance(row, dict):
                 raise InputError(f"{path}, line {number} is no JSON object; write one object per line")
             yield number, row
@@ -145,7 +145,7 @@ def _objects(path: Path, kind: str) -> Iterator[tuple[int, Row]]:
 def _lines(path: Path, file: Iterable[str]) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(file, start=1):
         try:
-            value = json.loads(line) if line.strip() else None
+            value = parse_json(line) if line.strip() else None
         except ValueError as error:
             raise InputError(f"{path}, line {number} is not JSON ({error}); write one object per line") from error
         if line.strip():

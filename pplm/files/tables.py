@@ -38,7 +38,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             writer.writeheader()
             writer.writerows({name: _field(value) for name, value in row.items()} for row in rows)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise InputError(f"{path} cannot be written: {error.strerror or error}; choose another place") from error
 
 
 def _field(value: Any) -> Any:

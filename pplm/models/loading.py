@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal, TypeVar
 
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.activations import NewGELUActivation
 
 from pplm.attached import Attached, attach, attached
 from pplm.errors import InputError
+from pplm.files.reading import parse_json
 from pplm.models.fingerprint import tokenizer_fingerprint
 from pplm.models.packaged import PACKAGED, converted
 from pplm.models.presets_file import read_presets, shipped_presets, tuned_presets, with_tuned
@@ -27,7 +27,6 @@ from pplm.text.steerable import check_one_device
 ADAPTER_FILE = "adapter_config.json"
 Dtype = Literal["float32", "bfloat16", "float16"]
 Model = TypeVar("Model", bound=torch.nn.Module)
-_LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, SafetensorError)
 
 
 def load_model(
@@ -106,11 +105,14 @@ def load_model(
             raise InputError(
                 f"model {name_or_path} is an encoder-decoder; steering needs a decoder-only language model"
             )
+        if getattr(config.get_text_config(), "num_hidden_layers", 1) < 1:
+            raise InputError(f"model {name_or_path} has no layers; its config.json is damaged, copy it again")
         tokenizer = AutoTokenizer.from_pretrained(source, **arguments)
+        _check_vocabulary(tokenizer, name_or_path)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype), **arguments, **model_arguments)
     except InputError:
         raise
-    except (*_LOADING_ERRORS, TypeError) as error:
+    except Exception as error:
         again = f"; or delete {source}, which is made again" if name_or_path in PACKAGED else ""
         raise InputError(_cannot_load("model", str(name_or_path), arguments, error) + again) from error
     if "gguf_file" in arguments:  # the weights are plain numbers now, and can be saved as such
@@ -133,17 +135,19 @@ def load_model(
 
 def _with_adapter(folder: Path, **arguments: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the model that a LoRA adapter was trained on, and put the adapter on it."""
-    if find_spec("peft") is None:
-        raise InputError(f"{folder} holds an adapter, which needs the package peft; install it with: pip install peft")
     try:
-        base = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        base = str(parse_json((folder / ADAPTER_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"])
+        if (Path(base) / ADAPTER_FILE).is_file():
+            raise InputError(f"its base model {base} is an adapter itself; name a whole model in {ADAPTER_FILE}")
+        if find_spec("peft") is None:
+            raise InputError("it needs the package peft; install it with: pip install peft")
         model, tokenizer = load_model(base, **arguments)
         model.load_adapter(str(folder))
         presets = read_presets(folder) or attached(model).presets
         attach(model, replace(attached(model), presets=with_tuned(presets, tuned_presets(model))))
     except InputError as error:
         raise InputError(f"adapter {folder}: {error}") from error
-    except (*_LOADING_ERRORS, TypeError) as error:
+    except Exception as error:
         raise InputError(_cannot_load("adapter", str(folder), {}, error)) from error
     return freeze(model), tokenizer
 
@@ -159,9 +163,17 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
     """
     source, arguments = _locate(str(name_or_path))
     try:
-        return AutoTokenizer.from_pretrained(source, **arguments)
-    except _LOADING_ERRORS as error:
+        tokenizer = AutoTokenizer.from_pretrained(source, **arguments)
+    except Exception as error:
         raise InputError(_cannot_load("tokenizer", str(name_or_path), arguments, error)) from error
+    _check_vocabulary(tokenizer, name_or_path)
+    return tokenizer
+
+
+def _check_vocabulary(tokenizer: Any, name: str | Path) -> None:
+    """Refuse the empty tokenizer that transformers makes where the files of one are missing."""
+    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
+        raise InputError(f"model {name} has no tokenizer; copy its tokenizer.json into its folder")
 
 
 def freeze(model: Model) -> Model:
@@ -247,6 +259,8 @@ def _cannot_load(kind: str, name: str, arguments: dict[str, Any], error: Excepti
             f"cannot load {kind} {name!r}: it is no folder here, not in the local cache, and the hub cannot be "
             "reached; check the spelling and the network, or pass a local folder or .gguf file"
         )
-    reason = " ".join(str(error).split())
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, UnpicklingError):
+        reason = "its weights are a pickle that holds more than numbers, which could run code; get them as .safetensors"
     reason = reason if len(reason) <= 200 else reason[:200] + "..."
     return f"cannot load {kind} {name!r}: {reason}; check the name, or pass another folder, .gguf file or hub id"

@@ -14,6 +14,7 @@ from typing import Any
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.files.atomic import atomic_file
+from pplm.files.reading import parse_json
 from pplm.models.fingerprint import identity, relation, relative_note, same_weights, weight_hashes
 from pplm.models.resources import cache_folder, data_path
 from pplm.presets import SteeringPresets
@@ -173,7 +174,7 @@ def _recognised(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any], S
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is no table of settings in JSON ({error}); repair or remove it") from error
 

@@ -118,6 +118,8 @@ def _file_texts(path: Path) -> Iterator[str]:
         # With a byte order mark or without: books of Project Gutenberg have one.
         with _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as file:
             for line in file:
+                if "\0" in line:
+                    raise InputError(f"{path} holds NUL characters, as UTF-16 text does; save it as UTF-8 text")
                 if line.strip() == SEPARATOR:
                     yield "".join(lines)
                     lines = []

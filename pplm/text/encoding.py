@@ -104,6 +104,23 @@ def check_text(name: str, text: Any, *, may_be_empty: bool = False) -> None:
         raise InputError(f"{name} {text[:60]!r} holds bytes that are no text; write it in UTF-8")
 
 
+def check_ids(model: Any, tokenizer: Any, ids: Sequence[int]) -> None:
+    """Refuse tokens that the model has no embedding for.
+
+    Raises
+    ------
+    InputError
+        With the first of them.
+
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    if (beyond := next((token for token in ids if token >= rows), None)) is not None:
+        raise InputError(
+            f"the tokenizer's token {tokenizer.convert_ids_to_tokens(beyond)!r} has the id {beyond}, the model has "
+            f"{rows} tokens; use the tokenizer that belongs to the model"
+        )
+
+
 def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Return token ids (B, T) padded on the right, and which of them are real, (B, T) bool.
 
@@ -186,5 +203,6 @@ def _encode(model: Any, tokenizer: Any, texts: Sequence[str], *, bos: bool, **op
         begin = [token for token in ids[:first] if token not in beginnings]
         if bos and bos_id is not None and not (own and own[0] in beginnings):
             begin = [bos_id, *begin]
+        check_ids(model, tokenizer, own)
         result.append(TextTokens([*begin, *own], [-1] * len(begin) + [start for start, _ in spans[first:last]]))
     return result

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pplm.errors import InputError
 from pplm.text.chat_template import Message, check_messages, encode_messages, turn_end_ids
-from pplm.text.encoding import encode_prompt
+from pplm.text.encoding import check_ids, encode_prompt
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ def read_prompt(model: Any, tokenizer: Any, prompt: str | Sequence[Message], *, 
     if isinstance(prompt, str):
         return Prompt(prompt, encode_prompt(model, tokenizer, prompt, bos=bos))
     tokens = encode_messages(tokenizer, prompt)
+    check_ids(model, tokenizer, tokens.ids)
     messages = [dict(message) for message in prompt]
     return Prompt(messages[-1]["content"], tokens.ids, tokens.in_content, messages, tuple(turn_end_ids(tokenizer)))
 
