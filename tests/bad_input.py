@@ -93,6 +93,8 @@ OPTIONS = [
     Row("variety alone", ("--min-distinct", "0.5"), "add --rerank 10 or leave it out"),
     Row("a bag that is not there", ("--bag", "spcae"), r"'spcae' is neither a file nor a shipped list \(.*space"),
     Row("bytes that are no text", ("--bag", "sky\udcff"), "is not UTF-8 text; type it again"),
+    Row("a name that colours the terminal", ("--bag", "sky\x1b[31m\x07"), r"'sky\\x1b\[31m\\x07' is neither a file nor"),
+    Row("an option that colours the terminal", ("--sky\x1b[31m",), r"'--sky\\x1b\[31m'"),
     Row("an answer without a template", ("--chat",), "--model tiny.*chat template"),
     works("a step in another notation", ("--step-size", "3e-2"), ("--step-size", "0.03")),
     works("a weight of 1", ("--bag", "sky.txt:1"), ("--bag", "sky.txt")),
@@ -181,4 +183,40 @@ def _file_rows() -> list[Row]:
 
 
 FILES = _file_rows()
-ROWS = {"options": OPTIONS, "prompts": PROMPTS, "files": FILES}
+
+
+def _of(command: str, says: str, *cases: tuple[str, ...], files: Files | None = None) -> list[Row]:
+    return [Row(f"{command} {' '.join(words)}", words, says, files=files or {}, command=command) for words in cases]
+
+
+TEXTS: Files = {"texts.csv": b"text\nThe lake\n"}
+LABELLED: Files = {"data.tsv": b"a\tone\nb\ttwo\na\tthree\nb\tfour\n"}
+COMMANDS = [
+    *_of("score", "no column 'body'; name one of text with --text-column", ("texts.csv", "--text-column", "body"), files=TEXTS),
+    *_of("score", "batch_size must be .*; got", ("texts.csv", "--judge", "gpt2-mini", "--batch-size", "0"), files=TEXTS),
+    *_of("score", "'--batch-size': 'x' is not a valid integer", ("texts.csv", "--batch-size", "x"), files=TEXTS),
+    *_of("train-discriminator", "validation_fraction .*must be .*; got", ("data.tsv", "--validation-fraction", "nan"),
+         ("data.tsv", "--validation-fraction", "2"), files=LABELLED),
+    *_of("train-discriminator", "test_fraction .*must be .*; got", ("data.tsv", "--test-fraction", "-1"), files=LABELLED),
+    *_of("train-discriminator", "seed must be .*; got", ("data.tsv", "--seed", "-1"), files=LABELLED),
+    *_of("train-discriminator", "batch_tokens must be .*; got", ("data.tsv", "--batch-tokens", "0"), files=LABELLED),
+    *_of("train-discriminator", "random_prefixes must be .*; got", ("data.tsv", "--random-prefixes", "-1"), files=LABELLED),
+    *_of("tune", "minutes must be .*; got", ("--minutes", "nan"), ("--minutes", "-1"), ("--minutes", "0")),
+    *_of("tune", "strength must be .*; got", ("--strength", "0"), ("--strength", "inf")),
+    *_of("tune", "new_tokens must be .*; got", ("--new-tokens", "0"),),
+    *_of("tune", "budget must be .*; got", ("--budget", "nan"), ("--budget", "-1")),
+    *_of("train-base", "minutes must be .*; got", ("sky.txt", "--minutes", "inf"), ("sky.txt", "--minutes", "nan")),
+    *_of("train-base", "steps must be .*; got", ("sky.txt", "--steps", "0"), ("sky.txt", "--steps", "-1")),
+    *_of("train-base", "muon_lr must be .*; got", ("sky.txt", "--muon-lr", "nan"), ("sky.txt", "--muon-lr", "-1")),
+    *_of("train-base", "num_layers must be .*; got", ("sky.txt", "--num-layers", "0")),
+    *_of("sine", "seeds must be .*; got", ("--seeds", "0"), ("--seeds", "-1")),
+    *_of("sine", "amplitude must be .*; got", ("--amplitude", "nan"), ("--amplitude", "2")),
+    *_of("sine", "step_size must be .*; got", ("--step-size", "inf"), ("--step-size", "-1")),
+    *_of("sine", "epochs must be .*; got", ("--epochs", "-1")),
+    *_of("benchmark", "samples.*", ("--samples", "0"), ("--samples", "x"), ("--samples", "")),
+    *_of("benchmark", "repeats must be .*; got", ("--repeats", "0")),
+    *_of("benchmark", "new_tokens must be .*; got|new-tokens must be .*; got", ("--new-tokens", "-1")),
+    *_of("classify", "Missing option '--discriminator'", ("a text",)),
+    *_of("nonsense", "No such command 'nonsense'", ()),
+]  # fmt: skip
+ROWS = {"options": OPTIONS, "prompts": PROMPTS, "files": FILES, "commands": COMMANDS}

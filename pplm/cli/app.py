@@ -95,9 +95,8 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None, 
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        _echo(
-            f"Error: {error.filename or 'stdout'} cannot be written: {error.strerror}; free space or choose another place"
-        )
+        place = error.filename or "stdout"
+        _echo(f"Error: {place} cannot be written: {error.strerror}; free some space or choose another place")
         with suppress(OSError):  # what is still in the buffer would fail again at the end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
