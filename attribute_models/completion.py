@@ -50,9 +50,11 @@ def check_fits(model: Any, entries: Sequence[Entry]) -> None:
 
     """
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    longest = max(entries, key=lambda entry: len(entry.token_ids))
+    longest = max(entries, key=lambda entry: len(entry.token_ids), default=None)
+    if positions is None or longest is None:
+        return
     needed = len(start_of_text(model)) + len(longest.token_ids)
-    if positions is not None and needed > positions:
+    if needed > positions:
         word = longest.word if len(longest.word) <= 60 else longest.word[:60] + "..."
         raise InputError(f"{word!r} takes {needed} positions, the model has {positions}; shorten it or leave it out")
 

@@ -175,7 +175,7 @@ def _recognised(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any], S
 def _json(path: Path) -> Any:
     try:
         return parse_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} is no table of settings in JSON ({error}); repair or remove it") from error
 
 
