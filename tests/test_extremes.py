@@ -14,12 +14,12 @@ from attribute_models import Avoid, BagOfWords, Discriminator
 PLAIN = {"step_size": 0.05, "num_iterations": 3, "gamma": 1.0, "norm_rule": "current"}
 EXTREMES = {
     "a huge step": ({"step_size": 10.0}, {}),
-    "a high power": ({"gamma": 3.0}, {}),
+    "the highest power": ({"gamma": 2.0}, {}),
     "a heavy KL": ({"kl_scale": 100.0}, {}),
     "one token to draw from": ({}, {"top_k": 1}),
     "cold": ({}, {"temperature": 1e-3}),
-    "everything at once": ({"step_size": 10.0, "gamma": 3.0, "kl_scale": 100.0}, {"top_k": 1, "temperature": 1e-3}),
-    "everything at once, hot": ({"step_size": 10.0, "gamma": 3.0, "kl_scale": 100.0}, {"top_k": 0, "temperature": 1e3}),
+    "everything at once": ({"step_size": 10.0, "gamma": 2.0, "kl_scale": 100.0}, {"top_k": 1, "temperature": 1e-3}),
+    "everything at once, hot": ({"step_size": 10.0, "gamma": 2.0, "kl_scale": 100.0}, {"top_k": 0, "temperature": 1e3}),
 }  # fmt: skip
 
 
@@ -53,12 +53,12 @@ def test_extreme_settings_give_texts_without_nan(model, tokenizer, case):
     check(model, tokenizer, pplm.SteeringConfig(**PLAIN | steering), **sampling)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steering=st.fixed_dictionaries(
         {
             "step_size": st.floats(0, 1e4),
-            "gamma": st.floats(0, 5),
+            "gamma": st.floats(0, 2),
             "kl_scale": st.floats(0, 1e3),
             "gm_scale": st.floats(0, 1),
             "num_iterations": st.integers(0, 3),
