@@ -84,13 +84,15 @@ def write_word_list(path: str | Path, words: Mapping[str, float]) -> None:
     Raises
     ------
     InputError
-        If a word is empty, holds a tab or a line break, or has space around it, or the file cannot be written.
+        If a word is empty, holds a tab, a line break or a NUL, or has space around it, or the file cannot be written.
 
     """
     lines = []
     for word, weight in words.items():
-        if word.splitlines() != [word] or "\t" in word or word.strip() != word or word.startswith("\ufeff"):
-            raise InputError(f"word list {path} cannot hold {word!r}; take out its tabs, line breaks and outer space")
+        if word.splitlines() != [word] or {"\t", "\0"} & set(word) or word.strip() != word or word.startswith("\ufeff"):
+            raise InputError(
+                f"word list {path} cannot hold {word!r}; take out its tabs, line breaks, NULs and outer space"
+            )
         quoted = '"' + word.replace('"', '""') + '"' if _TO_QUOTE.search(word) else word
         lines.append(_TO_ESCAPE.sub(r"\\#", quoted) + ("" if weight == 1 else f"\t{float(weight)!r}"))
     try:

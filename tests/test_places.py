@@ -65,7 +65,11 @@ def _check_permissions(place):
     run = {"cwd": place, "capture_output": True, "text": True, "check": False, **user, "env": {
         **os.environ, "PYTHONPATH": str(ROOT), "PPLM_CACHE": str(place / "cache"), "HOME": str(place / "cache"),
         "OMP_NUM_THREADS": "1"}}  # fmt: skip
-    if (tried := subprocess.run([sys.executable, "-c", "import pplm"], **run)).returncode:
+    try:
+        tried = subprocess.run([sys.executable, "-c", "import pplm"], **run)
+    except PermissionError as error:
+        pytest.skip(f"another user cannot run this Python: {error}")
+    if tried.returncode:
         pytest.skip(f"another user cannot run this Python: {tried.stderr.splitlines()[-1:]}")
     before = sorted(place.rglob("*"))
     words = [list(words) for words, _ in ROWS.values()]

@@ -203,6 +203,5 @@ def _encode(model: Any, tokenizer: Any, texts: Sequence[str], *, bos: bool, **op
         begin = [token for token in ids[:first] if token not in beginnings]
         if bos and bos_id is not None and not (own and own[0] in beginnings):
             begin = [bos_id, *begin]
-        check_ids(model, tokenizer, own)
         result.append(TextTokens([*begin, *own], [-1] * len(begin) + [start for start, _ in spans[first:last]]))
     return result

@@ -90,7 +90,9 @@ def read_prompt(model: Any, tokenizer: Any, prompt: str | Sequence[Message], *, 
 
     """
     if isinstance(prompt, str):
-        return Prompt(prompt, encode_prompt(model, tokenizer, prompt, bos=bos))
+        ids = encode_prompt(model, tokenizer, prompt, bos=bos)
+        check_ids(model, tokenizer, ids)
+        return Prompt(prompt, ids)
     tokens = encode_messages(tokenizer, prompt)
     check_ids(model, tokenizer, tokens.ids)
     messages = [dict(message) for message in prompt]
