@@ -18,6 +18,7 @@ from typing import IO
 from pplm.errors import InputError
 from pplm.files.atomic import atomic_file
 from pplm.files.lines import cut_half_line
+from pplm.files.reading import parse_json
 
 SAMPLES_FILE = "samples.jsonl"
 _PARTS = "samples.part*.jsonl"
@@ -142,7 +143,7 @@ def _write(file: IO[str], samples: Iterable[Sample]) -> None:
 
 def _sample(line: str, place: str) -> Sample:
     try:
-        values = json.loads(line)
+        values = parse_json(line)
         values["scores"] = {name: -math.inf if score is None else score for name, score in values["scores"].items()}
         asked = [item for item in fields(Sample) if item.name in values or item.default is MISSING]
         sample = Sample(**{item.name: values[item.name] for item in asked})

@@ -10,6 +10,7 @@ from typing import Any
 
 from pplm.errors import InputError
 from pplm.files.atomic import atomic_file
+from pplm.files.reading import parse_json
 
 _SHOWN = 3
 """Number of differences that an error gives with their values; of more it gives the names."""
@@ -70,7 +71,7 @@ def read_settings(path: Path, remedy: str) -> dict[str, Any]:
 
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         return {name: dict(found[name]) for name in ("settings", "begun_with")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error!r}); {remedy}") from error
