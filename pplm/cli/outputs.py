@@ -115,7 +115,9 @@ def line_file(option: str, path: Path | None) -> Iterator[Callable[[Mapping[str,
                     file.append(stack.enter_context(path.open("wb", buffering=0)))
                 write_whole(file[0], json_line(record))
             except OSError as error:
-                raise InputError(f"{option} {path} cannot be written: {error.strerror or error}") from None
+                raise InputError(
+                    f"{option} {path} cannot be written: {error.strerror or error}; choose another place"
+                ) from None
 
         yield write
 

@@ -6,6 +6,7 @@ even by rounding.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -39,7 +40,7 @@ def windows(requests: Iterable[Request], job: Job) -> Iterator[list[Request]]:
     """Cut a job's prompts into windows; each is read when it is asked for."""
     size = BATCHES * _prompts_at_once(job, max(job.drawn))
     requests = iter(requests)
-    while window := list(islice(requests, size)):
+    while window := list(islice(requests, min(size, sys.maxsize))):
         yield window
 
 
