@@ -58,8 +58,6 @@ def check_replaceable(folder: str | Path, own_files: Collection[str]) -> Path:
 def _check_replaceable(folder: str | Path, target: Path, own_files: Collection[str]) -> None:
     if target.is_symlink() and not target.exists():
         raise InputError(f"folder {folder} is a link to nothing; name a folder")
-    if target.is_symlink() and not target.exists():
-        raise InputError(f"folder {folder} is a link to nothing; name a folder")
     if target.exists() and not target.is_dir():
         raise InputError(f"{folder} is a file; name a folder")
     there = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
