@@ -1,5 +1,6 @@
 """Tiny models with random weights, shared and read-only; nothing here needs the network."""
 
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # as the command line does before it imports transformers
@@ -24,6 +25,8 @@ from pplm.models.resources import cache_folder
 torch.set_default_device(os.environ.get("PPLM_TEST_DEVICE"))
 # Tiny matrices gain nothing from a second thread, and lose a factor of 30 where cores are shared.
 torch.set_num_threads(1)
+# What has been imported stays; a garbage collection, which follows each lack of memory, need not look at it again.
+gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

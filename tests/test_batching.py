@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pplm
@@ -31,6 +31,7 @@ class Memory:
         return [2 * row for row in rows]
 
 
+@settings(max_examples=30)  # what does not fit is followed by a garbage collection, which takes its time
 @given(st.lists(st.integers(), min_size=1, max_size=20), st.integers(1, 25), st.integers(1, 25))
 def test_results_come_in_order_whatever_the_size_and_whatever_fits(rows, size, fits):
     memory = Memory(fits)
