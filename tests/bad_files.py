@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from itertools import islice, product
 from pathlib import Path
 
 import torch
@@ -78,7 +79,8 @@ BAGS = [
     warns("list: phrases of 50 words", (*LIST, "--model", "gpt2-mini"), "2 words, 1 of them of several",
           files={"list.txt": b"moon\n" + b" ".join([b"sea"] * 50) + b"\n"}),
     warns("list: 100,000 words", LIST, "100000 words", slow=True,
-          files={"list.txt": b"".join(b" moon%d x\n" % number for number in range(100_000))}),
+          files={"list.txt": b"sun\n" + "\n".join(
+              f"moon {' '.join(rest)}" for rest in islice(product(("star", "sea", "cat"), repeat=11), 99_999)).encode()}),
     Row("seeds: an empty one", ("--bag-from", "moon,,star"), "seeds must be words"),
     Row("seeds: a bag smaller than they are", ("--bag-from", "moon,star", "--bag-size", "1"), r"number of seeds \(2\); got 1"),
 ]  # fmt: skip
