@@ -155,10 +155,11 @@ def _comparisons(
         for value in points["dial"]:
             own = f"dial {value:g}"
             level = drawn[main][own]
+            table = {name: np.array([drawn[name][label] for label in labels]).T for name in drawn}
+            best = [_frontier(*row) for row in zip(table[main], table["perplexity"], strict=True)]
             theirs = {
-                name: np.array([np.interp(x, np.sort(xs), ys[np.argsort(xs)]) for x, xs, ys in zip(
-                    level, np.array([drawn[main][label] for label in labels]).T,
-                    np.array([drawn[name][label] for label in labels]).T, strict=True)])
+                name: np.array([np.interp(x, xs[own], ys[own]) for x, xs, ys, own in zip(
+                    level, table[main], table[name], best, strict=True)])
                 for name in ("perplexity", "repeats")
             }  # fmt: skip
             ratio = np.exp(drawn["perplexity"][own] - theirs["perplexity"])
@@ -170,6 +171,13 @@ def _comparisons(
                 f"({low:.3f} to {high:.3f}); repeats {repeats[0]}, {other} {repeats[1]}."
             )
     return lines
+
+
+def _frontier(levels: Any, perplexities: Any) -> Any:
+    """Return the settings that show more than every setting of lower perplexity, the least first."""
+    order = np.argsort(perplexities)
+    before = np.maximum.accumulate(np.concatenate([[-np.inf], levels[order][:-1]]))
+    return order[levels[order] > before]
 
 
 def _picture(rows: Sequence[MethodRow], main: str, methods: Sequence[str], path: Path) -> None:
