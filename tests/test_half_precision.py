@@ -58,6 +58,7 @@ def check_drop(embedded, step_size, prompts, new_tokens):
     assert rounded == pytest.approx(exact, rel=0.05)
 
 
+@pytest.mark.slow
 def test_small_steps_do_not_shrink_in_bfloat16(embedded):
     check_drop(embedded, 0.1, PROMPTS[:2], 12)
 

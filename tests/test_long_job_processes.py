@@ -62,7 +62,11 @@ def test_ctrl_c_in_a_running_process_names_the_way_on_and_resume_ends_as_if_it_h
     path.write_text("".join(f"The {'lake ' * (number * 7 % 6)}is\n" for number in range(60)))
     command = [*START, "--prompts-file", str(path), "--output"]
     subprocess.run([*command, tmp_path / "whole.jsonl"], env=ENVIRONMENT, check=True)  # noqa: S603
-    process = subprocess.Popen([*command, output], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    process = subprocess.Popen(  # noqa: S603
+        [*command, output], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
+        # A shell has what it starts in the background ignore the signal: these tests, and so the process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     while process.poll() is None and not (output.exists() and output.stat().st_size):
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)

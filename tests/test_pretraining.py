@@ -260,6 +260,7 @@ train(sys.argv[1], sys.argv[2], on_step=on_step)
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_with_kill_9_goes_on_as_if_nothing_had_happened(corpus, finished, tmp_path):
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     killed = subprocess.run(  # noqa: S603
