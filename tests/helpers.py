@@ -6,7 +6,9 @@ import pplm
 
 STRONG = pplm.SteeringConfig(step_size=0.3, num_iterations=3, gamma=1.0, window_length=5, norm_rule="current")
 """Settings that visibly move the tiny models."""
-
+PROMPTS = [[5, 9, 33, 71, 12], [8, 64, 2, 3, 4], [29, 30, 31, 32, 33]]
+UNEVEN = [[5, 9, 33, 71, 12, 7], [8, 64, 2], [29, 30, 31, 32]]
+"""Prompts of the dial's tests."""
 
 SMALL = {
     "vocab_size": 90,
@@ -44,6 +46,11 @@ def decode(model, prompts, attributes=(), steering=STRONG, *, extra=0, new=6, lo
     return model.generate(
         ids, custom_generate=pplm.steered_decoding(list(attributes), steering, **loop), **{**defaults, **arguments}
     )
+
+
+def dial(attributes, **fields):
+    """Return the settings that a model without any of its own takes."""
+    return pplm.SteeringConfig.for_attributes(attributes, **fields)
 
 
 def new_tokens(output, new=6):

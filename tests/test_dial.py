@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from helpers import decode, new_tokens
+from helpers import PROMPTS, UNEVEN, decode, dial, new_tokens
 
 import pplm
 from attribute_models import BagOfWords
@@ -13,14 +13,7 @@ from pplm import SteeringConfig
 from pplm.presets import MAX_DIVERGENCE
 from pplm.text.distributions import kl_from_log_probs
 
-PROMPTS = [[5, 9, 33, 71, 12], [8, 64, 2, 3, 4], [29, 30, 31, 32, 33]]
-UNEVEN = [[5, 9, 33, 71, 12, 7], [8, 64, 2], [29, 30, 31, 32]]
 pytestmark = pytest.mark.filterwarnings("ignore:target .* is not reached:pplm.SteeringWarning")
-
-
-def dial(attributes, **fields):
-    """Return the dial's settings, with steps long enough for models that were never trained."""
-    return SteeringConfig.for_attributes(attributes, **fields)
 
 
 def unsteered_logits(model, output, prompt_length, token):

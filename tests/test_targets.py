@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from helpers import decode
+from helpers import PROMPTS, decode, dial
 
 import pplm
 from attribute_models import Avoid, BagOfWords, Discriminator
@@ -13,18 +13,7 @@ from pplm import InputError, SteeringConfig
 from pplm.presets import MAX_DIVERGENCE
 from pplm.text.dial import Dial
 
-PROMPTS = [[5, 9, 33, 71, 12], [8, 64, 2, 3, 4], [29, 30, 31, 32, 33]]
-UNEVEN = [[5, 9, 33, 71, 12, 7], [8, 64, 2], [29, 30, 31, 32]]
 pytestmark = pytest.mark.filterwarnings("ignore:target .* is not reached:pplm.SteeringWarning")
-
-
-def dial(attributes, **fields):
-    """Return the dial's settings, with steps long enough for models that were never trained."""
-    return SteeringConfig.for_attributes(attributes, **fields)
-
-
-def unsteered_logits(model, output, prompt_length, token):
-    return model(output.sequences[:, : prompt_length + token]).logits[:, -1].float()
 
 
 # --- target -----------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from pplm.text.objective import TextSoFar
 from pplm.text.sampling import is_distribution
 
 _STRIDE = Gains(proportional=0.0, integral=0.4, low=-2.5, high=2.5)
+"""Of the logarithm of the steps' length."""
 _SPENT = 0.8
 _OVERSPENT = 2.0
 """Steps are made so long that the largest weight would spend this share of the budget, as a square root, which is
