@@ -7,6 +7,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # as the command lin
 
 import pytest
 import torch
+from browser import Visitor, started_chromium
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     GPT2Config,
@@ -181,3 +182,25 @@ def command(capsys):
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A real browser, for the tests of one module, which are marked `browser` and `slow`."""
+    with started_chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def visitor(chromium):
+    """Make visitors, e.g. `visitor(color_scheme="dark")`; afterwards none of their pages may have complained."""
+    made = []
+
+    def arrive(**options):
+        made.append(Visitor(chromium, options))
+        return made[-1]
+
+    yield arrive
+    for one in made:
+        one.context.close()
+        assert one.complaints == []
