@@ -50,6 +50,7 @@ LEVELS = (
     {"chat", "jobs"},
     {"comparison", "benchmark", "pretraining"},
     {"tuning"},
+    {"apps"},
     {"cli"},
 )
 """The rooms and single modules of `pplm`, each row importing from the rows above it; a room may import itself."""
@@ -76,9 +77,14 @@ def test_imports_point_one_way():
 
 
 def test_only_the_edges_import_the_attribute_models():
-    files = [path for path in modules("pplm") if "cli" not in path.relative_to(ROOT).parts]
+    files = [path for path in modules("pplm") if not {"cli", "apps"} & set(path.relative_to(ROOT).parts)]
     for path in files:
         assert not {name for name in imported(path) if name.split(".")[0] == "attribute_models"}, path
+
+
+def test_what_names_attributes_stands_where_all_edges_reach_it():
+    assert "attribute_models.naming" in imported(ROOT / "pplm/cli/attributes.py")
+    assert not {name for name in of_pplm(ROOT / "attribute_models/naming.py") if room(name) in {"cli", "apps"}}
 
 
 def test_the_core_imports_only_settings_and_errors():

@@ -1,51 +1,26 @@
-"""From what the user writes on the command line to attribute models."""
+"""The options that name attribute models, and what is printed of them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import click
 
-import attribute_models  # imports its names, and torch, at their first use
-from attribute_models.word_list import number
-from pplm.checks import check_range
+from attribute_models.naming import AttributeChoice, Weighted, bags_among, bind_named, name_attributes
 from pplm.cli.options import Command
 from pplm.cli.outputs import FILE
 from pplm.errors import InputError
-from pplm.files.progress import OnProgress, progress_bar
-from pplm.models.resources import local_path, shipped_names
-
-if TYPE_CHECKING:
-    from pplm.interface import AttributeModel
-
-Weighted: TypeAlias = "tuple[AttributeModel, float]"
-BAGS, HEADS = "bags_of_words", "discriminators"
-"""Where shipped ones lie."""
+from pplm.files.progress import progress_bar
 
 
-@dataclass(frozen=True)
-class AttributeChoice:
-    """What the user asked for, as written."""
+@dataclass(frozen=True, kw_only=True)
+class AttributeOptions(AttributeChoice):
+    """What the options ask for; `save_bag` is where a bag grown from seed words is written."""
 
-    bags: tuple[str, ...]
-    avoid_bags: tuple[str, ...]
-    bag_from: tuple[str, ...]
-    bag_size: int
-    bag_weights: str
-    save_bag: Path | None
-    discriminators: tuple[str, ...]
-    labels: str | None
-    any_model: bool
-
-    @property
-    def names_any(self) -> bool:
-        """Whether anything is to be steered towards or away from."""
-        return bool(self.bags or self.avoid_bags or self.bag_from or self.discriminators)
+    save_bag: Path | None = None
 
 
 def attribute_options(command: Command) -> Command:
@@ -65,6 +40,10 @@ def attribute_options(command: Command) -> Command:
         click.option("--bag-from", multiple=True, metavar="WORD,WORD...",
                      help="Steer towards a bag grown from seed words: their neighbours among the model's embeddings. "
                      "The bag is shown on stderr. Repeatable."),
+        click.option("--avoid-words", multiple=True, metavar="WORD,WORD...",
+                     help="Steer away from these words and phrases. Repeatable; all are one bag."),
+        click.option("--words", multiple=True, metavar="WORD,WORD...",
+                     help="Steer towards these words and phrases. Repeatable; all are one bag."),
         click.option("--avoid-bag", "avoid_bags", multiple=True, metavar="NAME_OR_PATH[:WEIGHT]",
                      help="Steer away from a bag of words: its words become rarer, not impossible. Where texts fall "
                      "apart, the steps are too long: stay near the preset's step size, and lower the weight "
@@ -78,9 +57,10 @@ def attribute_options(command: Command) -> Command:
     return command
 
 
-def take_choice(options: dict[str, Any]) -> AttributeChoice:
+def take_choice(options: dict[str, Any]) -> AttributeOptions:
     """Take the attribute options out of a command's options."""
-    return AttributeChoice(**{field.name: options.pop(field.name) for field in fields(AttributeChoice)})
+    given = {field.name: options.pop(field.name) for field in fields(AttributeOptions)}
+    return AttributeOptions(**given | {name: _comma_parts(given[name]) for name in ("words", "avoid_words")})
 
 
 def head_options(command: Command) -> Command:
@@ -95,52 +75,26 @@ def head_options(command: Command) -> Command:
     return command
 
 
-def load_head(
-    name: str, label: str | None, *, labels: str | None = None, any_model: bool = False
-) -> attribute_models.Discriminator:
-    """Load a head from its folder, by its shipped name, or from a published .pt file, which needs --labels."""
-    if name.endswith(".pt"):
-        return attribute_models.Discriminator.from_pt(
-            name, [part.strip() for part in (labels or "").split(",") if part.strip()], label
-        )
-    return attribute_models.Discriminator.load(name, label, any_model=any_model)
-
-
 def load_attributes(
-    choice: AttributeChoice, model: Any, tokenizer: Any, *, speak: bool = True, said: set[str] | None = None
+    choice: AttributeOptions, model: Any, tokenizer: Any, *, speak: bool = True, said: set[str] | None = None
 ) -> list[Weighted]:
     """Load what the user named; if `speak`, report on stderr what became of each bag's words, and obey --save-bag.
 
     Reports in `said` are not repeated, and new ones are added to it.
     """
-    from pplm.interface import bind_attributes, weigh_attributes
-
-    attributes: list[Weighted] = []
     if choice.save_bag is not None and len(choice.bag_from) != 1:
         raise InputError(f"--save-bag {choice.save_bag} needs one --bag-from; got {len(choice.bag_from)}")
     with progress_bar("reading bags", "spellings", shown=speak) as on_progress:
-        weigh = partial(_weigh, how=choice.bag_weights, model=model, tokenizer=tokenizer, on_progress=on_progress)
-        for text, avoid in [*((text, False) for text in choice.bags), *((text, True) for text in choice.avoid_bags)]:
-            name, weight = split_weight(text)
-            bag = attribute_models.BagOfWords.from_words(
-                weigh(attribute_models.read_word_list(name)), tokenizer, name=Path(name).stem
-            )
-            attributes.append((attribute_models.Avoid(bag) if avoid else bag, weight))
-        for seeds in choice.bag_from:
-            bag = attribute_models.BagOfWords.from_seeds(seeds.split(","), model, tokenizer, size=choice.bag_size)
-            if choice.bag_weights != "listed":
-                bag = attribute_models.BagOfWords.from_words(weigh(bag.weights), tokenizer, name=bag.name)
-            if speak:
-                click.echo(f"bag from {seeds}: {' '.join(bag.words)}", err=True)
-            if speak and choice.save_bag is not None:
+        attributes = name_attributes(choice, model, tokenizer, on_progress=on_progress)
+        grown = {bag.name: bag for bag in bags_among(attributes)}
+        for seeds in choice.bag_from if speak else ():
+            bag = grown["+".join(seed.strip() for seed in seeds.split(","))]
+            click.echo(f"bag from {seeds}: {' '.join(bag.words)}", err=True)
+            if choice.save_bag is not None:
                 bag.save(choice.save_bag)
-            attributes.append((bag, 1.0))
-        for bag in _bags(attributes):  # behind the bar; binding finds them read
-            bag.for_model(model, avoided=True, on_progress=on_progress)
-    attributes += [_discriminator(text, choice.labels, choice.any_model) for text in choice.discriminators]
-    bound = [(attribute.model, attribute.weight) for attribute in bind_attributes(weigh_attributes(attributes), model)]
+        bound = [(one.model, one.weight) for one in bind_named(attributes, model, on_progress=on_progress)]
     if speak:  # once nothing can be wrong any more
-        reports = [bag.report() for bag in _bags(bound)]
+        reports = [bag.report() for bag in bags_among(bound)]
         for line in [str(report) for report in reports if report.long_words or report.unmatched]:
             if line not in (said or ()):
                 click.echo(line, err=True)
@@ -149,60 +103,5 @@ def load_attributes(
     return bound
 
 
-def _bags(attributes: Sequence[Weighted]) -> list[attribute_models.BagOfWords]:
-    """Return the bags among attribute models, avoided ones too."""
-    models = [model.attribute if isinstance(model, attribute_models.Avoid) else model for model, _ in attributes]
-    return [model for model in models if isinstance(model, attribute_models.BagOfWords)]
-
-
-def bag_words(attributes: Sequence[Weighted]) -> set[str]:
-    """Return all words of the bags among the attribute models, lower-case, phrases word by word."""
-    bags = [model for model, _ in attributes if isinstance(model, attribute_models.BagOfWords)]
-    return {word for bag in bags for entry in bag.words for word in entry.lower().split()}
-
-
-def _weigh(
-    words: Mapping[str, float], *, how: str, model: Any, tokenizer: Any, on_progress: OnProgress
-) -> Mapping[str, float]:
-    if how == "listed":
-        return words
-    if how == "model":
-        return attribute_models.weights_by_probability(words, model, tokenizer, on_progress=on_progress)
-    return attribute_models.weights_by_rarity(words, how)
-
-
-def split_weight(text: str) -> tuple[str, float]:
-    """Split NAME_OR_PATH:WEIGHT; a list without a weight weighs 1, and a path may hold colons."""
-    name, colon, weight = text.rpartition(":")
-    meant = _is_there(name, BAGS, ".txt") or not math.isnan(number(weight))
-    if not colon or not meant or local_path(text) is not None:
-        return text, 1.0
-    return name, _weight(weight, text)
-
-
-def _discriminator(text: str, labels: str | None, any_model: bool) -> Weighted:
-    """Load PATH:LABEL or PATH:LABEL:WEIGHT; both may hold colons, and the longest path that exists comes first."""
-    parts = text.split(":")
-    splits = [(":".join(parts[:size]), ":".join(parts[size:])) for size in range(len(parts), 0, -1) if parts[0]]
-    known = [split for split in splits if _is_there(split[0], HEADS)] or splits[1:2]
-    heads = [(load_head(name, None, labels=labels, any_model=any_model), rest) for name, rest in known]
-    for head, rest in heads:
-        label, _, weight = rest.rpartition(":")
-        if rest in head.labels:
-            return head.towards(rest), 1.0
-        if label in head.labels:
-            return head.towards(label), _weight(weight, text)
-    choice = f" (labels: {', '.join(heads[0][0].labels)})" if heads else ""
-    raise InputError(f"--discriminator {text!r} names no label of a head; write PATH:LABEL{choice}")
-
-
-def _is_there(name: str, folder: str, suffix: str = "") -> bool:
-    return bool(name) and (local_path(name) is not None or name in shipped_names(folder, suffix))
-
-
-def _weight(text: str, whole: str) -> float:
-    weight = number(text)
-    if not (math.isfinite(weight) and weight >= 0):
-        raise InputError(f"the weight in {whole!r} must be a number of at least 0; got {text!r}")
-    check_range(f"the weight in {whole!r}", weight, 0)
-    return weight
+def _comma_parts(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word.strip() for text in texts for word in text.split(","))

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pplm.cli.attributes import AttributeChoice, attribute_options, bag_words, load_attributes, take_choice
+from attribute_models.naming import bag_words
+from pplm.cli.attributes import AttributeOptions, attribute_options, load_attributes, take_choice
 from pplm.cli.conversations import system_option
 from pplm.cli.options import (
     check_seed,
@@ -50,8 +51,9 @@ _HELP = """\
 /save FILE                        write the messages to a new file, for pplm generate --messages
 /reset                            forget the conversation, keep the settings
 /help, /quit                      this list; the end (or Ctrl-D). Ctrl-C stops an answer."""
-_KINDS = {"bag": "bags", "avoid": "avoid_bags", "discriminator": "discriminators"}
-"""Commands that choose attribute models, and what `AttributeChoice` calls these."""
+_KINDS = {"bag": ("bags", "bag_from", "words"), "avoid": ("avoid_bags", "avoid_words"),
+          "discriminator": ("discriminators",)}  # fmt: skip
+"""Commands that choose attribute models, and where `AttributeOptions` has those that they replace."""
 
 
 @click.command("chat")
@@ -106,7 +108,7 @@ def chat_command(model_name: str, device: str, dtype: Any, quantize: Any, **opti
 class _Chat:
     """A conversation, what steers it as the user named it, the lines about it so far, and the terminal."""
 
-    def __init__(self, conversation: Conversation, choice: AttributeChoice, words: set[str], said: set[str]) -> None:
+    def __init__(self, conversation: Conversation, choice: AttributeOptions, words: set[str], said: set[str]) -> None:
         self.conversation, self.choice, self.words, self.said = conversation, choice, words, said
         self.steering_said = ""
         self.compares = False
@@ -192,14 +194,12 @@ class _Chat:
         """Replace the attribute models of a kind; without an argument, show them."""
         conversation = self.conversation
         if argument:
-            chosen: dict[str, Any] = {_KINDS[kind]: () if argument == "none" else tuple(_split(argument))}
-            if kind == "bag":
-                chosen["bag_from"] = ()
-            choice = replace(self.choice, **chosen)
+            names: Any = () if argument == "none" else tuple(_split(argument))
+            choice = replace(self.choice, **dict(zip(_KINDS[kind], (names, (), ()), strict=False)))
             attributes = load_attributes(choice, conversation.model, conversation.tokenizer, said=self.said)
             conversation.check_target(attributes)
             conversation.attributes, self.choice, self.words = attributes, choice, bag_words(attributes)
-        named = getattr(self.choice, _KINDS[kind]) + (self.choice.bag_from if kind == "bag" else ())
+        named = [name for field in _KINDS[kind] for name in getattr(self.choice, field)]
         _note(f"{kind}: {' '.join(named) or 'none'}")
         if argument:
             self._report_steering()

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from pplm.cli.attributes import head_options, load_head
+from attribute_models.naming import load_head
+from pplm.cli.attributes import head_options
 from pplm.cli.options import model_options
 
 

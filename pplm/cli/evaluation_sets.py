@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from attribute_models import Avoid, BagOfWords, Discriminator, classify_texts, read_word_list
-from pplm.cli.attributes import AttributeChoice, Weighted, load_attributes
+from attribute_models.naming import Weighted
+from pplm.cli.attributes import AttributeOptions, load_attributes
 from pplm.comparison import Attribute
 from pplm.comparison.attributes import AttributeSet
 from pplm.errors import InputError
@@ -29,7 +30,7 @@ def build_attributes(
     head = None if held_out_head is None else Discriminator.load(held_out_head)
     built = {}
     for name, spec in chosen.specs.items():
-        choice = AttributeChoice(spec.bags, spec.avoid_bags, (), 60, "listed", None, spec.discriminators, None, False)
+        choice = AttributeOptions(bags=spec.bags, avoid_bags=spec.avoid_bags, discriminators=spec.discriminators)
         own = load_attributes(choice, model, tokenizer, speak=False)
         built[name] = Attribute(
             models=own,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.text import Text
 
-from pplm.cli.attributes import attribute_options, bag_words
+from attribute_models.naming import bag_words
+from pplm.cli.attributes import attribute_options
 from pplm.cli.conversations import conversation_options, prompt_maker, take_prompts
 from pplm.cli.file_jobs import run_file_job
 from pplm.cli.generate_setup import Asked, Setup, set_up

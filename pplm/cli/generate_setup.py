@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pplm.attached import steering_presets
-from pplm.cli.attributes import AttributeChoice, load_attributes, take_choice
+from pplm.cli.attributes import AttributeOptions, load_attributes, take_choice
 from pplm.cli.options import check_seed, given_rerank, given_steering, steering_line, text_sampling
 from pplm.cli.row_settings import RowSettings
 from pplm.config import SteeringConfig
@@ -49,7 +49,7 @@ class Asked:
     model: str
     dtype: Any
     quantize: Any
-    choice: AttributeChoice
+    choice: AttributeOptions
     given: Mapping[str, Any]
     sampling: Mapping[str, Any]
     counts: tuple[int, int]
@@ -105,7 +105,7 @@ class Setup:
         )
         return rows if file_job is None else rows.of_file(file_job)
 
-    def _load(self, other: AttributeChoice) -> Sequence[WeightedAttribute]:
+    def _load(self, other: AttributeOptions) -> Sequence[WeightedAttribute]:
         from pplm.interface import bind_attributes, weigh_attributes
 
         if other == self.asked.choice:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
+from attribute_models.naming import BAGS, HEADS, split_weight
 from pplm.checks import check_whole
-from pplm.cli.attributes import BAGS, HEADS, AttributeChoice, split_weight
+from pplm.cli.attributes import AttributeOptions
 from pplm.cli.options import number, parse_targets
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
@@ -64,12 +65,12 @@ class RowSettings:
 
     """
 
-    choice: AttributeChoice
+    choice: AttributeOptions
     given: Mapping[str, Any]
     counts: tuple[int, int]
     rerank: Rerank | None
     presets: SteeringPresets
-    load: Callable[[AttributeChoice], Sequence[WeightedAttribute]]
+    load: Callable[[AttributeOptions], Sequence[WeightedAttribute]]
     converse: Callable[[Any], Any] | None = None
     column: str = "prompt"
     used: tuple[str, ...] = ()
@@ -114,7 +115,7 @@ class RowSettings:
         """Return what makes the ways of `Request.own`; those used last are remembered."""
         return lru_cache(_REMEMBERED)(self._ways)
 
-    def _ways(self, own: tuple[AttributeChoice, str]) -> Sequence[Way]:
+    def _ways(self, own: tuple[AttributeOptions, str]) -> Sequence[Way]:
         from pplm.jobs.requests import Way
         from pplm.rerank import check_rankable
 
