@@ -1,0 +1,1 @@
+"""Edges beside the command line: what is looked at, played with and asked from elsewhere."""

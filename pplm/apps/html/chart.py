@@ -1,0 +1,112 @@
+"""Curves over a text's tokens as paths of inline SVG. The words stand around it, where they keep their size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from pplm.apps.html.shown import explained, number, percent
+
+HEIGHT = 100
+"""Of a drawing, in its own units; a token is 1 wide. The page stretches it to any size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One drawing: a title, the number at its upper edge, and the paths.
+
+    Attributes
+    ----------
+    name
+        The attribute's, or None for the divergence.
+    final, unsteered, between, bars
+        Values of `d`; an empty path where there is nothing to draw.
+
+    """
+
+    name: str | None
+    title: str
+    top: str
+    final: str = ""
+    unsteered: str = ""
+    between: str = ""
+    bars: str = ""
+
+
+def panels(text: dict[str, Any], attributes: Sequence[dict[str, Any]]) -> list[Panel]:
+    """Return the drawings of one text: each attribute's level, where it has any, then the divergence."""
+    found = [_level(text["tokens"], attribute) for attribute in attributes]
+    return [panel for panel in found if panel is not None] + [_divergence(text["tokens"])]
+
+
+def _level(tokens: Sequence[dict[str, Any]], attribute: dict[str, Any]) -> Panel | None:
+    name = attribute["name"]
+    levels = [token["levels"].get(name) or {} for token in tokens]
+    final, unsteered = ([level.get(kind) for level in levels] for kind in ("final", "unsteered"))
+    top = _round_up(max((value for value in (*final, *unsteered) if value is not None), default=None))
+    if top is None:
+        return None
+    return Panel(
+        name=name,
+        title=f"{name}: {explained(attribute)}",
+        top=percent(top),
+        final=_line(final, top),
+        unsteered=_line(unsteered, top),
+        between=_between(final, unsteered, top),
+    )
+
+
+def _divergence(tokens: Sequence[dict[str, Any]]) -> Panel:
+    values = [token["kl"] for token in tokens]
+    top = _round_up(max((value for value in values if value is not None), default=None)) or 1.0
+    bars = "".join(
+        f"M{place + 0.2:g} {HEIGHT}V{_height(value, top)}H{place + 0.8:g}V{HEIGHT}Z"
+        for place, value in enumerate(values)
+        if value
+    )
+    return Panel(name=None, title="KL divergence from the unsteered model, nats", top=number(top), bars=bars)
+
+
+def _line(values: Sequence[float | None], top: float) -> str:
+    """Draw a line through the middle of each token, broken where there is no value."""
+    return "".join("M" + "L".join(_points(run, values, top)) for run in _runs(values))
+
+
+def _between(final: Sequence[float | None], unsteered: Sequence[float | None], top: float) -> str:
+    both = [None if one is None or other is None else one for one, other in zip(final, unsteered, strict=True)]
+    return "".join(
+        "M" + "L".join([*_points(run, final, top), *reversed(_points(run, unsteered, top))]) + "Z"
+        for run in _runs(both)
+    )
+
+
+def _points(run: Sequence[int], values: Sequence[float | None], top: float) -> list[str]:
+    points = [f"{place + 0.5:g} {_height(values[place] or 0.0, top)}" for place in run]
+    if len(points) == 1:  # a single value is a short level line, which can be seen
+        height = points[0].split(" ")[1]
+        return [f"{run[0] + 0.1:g} {height}", f"{run[0] + 0.9:g} {height}"]
+    return points
+
+
+def _runs(values: Sequence[float | None]) -> Iterator[list[int]]:
+    """Yield the places of values that follow each other without a gap."""
+    for there, places in groupby(range(len(values)), key=lambda place: values[place] is not None):
+        if there:
+            yield list(places)
+
+
+def _height(value: float, top: float) -> str:
+    return f"{HEIGHT - HEIGHT * max(value, 0.0) / top:.5g}"
+
+
+def _round_up(value: float | None) -> float | None:
+    """Return the next 1, 2 or 5 times a power of ten, 1 for 0, None for None."""
+    if value is None:
+        return None
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9))

@@ -1,0 +1,146 @@
+"""The page of a trace, as text; test_trace_page_browser.py opens it."""
+
+import copy
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from trace_documents import NASTY, WORDS, document
+
+import pplm
+from pplm.apps.html import trace_fragment, trace_page
+from pplm.apps.html.shown import percent, points, shade
+
+
+class Shown(HTMLParser):
+    """Collects elements and attributes; `text` is what the text blocks show."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.attributes, self.texts, self.depth = [], [], [], 0
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if ("class", "text") in attrs:
+            self.texts.append("")
+            self.depth = 1
+        elif self.depth:
+            self.depth += 1
+
+    def handle_endtag(self, tag):  # noqa: ARG002 - the parser's
+        self.depth = max(0, self.depth - 1)
+
+    def handle_data(self, data):
+        if self.depth:
+            self.texts[-1] += data
+
+
+def nasty():
+    found = document(names=(NASTY, "calm"), prompt=NASTY, words=[NASTY, *WORDS])
+    found["command"] = found["model"] = found["steering"]["target"] = NASTY
+    found["attributes"][0]["words"] = found["attributes"][1]["label"] = NASTY.split(" ")
+    found["attributes"][1]["label"] = NASTY
+    for text in found["texts"]:
+        for token in text["tokens"]:
+            token["likeliest"]["final"][0]["text"] = NASTY
+    return found
+
+
+def test_the_page_shows_each_text_as_it_is():
+    trace = document(samples=2, words=[*WORDS, "", "\n\nThen  it", "<b>"])
+    assert Shown(trace_page(trace)).texts == [trace["texts"][number]["text"] for number in (1, 0, 3, 2)]
+    assert Shown(trace_fragment(trace)).texts == [trace["texts"][number]["text"] for number in (1, 0, 3, 2)]
+
+
+def test_the_page_holds_its_document():
+    trace = nasty()
+    embedded = re.search(r'<script type="application/json" id="trace">(.*?)</script>', trace_page(trace), re.DOTALL)[1]
+    assert json.loads(embedded) == trace
+    assert "\u2028" not in embedded
+    assert "<" not in embedded
+
+
+def test_nothing_in_a_trace_becomes_markup():
+    plain, found = (Shown(trace_page(one)) for one in (document(names=("a", "b")), nasty()))
+    assert set(found.tags) == set(plain.tags)
+    assert "img" not in found.tags
+    assert {(tag, name) for tag, name, _ in found.attributes} == {(tag, name) for tag, name, _ in plain.attributes}
+    trace_page(nasty()).encode("utf-8")
+
+
+def test_the_page_and_the_fragment_name_no_address():
+    for made in (trace_page(document()), trace_fragment(document())):
+        assert not re.search(r"https?:|url\(|@import|src=|//[a-z]", made.replace("// ", ""))
+    assert "<script" not in trace_fragment(document())
+
+
+def test_tokens_are_shaded_by_gain_alike_in_every_trace():
+    gains = {None: 0, 0.0: 0, 0.0009: 0, 0.001: 1, 0.03: 2, 0.05: 3, 0.3: 4, 0.9: 5, -0.06: -3}
+    assert {gain: shade(gain) for gain in gains} == gains
+    trace = document(names=("space", "calm"))
+    token = trace["texts"][1]["tokens"][1]
+    token["levels"] = {"space": None, "calm": {"unsteered": 0.5, "final": 0.2, "gain": -0.3}}
+    assert ("span", "data-shades", "0 -4") in Shown(trace_page(trace)).attributes
+
+
+def test_the_shading_starts_with_the_first_attribute():
+    trace = document(names=("space", "calm"))
+    trace["texts"][1]["tokens"][1]["levels"]["space"] = {"unsteered": 0.0, "final": 0.6, "gain": 0.6}
+    assert ("span", "data-shade", "5") in [a for a in Shown(trace_page(trace)).attributes if a[1] == "data-shade"][-40:]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.03456, "3.46%"), (1.0, "100%"), (0.0, "0%"), (1e-7, "<0.001%"), (0.000123, "0.0123%"), (None, "—")],
+)
+def test_shares_are_shown_as_percentages(value, shown):
+    assert percent(value) == shown
+
+
+def test_gains_are_shown_in_points_with_their_sign():
+    assert [points(value) for value in (0.123, -0.123, 1e-9, None)] == [
+        "+12.3 points",
+        "-12.3 points",
+        "±0 points",
+        "—",
+    ]
+
+
+def test_steered_texts_stand_beside_the_unsteered_ones_of_the_same_random_numbers():
+    trace = document(samples=3)
+    trace["texts"] = [trace["texts"][number] for number in (1, 5, 0, 3)]  # in another order, sample 2 and 3 alone
+    pairs = re.findall(r'data-title="(.*?)"', trace_page(trace))
+    assert pairs == ["Sample 1", "Sample 3", "Sample 2"]
+    assert re.findall(r'data-text="(\d)"><span class="prompt">', trace_page(trace)) == ["0", "2", "1", "3"]
+    assert trace_page(trace).count("Not traced: no unsteered text was generated.") == 2
+
+
+def test_levels_that_are_missing_break_the_line():
+    trace = document(unsteered=False)
+    tokens = trace["texts"][0]["tokens"]
+    tokens[1]["levels"]["space"] = None
+    tokens[5]["levels"]["space"] = {"unsteered": None, "final": None, "gain": None}
+    line = re.search(r'<path class="final" d="(M[^"]*)"/>\n<path class="cursor"', trace_page(trace))[1]
+    assert line.count("M") == 3
+    for token in tokens:
+        token["levels"]["space"] = None
+    assert '<path class="unsteered" d="M0.5' not in trace_page(trace)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [({"schema_version": 2}, "schema_version 2"), ({"texts": []}, "no text")]
+)
+def test_what_is_no_trace_is_refused(change, message):
+    for make in (trace_page, trace_fragment):
+        with pytest.raises(pplm.InputError, match=message):
+            make({**document(), **change})
+
+
+def test_the_page_changes_nothing_in_the_document():
+    trace = document()
+    before = copy.deepcopy(trace)
+    trace_page(trace)
+    assert trace == before
