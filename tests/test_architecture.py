@@ -87,6 +87,11 @@ def test_what_names_attributes_stands_where_all_edges_reach_it():
     assert not {name for name in of_pplm(ROOT / "attribute_models/naming.py") if room(name) in {"cli", "apps"}}
 
 
+def test_the_html_of_a_trace_imports_only_errors():
+    found = set().union(*(of_pplm(path) for path in modules("pplm/apps/html")))
+    assert {name for name in found if not name.startswith("apps.html")} == {"errors"}
+
+
 def test_the_core_imports_only_settings_and_errors():
     assert of_pplm(ROOT / "pplm/steering.py") == {"config", "errors"}
     assert not {name for name in imported(ROOT / "pplm/steering.py") if name.startswith("transformers")}
