@@ -1,0 +1,72 @@
+"""The notebooks of examples/, run from the first cell to the last."""
+
+import json
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from browser import require
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.ipynb"))
+SECONDS = 60
+
+
+def run(path):
+    """Run a notebook; return what it printed, and how many pictures and texts it showed."""
+    require(find_spec("nbclient") and find_spec("ipykernel"), "nbclient or ipykernel (the extra `notebooks`)")
+    import nbformat
+    from nbclient import NotebookClient
+
+    book = nbformat.read(path, as_version=4)
+    NotebookClient(book, timeout=SECONDS, resources={"metadata": {"path": str(path.parent)}}).execute()
+    outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
+    printed = "".join(one.text for one in outputs if one.output_type == "stream" and one.name == "stdout")
+    return printed, sum("image/png" in one.get("data", {}) for one in outputs)
+
+
+def percentages(printed, pattern):
+    return [float(found) for found in re.findall(pattern, printed)]
+
+
+@pytest.fixture(scope="module")
+def books():
+    return {path.stem: path for path in EXAMPLES}
+
+
+@pytest.mark.slow
+def test_steering_in_five_minutes_shows_that_the_dial_works(books):
+    printed, _ = run(books["steering_in_five_minutes"])
+    unsteered, steered = percentages(printed, r"unsteered (.*?)%, steered"), percentages(printed, r", steered (.*?)%")
+    assert steered[0] > unsteered[0] + 2
+    by_strength = percentages(printed, r"strength [\d.]+: +(.*?)%")
+    assert by_strength == sorted(by_strength)
+    assert by_strength[0] == unsteered[0]
+
+
+@pytest.mark.slow
+def test_your_own_attribute_changes_the_manner_of_the_texts(books):
+    printed, _ = run(books["your_own_attribute"])
+    [plain] = percentages(printed, r"unsteered: (.*?)%")
+    [personal] = percentages(printed, r"personal: (.*?)%")
+    [factual] = percentages(printed, r"factual: (.*?)%")
+    assert personal > plain + 3
+    assert factual < plain
+    assert min(percentages(printed, r"tokens +(\d+)%")) > 90
+
+
+@pytest.mark.slow
+def test_the_sine_wave_is_held_and_made_faster(books):
+    printed, pictures = run(books["the_sine_wave"])
+    alone, held = percentages(printed, r"10 s: ([\d.]+)")
+    assert alone > 100
+    assert held < 0.01
+    assert percentages(printed, r"steered ([\d.]+) Hz") == [2.5]
+    assert pictures == 3
+
+
+def test_notebooks_are_kept_without_outputs():
+    assert len(EXAMPLES) == 3
+    for path in EXAMPLES:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells if "outputs" in cell)
