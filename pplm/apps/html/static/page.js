@@ -46,26 +46,25 @@
             " (", exact(level.gain, points(level.gain)), ")")
         : item(name, "no level");
     });
-    const moved = token.step_length === null ? "not steered" : exact(token.step_length, number(token.step_length));
+    const moved = token.step_length === null ? "not steered" : exact(token.step_length, percent(token.step_length));
     return items.concat(
       item("KL", exact(token.kl, number(token.kl)), " nats"),
-      item("step length", moved),
+      item("history moved by", moved),
       item("steered share", exact(token.gm_scale, percent(token.gm_scale))),
       item("the batch's step took", exact(token.seconds, number(token.seconds)), " s"),
     );
   };
 
-  const likeliest = (list, drawn) => {
-    return list.map(({ token_id, text, probability }) => {
+  const likeliest = (list, drawn, most) =>
+    list.map(({ token_id, text, probability }) => {
       const line = make("li", "", token_id === drawn ? "drawn" : "");
       const bar = make("span", "", "bar"), fill = make("i");
-      fill.style.width = 100 * probability + "%";
+      fill.style.width = (100 * probability) / most + "%";
       bar.append(fill);
       bar.setAttribute("aria-hidden", "true");
       line.append(make("span", visible(text), "sample"), bar, exact(probability, percent(probability)));
       return line;
     });
-  };
 
   const place = (element) => {
     const number = Number(element.closest("[data-text]").dataset.text);
@@ -84,8 +83,10 @@
     byId("what").textContent = visible(token.text);
     byId("words").textContent = token.words.length ? "word of " + token.words.join(", ") : "";
     byId("numbers").replaceChildren(...numbersOf(token));
-    byId("unsteered").replaceChildren(...likeliest(token.likeliest.unsteered, token.token_id));
-    byId("final").replaceChildren(...likeliest(token.likeliest.final, token.token_id));
+    const { unsteered, final } = token.likeliest;
+    const most = Math.max(...[...unsteered, ...final].map(({ probability }) => probability));
+    byId("unsteered").replaceChildren(...likeliest(unsteered, token.token_id, most));
+    byId("final").replaceChildren(...likeliest(final, token.token_id, most));
     for (const cursor of find(`.charts[data-text="${which}"] .cursor`)) {
       cursor.setAttribute("d", `M${index + 0.5} 0V100`);
     }
@@ -96,7 +97,8 @@
     pair.querySelector(".columns").after(byId("details"));
     const gains = (element) => {
       const { index, text } = place(element);
-      return Object.values(text.tokens[index].levels).reduce((sum, level) => sum + (level?.gain ?? 0), 0);
+      const wanted = ({ name, avoids }) => (avoids ? -1 : 1) * (text.tokens[index].levels[name]?.gain ?? 0);
+      return trace.attributes.reduce((sum, attribute) => sum + wanted(attribute), 0);
     };
     const tokens = find(".token", pair.querySelector(".text"));
     byId("details").classList.remove("following");
@@ -119,7 +121,8 @@
       told.set(token, token.title);
       token.removeAttribute("title");  // the details below take its place
       token.setAttribute("role", "button");
-      if (!token.textContent.trim()) token.setAttribute("aria-label", token.textContent.includes("\n") ? "new line" : "space");
+      const text = token.textContent;
+      if (!text.trim()) token.setAttribute("aria-label", !text ? "no text" : text.includes("\n") ? "new line" : "space");
       token.tabIndex = index ? -1 : 0;
     });
     const seen = (event) => {
