@@ -109,6 +109,20 @@ def test_the_page_is_readable_at_any_width_and_in_the_dark(opened, scheme, width
     assert axe_findings(page) == []
 
 
+def test_traces_with_nothing_to_show_are_shown(opened):
+    empty, alone, plain, silent = document(words=()), document(samples=2), document(names=()), document(samples=2)
+    alone["texts"] = [text for text in alone["texts"] if not text["steered"]]
+    silent["texts"][1]["tokens"] = []
+    for token in silent["texts"][3]["tokens"]:
+        token["levels"]["space"] = None
+    assert opened(empty).locator(".text").first.inner_text() == "The evening"
+    assert "No steered text" in opened(alone).locator(".pair:visible").inner_text()
+    assert opened(plain).locator("figure:visible").count() == 1
+    page = opened(silent)
+    page.get_by_role("tab", name="Sample 2").click()
+    assert "no level" in page.locator("#numbers").inner_text()
+
+
 def test_all_samples_and_settings_are_printed(opened):
     page = opened(document(samples=3))
     page.emulate_media(media="print")
