@@ -109,6 +109,18 @@ def test_the_page_is_readable_at_any_width_and_in_the_dark(opened, scheme, width
     assert axe_findings(page) == []
 
 
+@pytest.mark.parametrize("viewport", [{"width": 360, "height": 640}, {"width": 1200, "height": 700}])
+def test_details_do_not_hide_their_token(opened, viewport):
+    page = opened(document(words=WORDS * 6), viewport=viewport)
+    page.locator(".text .token").first.focus()
+    for _ in range(len(WORDS) * 6 // 4):
+        for _ in range(4):
+            page.keyboard.press("ArrowRight")
+        token, details = page.locator(".token:focus").bounding_box(), page.locator("#details").bounding_box()
+        assert 0 <= token["y"] <= token["y"] + token["height"] <= details["y"]
+        assert details["y"] + details["height"] <= viewport["height"]
+
+
 def test_traces_with_nothing_to_show_are_shown(opened):
     empty, alone, plain, silent = document(words=()), document(samples=2), document(names=()), document(samples=2)
     alone["texts"] = [text for text in alone["texts"] if not text["steered"]]

@@ -127,13 +127,12 @@
     });
     const seen = (event) => {
       const token = event.target.closest(".token");
-      if (!token) return;
-      byId("details").classList.add("following"); // stays in view
-      show(token);
+      if (token) show(token);
     };
     text.addEventListener("pointerover", seen);
     text.addEventListener("focusin", (event) => {
       seen(event);
+      byId("details").classList.add("following"); // stays in view; the tokens' scroll margins keep it off them
       byId("announced").textContent = told.get(event.target) ?? "";
     });
     text.addEventListener("click", (event) => {
