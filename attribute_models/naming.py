@@ -19,6 +19,7 @@ from pplm.checks import check_range
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress
 from pplm.models.resources import data_path, local_path, shipped_names
+from pplm.short_repr import quoted
 
 if TYPE_CHECKING:
     from pplm.interface import AttributeModel, WeightedAttribute
@@ -250,7 +251,7 @@ def _discriminator(text: str, choice: AttributeChoice, known: KnownNames | None)
             return head.towards(label), _weight(weight, text)
     labels = f" (labels: {', '.join(heads[0][0].labels)})" if heads else ""
     what, form = ("--discriminator", "PATH") if known is None else ("discriminator", "NAME")
-    raise InputError(f"{what} {text[:60]!r} names no label of a head; write {form}:LABEL{labels}")
+    raise InputError(f"{what} {quoted(text)} names no label of a head; write {form}:LABEL{labels}")
 
 
 def _turned(bag: attribute_models.BagOfWords, avoid: bool) -> AttributeModel:
@@ -268,7 +269,8 @@ def _weigh(
 
 
 def _unknown(what: str, text: str, names: Collection[str]) -> InputError:
-    return InputError(f"{what} {text[:60]!r} is not available here; choose one of {', '.join(sorted(names)) or 'none'}")
+    choices = ", ".join(sorted(names)) or "none"
+    return InputError(f"{what} {quoted(text)} is not available here; choose one of {choices}")
 
 
 def _check_new(name: str, taken: Collection[str], what: str, path: Path, is_there: bool) -> None:

@@ -17,6 +17,7 @@ from pplm.errors import InputError
 from pplm.files.atomic import atomic_file
 from pplm.files.reading import parse_json, read_text
 from pplm.models.resources import data_path, local_path, shipped_names
+from pplm.short_repr import quoted
 
 _FOLDER = "bags_of_words"
 _COMMENT = re.compile(r"(?:^|\s)#(?:\s.*)?$")
@@ -125,7 +126,7 @@ def _lines(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
             unclear = (listed and (match is None or len(lines) == 1)) or mark not in ("", ",")
             unclear = unclear or (at in plain and bool(_FOREIGN.search(line)))
         if unclear:
-            raise InputError(f"word list {path}, line {at}: {line[:60]!r} may be several words or columns; {_FORM}")
+            raise InputError(f"word list {path}, line {at}: {quoted(line)} may be several words or columns; {_FORM}")
         yield f"line {at}", _QUOTED.sub(_unquoted, word.strip()).strip(), weight
 
 

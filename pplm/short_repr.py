@@ -1,10 +1,20 @@
-"""Short representations for dataclasses that hold tensors: what `print` and a debugger show of them."""
+"""Short representations of long values: of dataclasses that hold tensors, and of texts inside messages."""
 
 from __future__ import annotations
 
 import reprlib
 from dataclasses import fields
 from typing import Any
+
+_LONGEST = 240
+_KEPT_AT_START, _KEPT_AT_END = 60, 120
+
+
+def quoted(text: str) -> str:
+    """Return a text in quotes, as a message shows it: of a very long one its beginning and its end."""
+    if len(text) <= _LONGEST:
+        return repr(text)
+    return f"{text[:_KEPT_AT_START]!r} ... {text[-_KEPT_AT_END:]!r}"
 
 
 class ShortRepr:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -324,6 +325,10 @@ def test_bad_discriminators_are_one_line_and_exit_code_2(run, tmp_path, head):
     Discriminator.from_weights(torch.ones(2, 48), torch.zeros(2), ["bad", "good"]).save(tmp_path / "wide")
     for name, needle in {f"{head}:great": "great", f"{head}": "label", f"{tmp_path / 'wide'}:good": "width 48"}.items():
         assert_one_line(run(PROMPT, "--discriminator", name, "--seed", 0, "--no-unsteered"), needle)
+    deep = tmp_path / "in" / "folders" / ("of long names" * 9)
+    deep.parent.mkdir(parents=True)
+    shutil.copytree(head, deep)
+    assert_one_line(run(PROMPT, "--discriminator", f"{deep}:great"), "great")
     (head / "head.safetensors").write_bytes(b"broken")
     assert_one_line(run(PROMPT, "--discriminator", f"{head}:good"), "damaged")
 

@@ -7,6 +7,7 @@ import torch
 from attribute_models import FeatureOptions, Features, LabelledData
 from pplm import SteeringStep, WholeText
 from pplm.pooling import PooledHidden
+from pplm.short_repr import quoted
 from pplm.sine import DrawnWaves, WaveNetworks
 from pplm.sine.experiment import MeasuredWaves
 
@@ -30,3 +31,16 @@ WAVES = DrawnWaves(ONES, ONES, ONES, ONES)
 def test_tensors_are_shown_by_their_shapes(thing, part):
     assert part in repr(thing)
     assert len(repr(thing)) < 400
+
+
+@pytest.mark.parametrize("length", [0, 80, 240])
+def test_a_text_in_a_message_is_shown_whole(length):
+    assert quoted("x" * length) == repr("x" * length)
+
+
+def test_a_very_long_text_in_a_message_shows_its_beginning_and_its_end():
+    shown = quoted("/start" + "x" * 10_000_000 + "head:great")
+    assert shown.startswith("'/start")
+    assert shown.endswith("head:great'")
+    assert " ... " in shown
+    assert len(shown) < 250

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pplm.errors import InputError, SteeringWarning
+from pplm.short_repr import quoted
 
 _END_OF_TEXT = "<|endoftext|>"
 """What stands between the documents that models with ChatML templates are trained on."""
@@ -101,7 +102,7 @@ def check_text(name: str, text: Any, *, may_be_empty: bool = False) -> None:
     if not may_be_empty and not text.strip():
         raise InputError(f"{name} {text!r} is empty; give at least one word, or leave it out")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise InputError(f"{name} {text[:60]!r} holds bytes that are no text; write it in UTF-8")
+        raise InputError(f"{name} {quoted(text)} holds bytes that are no text; write it in UTF-8")
 
 
 def check_ids(model: Any, tokenizer: Any, ids: Sequence[int]) -> None:
