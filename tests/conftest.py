@@ -2,11 +2,16 @@
 
 import gc
 import os
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # as the command line does before it imports transformers
+if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are taken by the other tests; also for what a test starts
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 import torch
+from beside import room
 from browser import Visitor, started_chromium
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -28,6 +33,24 @@ torch.set_default_device(os.environ.get("PPLM_TEST_DEVICE"))
 torch.set_num_threads(1)
 # What has been imported stays; a garbage collection, which follows each lack of memory, need not look at it again.
 gc.freeze()
+# A deadline per example measures the machine, which other tests may share.
+hypothesis.settings.register_profile("pplm", deadline=None)
+hypothesis.settings.load_profile("pplm")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.xdist_group("browser"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Under pytest-xdist, let nothing run beside a test that is marked `alone`."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with room(Path(item.config.option.basetemp).parent, alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.xdist_group("accelerator")
+
 TESTS = Path(__file__).resolve().parent
 FAMILIES = ("gpt2", "llama")
 TOKEN_RUNS = (

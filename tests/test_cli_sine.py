@@ -133,6 +133,7 @@ def within(rows, key, wanted, limit):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("case", ["published", "reference", "oscillator 2", "oscillator 2.5"])
 def test_the_claims_over_twenty_seeds_hold(case, tmp_path):
     arguments = {

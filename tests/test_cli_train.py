@@ -171,6 +171,7 @@ def test_two_processes_train_the_same_head_as_one(tmp_path, data, model_folder):
         "cpu",
     ]
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--main_process_port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     for name, start in (("one", []), ("two", launch)):
         command = [sys.executable, *map(str, [*start, *script, "--output", tmp_path / name, "--batch-tokens", "64"])]

@@ -587,6 +587,7 @@ def test_stopping_criteria_of_the_caller_end_the_text(gpt2, bag):
     assert [len(scores) for scores in stop.scores] == [1, 2, 3]
 
 
+@pytest.mark.alone
 def test_max_time_ends_the_text(gpt2, bag):
     began = time.time()
     output = decode(gpt2, [PROMPT], [bag], new=50, max_time=1e-9)

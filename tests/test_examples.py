@@ -56,6 +56,7 @@ def test_your_own_attribute_changes_the_manner_of_the_texts(books):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_sine_wave_is_held_and_made_faster(books):
     printed, pictures = run(books["the_sine_wave"])
     alone, held = percentages(printed, r"10 s: ([\d.]+)")

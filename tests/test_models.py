@@ -138,6 +138,7 @@ def test_an_encoder_decoder_is_refused(tmp_path):
         pplm.load_model(tmp_path)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ["openai-community/gpt2-medium", "no-such-model"])
 def test_a_hub_id_without_network_is_refused_at_once(offline, name):
     began = time.time()

@@ -16,7 +16,8 @@ from pplm.models.processes import Processes
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
 """With --cpu accelerate starts one process only; --multi_gpu starts several on a CPU as well."""
-TWO = [*LAUNCH, "--mixed_precision", "no", "--dynamo_backend", "no"]
+TWO = [*LAUNCH, "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no"]
+"""At a free port, because other tests may launch processes meanwhile."""
 
 
 def start(launch, *arguments):

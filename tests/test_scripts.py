@@ -37,6 +37,7 @@ def test_the_gpu_check_runs_on_a_processor_and_leaves_out_what_there_is_no_time_
     assert {row["dtype"] for row in parts["dtypes paper"]} == {"bfloat16", "float16"}
 
 
+@pytest.mark.alone
 def test_the_parts_of_a_token_s_time_add_up():
     done = run("token_time.py", "--samples", 1, "--new-tokens", 2)
     assert done.returncode == 0, done.stderr
