@@ -30,6 +30,7 @@ from attribute_models.entries import Entry, opener_ids, spell, weigh_words
 from attribute_models.own_texts import own_texts
 from attribute_models.seed_words import neighbours
 from attribute_models.word_list import read_word_list, write_word_list
+from attribute_models.word_shares import WordShares
 from pplm.attached import attached
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress
@@ -233,6 +234,10 @@ class BagOfWords:
             bound.report().check_begun()
         bound._tables_on(model.get_input_embeddings().weight.device)  # so that no token waits for a copy
         return bound
+
+    def for_explanation(self, model: PreTrainedModel) -> WordShares:
+        """Return the bag for this language model word by word, also where steering could begin none of them."""
+        return WordShares.of(self.for_model(model, avoided=True))
 
     def log_mass(self, step: SteeringStep) -> Tensor:
         """Return the log-probability that the next token is a credited one, credits included: (B,)."""

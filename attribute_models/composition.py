@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attribute_models.bag_of_words import BagOfWords
+from attribute_models.word_shares import WordShares
 from pplm.interface import AttributeModel, SteeringStep, WholeText
 from pplm.presets import kind_of
 
@@ -57,6 +58,12 @@ class Avoid:
             return replace(self, attribute=self.attribute.for_model(model, avoided=True))
         adapt = getattr(self.attribute, "for_model", None)
         return self if adapt is None else replace(self, attribute=adapt(model))
+
+    def for_explanation(self, model: PreTrainedModel) -> WordShares | None:
+        """Return the avoided bag's words for this language model; None where what is avoided has none."""
+        own = getattr(self.attribute, "for_explanation", None)
+        words = None if own is None else own(model)
+        return None if words is None else words.avoided_by(replace(self, attribute=words.attribute))
 
     def loss(self, step: SteeringStep) -> Tensor:
         """Return -log(1 - p): (B,), in nats; infinite where the avoided attribute cannot act."""

@@ -176,9 +176,14 @@ def bind_named(
     """
     from pplm.interface import bind_attributes, weigh_attributes
 
-    for bag in bags_among(attributes):  # with progress; binding finds them read
-        bag.for_model(model, avoided=True, on_progress=on_progress)
+    read_bags(attributes, model, on_progress=on_progress)  # binding finds them read
     return bind_attributes(weigh_attributes(attributes), model)
+
+
+def read_bags(attributes: Sequence[Weighted], model: Any, *, on_progress: OnProgress | None = None) -> None:
+    """Let the language model read the spellings of all bags, also of those that steering could not begin."""
+    for bag in bags_among(attributes):
+        bag.for_model(model, avoided=True, on_progress=on_progress)
 
 
 def bags_among(attributes: Sequence[Weighted]) -> list[attribute_models.BagOfWords]:

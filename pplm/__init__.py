@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pplm.chat import Conversation
     from pplm.config import SteeringConfig, Step
     from pplm.errors import InputError, SteeringWarning
+    from pplm.explanation.explaining import Explanation, explain
     from pplm.generated_text import Generation
     from pplm.generation import generate
     from pplm.interface import AttributeModel, SteeringStep, WholeText
@@ -42,6 +43,7 @@ __all__ = [
     "PAPER_PRESETS",
     "AttributeModel",
     "Conversation",
+    "Explanation",
     "Generation",
     "InputError",
     "Rerank",
@@ -56,6 +58,7 @@ __all__ = [
     "TuneSettings",
     "Tuned",
     "WholeText",
+    "explain",
     "freeze",
     "generate",
     "generate_stream",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from numbers import Integral
 from typing import Any
@@ -27,7 +27,7 @@ from pplm.presets import PresetName
 from pplm.rerank import Rerank, check_rankable, check_rerank, keep_best
 from pplm.text.aims import wanted_levels, warn_of_missed
 from pplm.text.chat_template import Message
-from pplm.text.decoding import steered_decoding
+from pplm.text.decoding import SteeredOutput, steered_decoding
 from pplm.text.prompts import list_prompts, pad_left, read_prompt
 from pplm.text.steerable import check_generate, check_one_device
 
@@ -140,9 +140,12 @@ def generate_unjudged(
     prompt_indices: Sequence[int] | None = None,
     streamer: BaseStreamer | None = None,
     stop_strings: str | Sequence[str] | None = None,
+    on_output: Callable[[SteeredOutput], None] | None = None,
     **generate_arguments: Any,
 ) -> tuple[list[Generation], tuple[WeightedAttribute, ...], SteeringConfig]:
     """Do what `generate` does, but for its warning of targets that the texts missed, which is one of many calls' too.
+
+    `on_output` is shown each batch as it comes out of decoding, before it is cut into texts.
 
     Returns
     -------
@@ -196,6 +199,8 @@ def generate_unjudged(
             custom_generate=loop,
             **_for_transformers(arguments, model, _pad_id(model, tokenizer), encoded[0].ends),
         )
+        if on_output is not None:
+            on_output(output)
         return cut_texts(output, tokenizer, own, streams, drawn_by, bool(bound) and steering.moves)
 
     results = in_batches(rows, max_batch_size, run)

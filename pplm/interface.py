@@ -128,7 +128,8 @@ class AttributeModel(Protocol):
     is -log(1 - p) of what is not wanted, so that a target (`SteeringConfig.target`) is an upper bound; `reads_logits`,
     False where `loss` asks for the mean hidden state alone (with no look-ahead and no KL term, steering then leaves the
     language-model head out); `text_loss(text)`, which returns -log p(attribute | whole text) of each `WholeText`, (B,),
-    and is what candidates are ranked by (`Rerank`).
+    and is what candidates are ranked by (`Rerank`); `for_explanation(model)`, which returns it word by word for
+    `pplm.explain` (`pplm.explanation.measuring.ReadsWords`), also where `for_model` refuses it.
 
     Only the rivals of steering (`pplm.comparison.rivals`) read: `token_ids`, tokens to raise; `steering_vectors()`,
     vectors (L, D) to add to each layer's hidden states; `label`, the wanted class in a word.

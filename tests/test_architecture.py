@@ -48,7 +48,7 @@ LEVELS = (
     {"rerank"},
     {"generation"},
     {"chat", "jobs"},
-    {"comparison", "benchmark", "pretraining"},
+    {"comparison", "benchmark", "pretraining", "explanation"},
     {"tuning"},
     {"apps"},
     {"cli"},

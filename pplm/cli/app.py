@@ -19,6 +19,7 @@ from pplm.cli import (
     chat,
     classify,
     evaluate,
+    explain,
     generate,
     score,
     sine,
@@ -45,6 +46,7 @@ def pplm() -> None:
 
 for _command in (
     generate.generate_command,
+    explain.explain_command,
     chat.chat_command,
     train_discriminator.train_command,
     classify.classify_command,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from attribute_models.naming import AttributeChoice, Weighted, bags_among, bind_named, name_attributes
+from attribute_models.naming import AttributeChoice, Weighted, bags_among, bind_named, name_attributes, read_bags
 from pplm.cli.options import Command
 from pplm.cli.outputs import FILE
 from pplm.errors import InputError
@@ -76,11 +76,18 @@ def head_options(command: Command) -> Command:
 
 
 def load_attributes(
-    choice: AttributeOptions, model: Any, tokenizer: Any, *, speak: bool = True, said: set[str] | None = None
+    choice: AttributeOptions,
+    model: Any,
+    tokenizer: Any,
+    *,
+    speak: bool = True,
+    said: set[str] | None = None,
+    bind: bool = True,
 ) -> list[Weighted]:
     """Load what the user named; if `speak`, report on stderr what became of each bag's words, and obey --save-bag.
 
-    Reports in `said` are not repeated, and new ones are added to it.
+    Reports in `said` are not repeated, and new ones are added to it. Without `bind`, bags are read, but neither refused
+    where they cannot begin nor reported.
     """
     if choice.save_bag is not None and len(choice.bag_from) != 1:
         raise InputError(f"--save-bag {choice.save_bag} needs one --bag-from; got {len(choice.bag_from)}")
@@ -92,6 +99,9 @@ def load_attributes(
             click.echo(f"bag from {seeds}: {' '.join(bag.words)}", err=True)
             if choice.save_bag is not None:
                 bag.save(choice.save_bag)
+        if not bind:
+            read_bags(attributes, model, on_progress=on_progress)
+            return attributes
         bound = [(one.model, one.weight) for one in bind_named(attributes, model, on_progress=on_progress)]
     if speak:  # once nothing can be wrong any more
         reports = [bag.report() for bag in bags_among(bound)]

@@ -80,9 +80,9 @@ def generate_command(
     """Write texts that begin with PROMPT and lean towards an attribute.
 
     Prints, for each prompt, an unsteered text and the steered ones. When the topic does not show, raise
-    --strength; when the text falls apart, lower it. Where it repeats itself, add --repetition-penalty 1.2. With
-    --chat the texts are answers to PROMPT. For many prompts: --prompts-file FILE --output FILE, which --resume goes
-    on with.
+    --strength, or ask pplm explain why; when the text falls apart, lower it. Where it repeats itself, add
+    --repetition-penalty 1.2. With --chat the texts are answers to PROMPT. For many prompts: --prompts-file FILE
+    --output FILE, which --resume goes on with.
     Several devices: accelerate launch -m pplm generate PROMPT ...
     """  # fmt: skip
     others = {"model": model_name, "dtype": dtype, "quantize": quantize, "chat": options["chat"],

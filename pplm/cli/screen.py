@@ -18,6 +18,12 @@ def screen() -> Console:
     return Console(highlight=False, soft_wrap=True, color_system=None if plain else "auto")
 
 
+def page() -> Console:
+    """Return stdout for reports: lines wrap at the terminal's width, at 80 columns where stdout is none."""
+    plain = bool(os.environ.get("NO_COLOR"))
+    return Console(highlight=False, markup=False, emoji=False, color_system=None if plain else "auto")
+
+
 def coloured(text: str, words: Set[str]) -> Text:
     """Return a text with its words that are among `words`, in lower case, in colour."""
     shown = Text(text)
