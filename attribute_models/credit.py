@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from attribute_models.entries import Entry
+from pplm.private_names import version_of
 
 Prefix = tuple[int, ...]
 
@@ -88,9 +89,9 @@ class CreditTables:
         if input_ids.is_inference():  # it does not count its changes
             return self.credit(input_ids)
         known, version, credit = self._latest[0]
-        if known is not input_ids or version != input_ids._version or credit is None:
+        if known is not input_ids or version != version_of(input_ids) or credit is None:
             credit = self.credit(input_ids)
-            self._latest[0] = (input_ids, input_ids._version, credit)  # at once: another thread sees all or nothing
+            self._latest[0] = (input_ids, version_of(input_ids), credit)  # at once: another thread sees all or nothing
         return credit
 
     def __getstate__(self) -> dict[str, Any]:

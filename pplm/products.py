@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.nn import Parameter, functional
 from torch.overrides import TorchFunctionMode
 
+from pplm.private_names import has_linear_pointwise, linear_pointwise
+
 _MIN_WORK, _MIN_WEIGHTS = 2**19, 2**16
 """Multiplications of the smallest product that is worth the detour, which takes 10 to 15 microseconds, and the weights
 of its matrix."""
@@ -53,8 +55,7 @@ class _Linear(torch.autograd.Function):
         ctx.save_for_backward(weight)
         if _is_slow(rows, weight):
             return _by_sums(rows, weight.T, bias)
-        # Private, and the one way to oneDNN that neither copies the weights nor wants them in its own layout.
-        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+        return linear_pointwise(rows, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -116,7 +117,7 @@ def _available() -> bool:
     return (
         torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and has_linear_pointwise()
         and not torch.compiler.is_compiling()  # compiled parts have products of their own
         and not torch.is_autocast_enabled("cpu")  # which rounds some products and not others
     )

@@ -38,12 +38,6 @@ hypothesis.settings.register_profile("pplm", deadline=None)
 hypothesis.settings.load_profile("pplm")
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.get_closest_marker("browser"):
-            item.add_marker(pytest.mark.xdist_group("browser"))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Under pytest-xdist, let nothing run beside a test that is marked `alone`."""

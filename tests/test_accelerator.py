@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-pytestmark = pytest.mark.xdist_group("accelerator")
-
 TESTS = Path(__file__).resolve().parent
 FAMILIES = ("gpt2", "llama")
 TOKEN_RUNS = (

@@ -36,7 +36,7 @@ def of_pplm(path):
 
 
 LEVELS = (
-    {"errors", "lazy", "short_repr"},
+    {"errors", "lazy", "private_names", "short_repr"},
     {"pooling", "seeds", "presets", "products", "checks"},
     {"config", "passes"},
     {"attached"},
@@ -97,10 +97,11 @@ def test_the_core_imports_only_settings_and_errors():
     assert not {name for name in imported(ROOT / "pplm/steering.py") if name.startswith("transformers")}
 
 
-def test_products_import_torch_alone():
-    assert not of_pplm(ROOT / "pplm/products.py")
-    names = {name.split(".")[0] for name in imported(ROOT / "pplm/products.py")}
-    assert names <= sys.stdlib_module_names | {"torch"}
+def test_products_and_private_names_import_torch_alone():
+    assert of_pplm(ROOT / "pplm/products.py") == {"private_names"}
+    for name in ("products", "private_names"):
+        names = {name for name in imported(ROOT / f"pplm/{name}.py") if not name.startswith("pplm.private_names")}
+        assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names | {"torch"}
 
 
 def test_within_text_the_tensors_do_not_import_the_loop():
@@ -163,6 +164,7 @@ def test_attribute_models_import_the_interface_and_not_the_machinery():
         "products",
         "lazy",
         "pooling",
+        "private_names",
         "short_repr",
         "files",
         "models",

@@ -28,8 +28,6 @@ from pplm.pretraining.request import BaseModelRequest
 from pplm.pretraining.training_folder import TrainingFolder
 from pplm.pretraining.validation import validate
 
-pytestmark = pytest.mark.xdist_group("pretraining")
-
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -16,8 +16,6 @@ from pplm import sine
 from pplm.sine import Oscillator, Reference, SineConfig, draw, sine_wave, train
 from pplm.sine.experiment import amplitude, frequency, measure_waves
 
-pytestmark = pytest.mark.xdist_group("sine")
-
 ROOT = Path(__file__).parent.parent
 SEEDS = (0, 1, 2)
 PROTOCOLS = ("published", "plug-and-play")

@@ -13,8 +13,6 @@ from pplm.sine import AmplitudeControl, SineConfig, Swing, WaveNetworks, draw, t
 from pplm.sine.amplitude import recent_amplitude
 from pplm.sine.held import amplitude_over_time, course, measure_held
 
-pytestmark = pytest.mark.xdist_group("sine_held")
-
 SEEDS = (0, 1)
 STILL = Gains(proportional=0, integral=0, low=-0.2, high=0.2)
 

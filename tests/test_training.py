@@ -18,8 +18,6 @@ from attribute_models import (
 from attribute_models import training as training_module
 from attribute_models.linear_head import fit_linear_head
 
-pytestmark = pytest.mark.xdist_group("training")
-
 
 @pytest.fixture(scope="module")
 def model():

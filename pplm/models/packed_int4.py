@@ -16,6 +16,8 @@ from torchao.core.config import AOBaseConfig
 from torchao.quantization.transform_module import register_quantize_module_handler
 from torchao.utils import TorchAOBaseTensor
 
+from pplm.private_names import wrapper_of
+
 GROUP = 32
 """Neighbours in a row that share a scale and a least value."""
 _LEVELS = 15
@@ -43,7 +45,7 @@ class PackedInt4(TorchAOBaseTensor):
     def __new__(cls: type, packed: Tensor, scale: Tensor, least: Tensor, dtype: torch.dtype) -> PackedInt4:
         """Make a tensor that looks like the matrix and holds the parts."""
         shape = (packed.shape[0], 2 * packed.shape[1])
-        return torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=packed.device, requires_grad=False)
+        return wrapper_of(cls, shape, dtype=dtype, device=packed.device)
 
     def __init__(self, packed: Tensor, scale: Tensor, least: Tensor, dtype: torch.dtype) -> None:  # noqa: ARG002
         super().__init__()

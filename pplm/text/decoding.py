@@ -27,6 +27,7 @@ from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
 from pplm.presets import PresetName, check_preset
+from pplm.private_names import mask_length, pad_token
 from pplm.text.limits import check_decoding_mode, check_length, check_prefix, warn_of_streamer
 from pplm.text.sampling import RandomStreams, SampleId, choose_tokens, is_distribution
 from pplm.text.steerable import check_model, check_padding, check_steerable, check_window, with_whole_history
@@ -183,7 +184,7 @@ class SteeredDecoding:
             # Where it is none, some token is chosen all the same: the host hears of both at once, below.
             tokens = choose_tokens(torch.where(sound[:, None], token_scores, 0.0), config.do_sample, streams)
             if has_eos:
-                tokens = torch.where(unfinished.bool(), tokens, config._pad_token_tensor.to(tokens.device))
+                tokens = torch.where(unfinished.bool(), tokens, pad_token(config).to(tokens.device))
             text.append(tokens)
             input_ids = torch.cat([input_ids, tokens[:, None]], dim=1)
             lengths = lengths + unfinished
@@ -233,7 +234,7 @@ class SteeredDecoding:
 def _text_length(input_ids: Tensor, config: GenerationConfig, model_kwargs: dict[str, Any]) -> int:
     """Return the length of the prompt with what a caller's cache holds of it, by the mask, as transformers does."""
     mask = model_kwargs.get("attention_mask")
-    masked = getattr(config, "_mask_length", None) if mask is None else mask.shape[1]
+    masked = mask_length(config) if mask is None else mask.shape[1]
     return max(masked or 0, input_ids.shape[1])
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
+from pplm.private_names import tree_map
 from pplm.text.forward import LastToken, ModelInputs, expected_future, forward_last, take_rows
 from pplm.text.kv_cache import History, KeyValueBuffer
 from pplm.text.split import SplitModel

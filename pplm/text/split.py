@@ -8,16 +8,15 @@ modules on the way to them, which share every weight, buffer and hook with the u
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from pplm.errors import InputError
+from pplm.private_names import shallow_copy, tree_map
 
 
 class SplitModel:
@@ -96,7 +95,7 @@ def decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
 
 
 def _stand_in(layer: nn.Module, forward: Callable[..., Any]) -> nn.Module:
-    own = _shallow(layer)
+    own = shallow_copy(layer)
     own.__dict__["forward"] = forward
     return own
 
@@ -104,12 +103,6 @@ def _stand_in(layer: nn.Module, forward: Callable[..., Any]) -> nn.Module:
 def _with_layers(model: Any, name: str, layers: Sequence[nn.Module]) -> Any:
     """Return a shallow copy of a module tree with other layers in the list called `name`."""
     head, _, rest = name.partition(".")
-    own = _shallow(model)
-    own._modules[head] = _with_layers(model._modules[head], rest, layers) if rest else nn.ModuleList(layers)
-    return own
-
-
-def _shallow(module: Any) -> Any:
-    own = copy.copy(module)
-    own.__dict__["_modules"] = dict(module._modules)
+    own = shallow_copy(model)
+    own.add_module(head, _with_layers(own.get_submodule(head), rest, layers) if rest else nn.ModuleList(layers))
     return own

@@ -12,27 +12,22 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
-from transformers.cache_utils import (
-    BaseQuantizedLayer,
-    DummyLayer,
-    DynamicIndexedLayer,
-    DynamicLayer,
-    DynamicSlidingWindowLayer,
-    LinearAttentionCacheLayerMixin,
-    StaticLayer,
-)
+from transformers import Cache, DynamicCache, cache_utils
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from pplm.errors import InputError
+from pplm.private_names import is_stateful, layer_type, position_ids
 
-_KEPT = (
-    (LinearAttentionCacheLayerMixin, "keeps a running state, of a recurrence or a convolution"),
-    (DynamicIndexedLayer, "attends only to positions chosen by an index of its own"),
-    (DummyLayer, "keeps no keys and values of its own"),
-    (BaseQuantizedLayer, "keeps quantised keys and values"),
-    (StaticLayer, "has a fixed length"),
-)
-"""What the layers of transformers' caches keep that are not plain keys and values of every position."""
+_KEPT = {
+    "LinearAttentionCacheLayerMixin": "keeps a running state, of a recurrence or a convolution",
+    "DynamicIndexedLayer": "attends only to positions chosen by an index of its own",
+    "DummyLayer": "keeps no keys and values of its own",
+    "BaseQuantizedLayer": "keeps quantised keys and values",
+    "QuantizedLayer": "keeps quantised keys and values",
+    "StaticLayer": "has a fixed length",
+}
+"""What the layers of transformers' caches keep that are not plain keys and values of every position; by the names of
+classes in `transformers.cache_utils`, some of which older versions lack."""
 
 
 def check_model(model: Any, cache: Any) -> None:
@@ -257,7 +252,7 @@ def _last_logits(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
     for length, new in ((input_ids.shape[1] - 1, None), (input_ids.shape[1], 1)):
         arguments["attention_mask"] = mask[:, :length]
         if "position_ids" in inspect.signature(model.forward).parameters:
-            arguments["position_ids"] = model._prepare_position_ids_for_generation(input_ids[:, :length], arguments)
+            arguments["position_ids"] = position_ids(model, input_ids[:, :length], arguments)
         inputs = model.prepare_inputs_for_generation(input_ids[:, :length], next_sequence_length=new, **arguments)
         logits = model(**inputs, return_dict=True).logits
     return logits[0, -1].float()
@@ -284,16 +279,16 @@ def _kept(layer: Any) -> str:
     """Return what a cache's layer keeps instead of the keys and values of every position."""
     if type(layer) is DynamicSlidingWindowLayer:
         return "forgets what lies before its sliding window"
-    kind = getattr(layer, "_layer_type", None)
+    kind = layer_type(layer)
     own = f"keeps something of its own, {kind}" if kind else "keeps something of its own"
-    return next((text for parent, text in _KEPT if isinstance(layer, parent)), own)
+    return next((text for name, text in _KEPT.items() if isinstance(layer, getattr(cache_utils, name, ()))), own)
 
 
 def _kept_instead(model: Any) -> str:
     """Return what a model without a key/value cache keeps instead."""
     config = model.config.get_text_config(decoder=True)
     outputs = [name for name in getattr(config, "keys_to_ignore_at_inference", ()) if name != "past_key_values"]
-    if getattr(model, "_is_stateful", False) or "linear_attention" in (getattr(config, "layer_types", None) or ()):
+    if is_stateful(model) or "linear_attention" in (getattr(config, "layer_types", None) or ()):
         return "is recurrent: it keeps a running state, not the keys and values of every position that steering moves"
     if outputs:
         return f"keeps its history as {outputs[0]}, not as the keys and values of every position that steering moves"

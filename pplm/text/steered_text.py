@@ -18,6 +18,7 @@ from pplm.config import SteeringConfig
 from pplm.errors import broken_model
 from pplm.interface import WeightedAttribute
 from pplm.pooling import PooledHidden
+from pplm.private_names import prefill, with_next_token
 from pplm.products import fast_products
 from pplm.text.dial import FixedFusion, Fused, fusion_of
 from pplm.text.ended import EndedHistories
@@ -65,9 +66,8 @@ class SteeredText:
         self._ended = EndedHistories(len(input_ids))
         self.cache = model_kwargs["past_key_values"]
         cached = self.cache.get_seq_length()
-        # Private, and the one way to feed a prompt as transformers does, over any cache of the caller's own.
         with fast_products(model):
-            outputs = model._prefill(input_ids, generation_config, prefill_arguments(model_kwargs, input_ids.device))
+            outputs = prefill(model, input_ids, generation_config, prefill_arguments(model_kwargs, input_ids.device))
         check_steerable(self.cache)
         check_history(model, self.cache, cached + outputs.hidden_states[-1].shape[1])
         self._unsteered: LastToken | None = LastToken.of(outputs)
@@ -166,7 +166,7 @@ class SteeredText:
             self._pooled += PooledHidden.of(self._unsteered.hidden_state[:, None], last)
         self.input_ids = torch.cat([self.input_ids, tokens[:, None]], dim=1)
         outputs = CausalLMOutputWithPast(past_key_values=self.cache)
-        self.model_kwargs = self.model._update_model_kwargs_for_generation(outputs, self.model_kwargs)
+        self.model_kwargs = with_next_token(self.model, outputs, self.model_kwargs)
         self._unsteered = self._last_counts = None  # a new token counts
         self._length += 1
         self._new_tokens += 1
