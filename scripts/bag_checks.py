@@ -13,7 +13,8 @@ import click
 from attribute_models import Avoid, BagOfWords, read_word_list
 from pplm import Generation, SteeringConfig, generate, load_model, steering_presets
 from pplm.cli import run_command
-from pplm.cli.options import given_steering, model_options, steering_options
+from pplm.cli.options import model_options
+from pplm.cli.steering_options import given_steering, steering_options
 from pplm.evaluation import dist_n, repeat_rate, word_share
 from pplm.files.tables import markdown_table
 from pplm.models.resources import data_path

@@ -16,8 +16,9 @@ from pplm import SteeringConfig, load_model, steering_presets
 from pplm.benchmark import Agreement, Deviation, describe_machine, dtype_agreement
 from pplm.cli import run_command
 from pplm.cli.attributes import attribute_options, load_attributes, take_choice
-from pplm.cli.options import comma_list, device_option, given_steering, steering_options
+from pplm.cli.options import comma_list, device_option
 from pplm.cli.outputs import FILE, check_outputs, overwrite_option, write_json
+from pplm.cli.steering_options import given_steering, steering_options
 from pplm.errors import InputError
 from pplm.files.tables import markdown_table
 from pplm.models.resources import EMBEDDED_MODEL, data_path

@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from pplm import InputError, SteeringConfig, SteeringPresets, SteeringWarning
-from pplm.cli.options import steering_line
 from pplm.cli.outputs import check_outputs, write_text
+from pplm.cli.steering_options import steering_line
 
 SINE = ["sine", "--seeds", "1", "--epochs", "1", "--rounds", "1"]
 COMMANDS = {

@@ -11,8 +11,9 @@ import click
 
 import attribute_models  # imports its names, and torch, at their first use
 from pplm.attached import steering_presets
-from pplm.cli.options import comma_list, device_option, given_steering, steering_line, steering_options
+from pplm.cli.options import comma_list, device_option
 from pplm.cli.outputs import FILE, check_outputs, overwrite_option, write_json
+from pplm.cli.steering_options import given_steering, steering_line, steering_options
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.files.figures import check_plot

@@ -18,19 +18,10 @@ import click
 from attribute_models.naming import bag_words
 from pplm.cli.attributes import AttributeOptions, attribute_options, load_attributes, take_choice
 from pplm.cli.conversations import system_option
-from pplm.cli.options import (
-    check_seed,
-    given_steering,
-    model_options_with,
-    number,
-    parse_targets,
-    steering_line,
-    steering_options,
-    text_options,
-    text_sampling,
-)
+from pplm.cli.options import check_seed, model_options_with, number, text_options, text_sampling
 from pplm.cli.outputs import check_outputs
 from pplm.cli.screen import coloured, screen
+from pplm.cli.steering_options import given_steering, parse_targets, steering_line, steering_options
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 

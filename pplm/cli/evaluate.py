@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pplm.cli.comparison_run import comparison_options, prepare, progress, read_plan
-from pplm.cli.options import given_steering, steering_options
+from pplm.cli.steering_options import given_steering, steering_options
 from pplm.config import MIN_DISTINCT
 from pplm.errors import InputError
 

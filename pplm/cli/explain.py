@@ -13,17 +13,10 @@ import click
 from pplm.cli.attributes import attribute_options, load_attributes, take_choice
 from pplm.cli.conversations import system_option, take_prompts
 from pplm.cli.explain_report import show_explanation
-from pplm.cli.options import (
-    check_seed,
-    given_steering,
-    model_options,
-    steering_line,
-    steering_options,
-    text_options,
-    text_sampling,
-)
+from pplm.cli.options import check_seed, model_options, text_options, text_sampling
 from pplm.cli.outputs import check_outputs
 from pplm.cli.screen import page
+from pplm.cli.steering_options import given_steering, steering_line, steering_options
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 

@@ -18,10 +18,11 @@ from pplm.cli.conversations import conversation_options, prompt_maker, take_prom
 from pplm.cli.file_jobs import run_file_job
 from pplm.cli.generate_setup import Asked, Setup, set_up
 from pplm.cli.job_progress import with_progress
-from pplm.cli.options import join_processes, model_options, rerank_options, steering_options, text_options
+from pplm.cli.options import join_processes, model_options, rerank_options, text_options
 from pplm.cli.outputs import FILE, check_outputs, line_file, overwrite_option
 from pplm.cli.prompt_files import FileJob, prompts_file_options, take_file_job
 from pplm.cli.screen import coloured, screen
+from pplm.cli.steering_options import steering_options
 from pplm.errors import InputError
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import click
 
 from pplm.attached import steering_presets
 from pplm.cli.attributes import AttributeOptions, load_attributes, take_choice
-from pplm.cli.options import check_seed, given_rerank, given_steering, steering_line, text_sampling
+from pplm.cli.options import check_seed, given_rerank, text_sampling
 from pplm.cli.row_settings import RowSettings
+from pplm.cli.steering_options import given_steering, steering_line
 from pplm.config import SteeringConfig
 from pplm.errors import InputError, SteeringWarning
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 from attribute_models.naming import BAGS, HEADS, split_weight
 from pplm.checks import check_whole
 from pplm.cli.attributes import AttributeOptions
-from pplm.cli.options import number, parse_targets
+from pplm.cli.options import number
+from pplm.cli.steering_options import parse_targets
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.files.rows import Row

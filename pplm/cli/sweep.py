@@ -8,7 +8,8 @@ from typing import Any, get_args
 import click
 
 from pplm.cli.comparison_run import comparison_options, prepare, progress, read_plan
-from pplm.cli.options import budget_options, given_steering, number, steering_options
+from pplm.cli.options import budget_options, number
+from pplm.cli.steering_options import given_steering, steering_options
 from pplm.comparison.budget import Budget
 from pplm.config import setting_types
 from pplm.errors import InputError

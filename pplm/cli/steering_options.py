@@ -1,0 +1,97 @@
+"""The options that set how to steer, what was given by them, and the line that reports it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, get_args
+
+import click
+
+from pplm.cli.options import Command, explained_fields, field_options, given_fields
+from pplm.config import SteeringConfig, Step
+from pplm.errors import InputError
+from pplm.presets import DIAL_SETTINGS, DIAL_STEPS, PAPER_PRESETS, STEP_FIELDS, Preset, PresetName
+
+
+def steering_options(command: Command) -> Command:
+    """Add --preset, --target and the fields of `SteeringConfig` by name; not given means the preset's value."""
+    command = field_options(SteeringConfig, show_defaults=False)(command)
+    for option in (
+        click.option("--target", "targets", multiple=True, metavar="[NAME=]LEVEL",
+                     help="The wanted level of an attribute in the text (0 to 1): of a bag, the mean probability of "
+                     "its words as the next token (0.05 is much); of a head, the probability of its class; of what is "
+                     "avoided, an upper bound. Steers no further than that takes, nor than --strength where it is "
+                     "given. With several attributes by name, repeatable: space=0.05."),
+        click.option("--preset", type=click.Choice(get_args(PresetName)), default=None,
+                     help="Settings to start from. fast moves the last layers alone, in few steps; paper moves all "
+                     "layers, as published. Either is the model's own where it has some.  [default: the model's own, "
+                     "fast before paper; else --strength 0.5]"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def given_steering(options: dict[str, Any]) -> dict[str, Any]:
+    """Take --preset and the steering fields that the user gave out of a command's options, the fields checked.
+
+    They are keywords of `SteeringConfig.for_attributes`; no model is loaded for this.
+    """
+    given = given_fields(SteeringConfig, options)
+    if targets := options.pop("targets"):
+        given["target"] = parse_targets(targets, "--target")
+    given = {"preset": options.pop("preset"), **given}
+    SteeringConfig.for_attributes([], **given)
+    return given
+
+
+def parse_targets(texts: Sequence[str], option: str) -> dict[str, float] | float:
+    """Read an option's targets: one level, or levels by name of attribute.
+
+    Raises
+    ------
+    InputError
+        If one is no level, or several have no names.
+
+    """
+    found: dict[str, float] = {}
+    for text in texts:
+        name, equals, level = text.rpartition("=")
+        try:
+            value = float(level)
+        except ValueError:
+            raise InputError(f"{option} must be a level, as 0.05 or space=0.05; got {text!r}") from None
+        if name in found or (not name and (equals or len(texts) > 1)):
+            raise InputError(f"{option} {text!r}: with several, name the attribute of each, once: space=0.05")
+        found[name] = value
+    return found.get("", found)
+
+
+def steering_line(settings: SteeringConfig, preset: Preset, given: Collection[str] = ()) -> str:
+    """Return the settings of a run in one line: those that a preset sets, and others that are not at their default.
+
+    `given` are the fields that the user gave. Where attributes take steps of their own, each kind's is named, and a
+    field of a step that the user gave once for all. What the dial sets alike on every model is left out.
+    """
+    usual = {name: DIAL_SETTINGS[name] for name in ("kl_scale", "horizon_length")} if settings.dialled else {}
+    if settings.dialled and all(settings.step_of(kind) == Step(**DIAL_STEPS[kind]) for kind in settings.steps):
+        settings = replace(settings, steps={})
+    own = STEP_FIELDS if settings.steps or settings.dialled else ()
+    shown = [
+        f"{field.name} {getattr(settings, field.name)}"
+        for field in explained_fields(SteeringConfig)
+        if (field.name in PAPER_PRESETS["bag_of_words"] or getattr(settings, field.name) != field.default)
+        and field.name not in own
+        and getattr(settings, field.name) != usual.get(field.name)
+    ]
+    if settings.target is not None:
+        levels = settings.target if isinstance(settings.target, Mapping) else {"": settings.target}
+        shown.insert(
+            0, "target " + ", ".join(f"{name}={level}" if name else f"{level}" for name, level in levels.items())
+        )
+    shown += [f"{name} {getattr(settings, name)} for every attribute" for name in own if name in given]
+    steps = [
+        f"{kind}: {', '.join(f'{name} {value}' for name, value in vars(step).items() if name not in given)}"
+        for kind, step in settings.steps.items()
+    ]
+    return f"steering: {'; '.join([f'{preset}, ' + ', '.join(shown), *steps])}"
