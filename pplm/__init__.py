@@ -19,7 +19,7 @@ from pplm.lazy import lazy_names
 if TYPE_CHECKING:
     from pplm.attached import steering_presets
     from pplm.chat import Conversation
-    from pplm.config import SteeringConfig, Step
+    from pplm.config import SteeringConfig
     from pplm.errors import InputError, SteeringWarning
     from pplm.explanation.explaining import Explanation, explain
     from pplm.generated_text import Generation
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pplm.presets import FAST_PRESETS, PAPER_PRESETS, SteeringPresets
     from pplm.rerank import Rerank
     from pplm.steering import Steered, steer
+    from pplm.step import Step
     from pplm.text.decoding import SteeredOutput, steered_decoding
     from pplm.text.trace import SteeringTrace
     from pplm.tuning.choice import tune

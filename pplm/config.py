@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 from pplm.checks import check_layers, check_range, check_target, check_type
 from pplm.errors import InputError
@@ -23,9 +23,8 @@ from pplm.presets import (
     PresetName,
     SteeringPresets,
 )
+from pplm.step import NormRule, Step, check_step, checked_steps
 
-NormRule = Literal["running_max", "current"]
-"""What a gradient is divided by: the largest norm seen so far for this sample and layer, or its own norm."""
 MIN_DISTINCT = 0.8
 """Candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower repeat themselves; see `pplm.Rerank`."""
 _NO_PRESETS = SteeringPresets()
@@ -36,32 +35,6 @@ _STEP_SIZE = 0.03
 def _setting(default: Any, help_text: str) -> Any:
     """Return a dataclass field that carries its own explanation, which the command line shows."""
     return field(default=default, metadata={"help": help_text})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """How one gradient becomes a step: the fields of `SteeringConfig` that suit one kind of attribute and not another.
-
-    Attributes
-    ----------
-    step_size, gamma, norm_rule, window_length
-        As in `SteeringConfig`.
-
-    Raises
-    ------
-    InputError
-        If a value is outside its range, not finite or of the wrong type.
-
-    """
-
-    step_size: float
-    gamma: float
-    norm_rule: NormRule
-    window_length: int
-
-    def __post_init__(self) -> None:
-        """Check every field as `SteeringConfig` does."""
-        SteeringConfig(**vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,13 +127,13 @@ class SteeringConfig:
     def __post_init__(self) -> None:
         """Check every field against its type and range."""
         for name, kind in get_type_hints(type(self)).items():
-            own = {"layers": check_layers, "steps": _checked_steps, "target": check_target}
+            own = {"layers": check_layers, "steps": checked_steps, "target": check_target}
             check = own.get(name, partial(check_type, name, kind=kind))
             checked = check(getattr(self, name))
             object.__setattr__(self, name, checked)
-        for name in ("step_size", "kl_scale", "num_iterations", "window_length", "grad_length", "skip_below"):
+        check_step(self)
+        for name in ("kl_scale", "num_iterations", "grad_length", "skip_below"):
             check_range(name, getattr(self, name), 0)
-        check_range("gamma", self.gamma, 0, 2)
         check_range("gm_scale", self.gm_scale, 0, 1)
         check_range("skip_weak", self.skip_weak, 0, 1)
         check_range("horizon_length", self.horizon_length, 0)
@@ -340,19 +313,3 @@ def setting_types() -> dict[str, Any]:
     types = {name: kind for name, kind in get_type_hints(SteeringConfig).items() if name != "steps"}
     types |= {"strength": float, "target": float}
     return types | {f"{kind}.{name}": types[name] for kind in ATTRIBUTE_KINDS for name in STEP_FIELDS}
-
-
-def _checked_steps(steps: Any) -> dict[str, Step]:
-    """Return a table of steps by kind of attribute, read from plain tables as JSON holds them where it must be."""
-    if not isinstance(steps, Mapping):
-        raise InputError(f"steps must be a table of steps by kind of attribute; got {steps!r}")
-    found = {}
-    for kind, step in steps.items():
-        if kind not in ATTRIBUTE_KINDS:
-            raise InputError(f"steps are of {', '.join(ATTRIBUTE_KINDS)}; got {kind!r}")
-        if not isinstance(step, Step):
-            if not isinstance(step, Mapping) or set(step) != set(STEP_FIELDS):
-                raise InputError(f"the step of {kind} must have the fields {', '.join(STEP_FIELDS)}; got {step!r}")
-            step = Step(**step)
-        found[kind] = step
-    return found

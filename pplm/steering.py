@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pplm.config import SteeringConfig, Step
+from pplm.config import SteeringConfig
 from pplm.errors import InputError
+from pplm.step import Step
 
 State = Sequence[Sequence[Tensor]]
 """G groups of tensors; the first dimension of every tensor is the sample (B). A group is normalised together."""

@@ -38,6 +38,7 @@ def of_pplm(path):
 LEVELS = (
     {"errors", "lazy", "private_names", "short_repr"},
     {"pooling", "seeds", "presets", "products", "checks"},
+    {"step"},
     {"config", "passes"},
     {"attached"},
     {"steering", "control", "interface", "batching"},
@@ -93,7 +94,7 @@ def test_the_html_of_a_trace_imports_only_errors():
 
 
 def test_the_core_imports_only_settings_and_errors():
-    assert of_pplm(ROOT / "pplm/steering.py") == {"config", "errors"}
+    assert of_pplm(ROOT / "pplm/steering.py") == {"config", "errors", "step"}
     assert not {name for name in imported(ROOT / "pplm/steering.py") if name.startswith("transformers")}
 
 

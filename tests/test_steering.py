@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pplm import InputError, SteeringConfig, steer
-from pplm.config import Step
+from pplm.step import Step
 
 
 def config(**fields):

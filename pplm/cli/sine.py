@@ -10,9 +10,9 @@ import click
 from rich.console import Console
 
 from pplm.cli.outputs import FILE, check_outputs, overwrite_option, write_json
-from pplm.config import NormRule
 from pplm.errors import InputError
 from pplm.files.figures import check_plot
+from pplm.step import NormRule
 
 _OVERRIDES = ("step_size", "num_iterations", "gamma", "kl_scale", "norm_rule", "rounds")
 _NOT_HELD = {"attribute": "--attribute", "amplitude": "--amplitude", "energy_scale": "--energy-scale"}

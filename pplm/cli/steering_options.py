@@ -9,9 +9,10 @@ from typing import Any, get_args
 import click
 
 from pplm.cli.options import Command, explained_fields, field_options, given_fields
-from pplm.config import SteeringConfig, Step
+from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.presets import DIAL_SETTINGS, DIAL_STEPS, PAPER_PRESETS, STEP_FIELDS, Preset, PresetName
+from pplm.step import Step
 
 
 def steering_options(command: Command) -> Command:

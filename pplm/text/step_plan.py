@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pplm.checks import check_range
-from pplm.config import SteeringConfig, Step
+from pplm.config import SteeringConfig
 from pplm.interface import WeightedAttribute
 from pplm.presets import kind_of
+from pplm.step import Step
 
 
 @dataclass(frozen=True)
