@@ -15,9 +15,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attribute_models.feature_cache import feature_fingerprint, load_cached, store_cached
-from attribute_models.features import encode_to_context, in_like_lengths
+from attribute_models.features import encode_to_context
 from attribute_models.labelled_data import LabelledData
 from attribute_models.settings import ClassMeansOptions
+from pplm.batching import in_like_lengths
 from pplm.models.processes import Processes
 from pplm.pooling import PooledHidden, model_body
 from pplm.products import fast_products

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attribute_models.feature_cache import feature_fingerprint, load_cached, store_cached
 from attribute_models.settings import FeatureOptions
+from pplm.batching import in_like_lengths
 from pplm.errors import InputError
 from pplm.files.progress import OnProgress
 from pplm.models.processes import Processes
@@ -184,13 +185,3 @@ def pool_batch(model: PreTrainedModel, ids: Sequence[Sequence[int]], ends: Tenso
         inside = torch.arange(longest, device=model.device) < end[:, None]
         pieces.append(PooledHidden.of(hidden[:, :longest], inside & mask[:, :longest]).mean)
     return torch.stack(pieces, dim=1).cpu()
-
-
-def in_like_lengths(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Group texts of like length, the longest first (so that a lack of memory shows at once)."""
-    batches: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > batch_tokens:
-            batches.append([])
-        batches[-1].append(row)
-    return batches

@@ -68,6 +68,19 @@ def in_batches(
     return results
 
 
+def in_like_lengths(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Group texts of like length, the longest first (so that a lack of memory shows at once).
+
+    A group's texts, padded to the longest, have at most `batch_tokens` positions; a longer text is a group of its own.
+    """
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > batch_tokens:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
 def out_of_memory(error: Exception) -> bool:
     """Return whether an error means that memory ran out, on any device."""
     import torch  # here, because the command line imports this module to show its help

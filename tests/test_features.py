@@ -6,7 +6,7 @@ from tiny_training import sentences, tiny_model, tiny_tokenizer
 
 import pplm
 from attribute_models import FeatureOptions, extract_features
-from attribute_models.features import in_like_lengths
+from pplm.batching import in_like_lengths
 from pplm.text.encoding import encode_prompt, encode_texts
 
 

@@ -206,3 +206,30 @@ def test_a_fine_tuned_model_is_another_one(gpt2, judge):
     for parameter in other.parameters():
         parameter.data += 1e-2 * torch.randn_like(parameter)
     assert not judge.is_same_model(pplm.freeze(other))
+
+
+def test_memory_for_logits_is_bounded_by_positions_whatever_the_number_of_texts(judge, monkeypatch):
+    texts = [JudgedText("The " + "moon " * (number % 23) + "x" * (number % 5)) for number in range(150)]
+    wanted, seen = judge.judge(texts), []
+    hook = judge.model.register_forward_hook(lambda *call: seen.append(call[-1].logits.shape))
+    monkeypatch.setattr("pplm.evaluation.perplexity_judge._LOGITS", 80 * judge.model.config.vocab_size)
+    monkeypatch.setattr("pplm.evaluation.perplexity_judge._POSITIONS", 5)
+    monkeypatch.setattr("pplm.evaluation.perplexity_judge._ENCODED", 7)
+    found = judge.judge(texts)
+    hook.remove()
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(wanted), rtol=1e-4, atol=1e-4)
+    assert max(rows * width for rows, width, _ in seen) == 80
+    assert {width for _, width, _ in seen} == {16, 32}  # few shapes, because each takes memory
+
+
+def test_a_text_longer_than_the_memory_for_logits_is_read_alone(judge, monkeypatch):
+    monkeypatch.setattr("pplm.evaluation.perplexity_judge._LOGITS", 1)
+    assert judge.judge([JudgedText("x" * 62), JudgedText("A cat")]) == [
+        pytest.approx(judge.judge([JudgedText(text)])[0], rel=1e-4) for text in ("x" * 62, "A cat")
+    ]
+
+
+def test_a_text_that_cannot_be_read_is_named_by_its_number_among_all(judge, monkeypatch):
+    monkeypatch.setattr("pplm.evaluation.perplexity_judge._ENCODED", 2)
+    with pytest.raises(InputError, match=r"text 4 of 4 'a.ud83d' holds bytes that are no text"):
+        judge.judge([*TEXTS[:3], JudgedText("a\ud83d")])

@@ -1,25 +1,47 @@
 """A language model as judge of fluency: how likely it finds what another model wrote.
 
 The paper used GPT (Radford et al. 2018). Low is not good by itself: text that repeats itself is very likely.
+
+Any number of texts may be judged at once: beside the texts' tokens, memory holds a bounded number of logits.
 """
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pplm.batching import in_batches
+from pplm.batching import in_batches, in_like_lengths
 from pplm.errors import InputError
 from pplm.evaluation.judges import JudgedText, shorten
 from pplm.models.fingerprint import same_weights, weight_hashes
 from pplm.models.loading import load_model
 from pplm.models.resources import local_path
 from pplm.products import fast_products
-from pplm.text.encoding import TextTokens, encode_with_starts, mask_arguments, pad_right
+from pplm.text.encoding import check_text, encode_with_starts, mask_arguments, pad_right
+
+_LOGITS = 2**26
+"""Logits that are made at once, 256 MB in float32; a text that has more of them is read alone."""
+_WIDTH = 16
+"""Texts are padded to a multiple of so many tokens: oneDNN keeps up to 0.6 MB of code for each shape that it meets."""
+_POSITIONS = 128
+"""Positions of a text whose losses are computed at once."""
+_ENCODED = 512
+"""Texts that the tokenizer reads at once; what it returns takes a hundred times the room of what is kept."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A text's T tokens, kept small: `ids`, and which of those after the first count, T - 1 bytes that are 0 or 1."""
+
+    ids: array[int]
+    counted: bytes
 
 
 class PerplexityJudge:
@@ -70,47 +92,76 @@ class PerplexityJudge:
             If a text is longer than the model's context, or the model returns something that is not a number.
 
         """
-        encoded = encode_with_starts(self.model, self.tokenizer, [text.text for text in texts])
-        self._check_lengths(texts, encoded)
+        rows = self._encode(texts)
+        self._check_lengths(texts, rows)
         result: list[tuple[float, ...]] = [(0.0, 0.0)] * len(texts)
-        rows = sorted((i for i, item in enumerate(encoded) if len(item.ids) > 1), key=lambda i: -len(encoded[i].ids))
-        losses = in_batches(rows, self.batch_size, lambda batch: self._losses([encoded[i].ids for i in batch]))
-        for row, own in zip(rows, losses, strict=True):
-            begin = len(texts[row].prompt)
-            counted = own[torch.tensor([start >= begin for start in encoded[row].starts[1:]])]
-            if not torch.isfinite(counted).all():
+        order = sorted((n for n, row in enumerate(rows) if row.counted), key=lambda n: -len(rows[n].ids))
+        losses = in_batches(order, self.batch_size, lambda batch: self._losses([rows[n] for n in batch]))
+        for number, loss in zip(order, losses, strict=True):
+            if not math.isfinite(loss):
                 raise InputError(
-                    f"{self.name} gives text {row + 1} of {len(texts)} ({shorten(texts[row].text)!r}) a loss that "
-                    f"is not finite; load it in float32 (now {str(self.model.dtype).removeprefix('torch.')})"
+                    f"{self.name} gives text {number + 1} of {len(texts)} ({shorten(texts[number].text)!r}) a loss "
+                    f"that is not finite; load it in float32 (now {str(self.model.dtype).removeprefix('torch.')})"
                 )
-            result[row] = (counted.sum().item(), float(len(counted)))
+            result[number] = (loss, float(sum(rows[number].counted)))
         return result
 
-    def _check_lengths(self, texts: Sequence[JudgedText], encoded: Sequence[TextTokens]) -> None:
-        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        for number, item in enumerate(encoded):
-            if positions is not None and len(item.ids) > positions:
+    def _encode(self, texts: Sequence[JudgedText]) -> list[_Row]:
+        for number, text in enumerate(texts):
+            check_text(f"text {number + 1} of {len(texts)}", text.text, may_be_empty=True)
+        rows = []
+        for first in range(0, len(texts), _ENCODED):
+            some = texts[first : first + _ENCODED]
+            found = encode_with_starts(self.model, self.tokenizer, [text.text for text in some])
+            for text, item in zip(some, found, strict=True):
+                begin = len(text.prompt)
+                rows.append(_Row(array("i", item.ids), bytes(start >= begin for start in item.starts[1:])))
+        return rows
+
+    def _check_lengths(self, texts: Sequence[JudgedText], rows: Sequence[_Row]) -> None:
+        positions = self._positions()
+        for number, row in enumerate(rows):
+            if positions is not None and len(row.ids) > positions:
                 raise InputError(
-                    f"text {number + 1} of {len(texts)} ({shorten(texts[number].text)!r}) has {len(item.ids)} tokens, "
+                    f"text {number + 1} of {len(texts)} ({shorten(texts[number].text)!r}) has {len(row.ids)} tokens, "
                     f"{self.name} has {positions} positions; shorten it, leave it out or take another judge"
                 )
 
+    def _positions(self) -> int | None:
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    def _width(self, length: int) -> int:
+        """Return what a text of `length` tokens is padded to, alone."""
+        padded = -(-length // _WIDTH) * _WIDTH
+        return min(padded, self._positions() or padded)
+
+    def _losses(self, rows: Sequence[_Row]) -> list[float]:
+        """Return each text's loss, the longest first, as many texts at once as `_LOGITS` allows."""
+        vocabulary = self.model.config.get_text_config().vocab_size
+        parts = in_like_lengths([self._width(len(row.ids)) for row in rows], max(1, _LOGITS // vocabulary))
+        return [loss for part in parts for loss in self._read([rows[n] for n in part])]
+
     @torch.inference_mode()
-    def _losses(self, ids: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Return for each of B texts the losses (T - 1,) of its tokens after the first, float64, on the CPU."""
-        input_ids, mask = pad_right(ids, self.model.device)
+    def _read(self, rows: Sequence[_Row]) -> list[float]:
+        """Return the sum of each text's losses at the tokens that count."""
+        width = self._width(max(len(row.ids) for row in rows))
+        input_ids, mask = pad_right([row.ids for row in rows], self.model.device, width)
         arguments = {"input_ids": input_ids, "use_cache": False, "return_dict": True, **mask_arguments(mask)}
         with fast_products(self.model):
             logits = self.model(**arguments).logits
-        # Row by row: a second copy of all logits (B, T, V) would be the largest thing in memory.
-        return [
-            functional.cross_entropy(
-                logits[row, : len(text) - 1].float(), input_ids[row, 1 : len(text)], reduction="none"
-            )
-            .cpu()
-            .double()
-            for row, text in enumerate(ids)
-        ]
+        return [_sum_of_losses(logits[n], input_ids[n], row.counted) for n, row in enumerate(rows)]
+
+
+def _sum_of_losses(logits: Tensor, ids: Tensor, counted: bytes) -> float:
+    """Return the sum of the losses of a text's tokens after the first that count: logits (L, V), ids (L,)."""
+    counts = torch.tensor(list(counted), dtype=torch.bool, device=ids.device)
+    total = logits.new_zeros((), dtype=torch.float64, device="cpu")
+    # Part by part: a second copy of all logits (L, V) would be the largest thing in memory.
+    for begin in range(0, len(counted), _POSITIONS):
+        end = min(begin + _POSITIONS, len(counted))
+        loss = functional.cross_entropy(logits[begin:end].float(), ids[begin + 1 : end + 1], reduction="none")
+        total += loss[counts[begin:end]].cpu().double().sum()
+    return total.item()
 
 
 def _check_batch_size(batch_size: int) -> None:

