@@ -12,6 +12,7 @@ tokens; here an entry may be any sequence of tokens. At each step these next tok
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,6 +31,7 @@ from attribute_models.entries import Entry, opener_ids, spell, weigh_words
 from attribute_models.own_texts import own_texts
 from attribute_models.seed_words import neighbours
 from attribute_models.word_list import read_word_list, write_word_list
+from attribute_models.word_marks import mark_tokens, mark_words, pattern_of
 from attribute_models.word_shares import WordShares
 from pplm.attached import attached
 from pplm.errors import InputError
@@ -59,6 +61,8 @@ class BagOfWords:
         steered sees it; None until `for_model` fills it in. Until then beginnings earn nothing.
     tokenizer_fingerprint
         Of the tokenizer it was made with (`pplm.models.fingerprint`); None if it was made of token ids.
+    casing
+        Whether `Space` is also spelt for `space`.
 
     """
 
@@ -69,6 +73,7 @@ class BagOfWords:
     openers: tuple[int, ...] = ()
     completions: tuple[tuple[float, ...], ...] | None = None
     tokenizer_fingerprint: str | None = None
+    casing: bool = True
 
     def __repr__(self) -> str:
         """Name the bag instead of printing its thousands of tokens."""
@@ -129,7 +134,8 @@ class BagOfWords:
         weights = weigh_words(words, name)
         entries, unmatched = spell(weights, tokenizer, casing=casing)
         fingerprint = tokenizer_fingerprint(tokenizer)
-        return cls(entries, len(tokenizer), name, unmatched, opener_ids(tokenizer), tokenizer_fingerprint=fingerprint)
+        openers = opener_ids(tokenizer)
+        return cls(entries, len(tokenizer), name, unmatched, openers, None, fingerprint, casing)
 
     @classmethod
     def from_token_ids(cls, token_ids: Sequence[int], vocab_size: int, *, name: str = "bag") -> BagOfWords:
@@ -262,6 +268,15 @@ class BagOfWords:
         mean = torch.where(counts, log_mass, 0.0).sum(1) / counts.sum(1)
         return torch.where(counts.any(1), -mean, torch.inf)
 
+    def words_in(self, token_ids: Sequence[int], texts: Sequence[str], before: str = "") -> list[bool]:
+        """Return which tokens are part of one of the words, given what each adds to the text that begins with `before`.
+
+        Words are found in the text, however it is cut into tokens; a bag of token ids finds these.
+        """
+        if self.tokenizer_fingerprint is None:
+            return mark_tokens([entry.token_ids for entry in self.entries], token_ids)
+        return mark_words(self._pattern, texts, before)
+
     def _log_mass(self, input_ids: Tensor, log_probs: Tensor) -> Tensor:
         """Return the log of the mass on credited tokens (B,), from texts (B, T) and log-probabilities (B, V)."""
         self._check_rows(log_probs.shape[-1])
@@ -279,6 +294,10 @@ class BagOfWords:
                 f"bag of words {self.name!r} was made for a vocabulary of {self.vocab_size} tokens, the model has "
                 f"{size} and lacks token {self._largest_id}; make it with the model's own tokenizer"
             )
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return pattern_of(self.words, casing=self.casing)
 
     @cached_property
     def _largest_id(self) -> int:

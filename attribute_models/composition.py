@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -64,6 +64,11 @@ class Avoid:
         own = getattr(self.attribute, "for_explanation", None)
         words = None if own is None else own(model)
         return None if words is None else words.avoided_by(replace(self, attribute=words.attribute))
+
+    @property
+    def words_in(self) -> Callable[[Sequence[int], Sequence[str], str], list[bool]] | None:
+        """Returns which tokens of a text are part of the avoided words; None where the avoided attribute has none."""
+        return getattr(self.attribute, "words_in", None)
 
     def loss(self, step: SteeringStep) -> Tensor:
         """Return -log(1 - p): (B,), in nats; infinite where the avoided attribute cannot act."""

@@ -84,7 +84,7 @@ def spell(words: Mapping[str, float], tokenizer: Any, *, casing: bool) -> tuple[
     found: set[str] = set()
     variants = [(word, word) for word in words]  # first, so that "may" does not take what "May" is listed for
     if casing:
-        variants += [(word, variant) for word in words for variant in _cases(word)[1:]]
+        variants += [(word, variant) for word in words for variant in cases(word)[1:]]
     for word, variant in variants:
         anywhere = unspaced(word)
         for before in (f"{_ANCHOR} ", f"{_ANCHOR} (", *(_ANCHOR, f"{_ANCHOR}\n") * anywhere):
@@ -108,7 +108,7 @@ def opener_ids(tokenizer: Any) -> tuple[int, ...]:
     return tuple(i for i, text in enumerate(decoded) if i in special or (text and text[-1] in _OPENERS))
 
 
-def _cases(word: str) -> list[str]:
+def cases(word: str) -> list[str]:
     """Return a word as written, with a capital first letter and, for a phrase, with a capital in every word."""
     if word != word.lower():  # names and acronyms are spelt one way
         return [word]

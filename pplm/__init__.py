@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pplm.steering import Steered, steer
     from pplm.step import Step
     from pplm.text.decoding import SteeredOutput, steered_decoding
+    from pplm.text.details import NewToken, TextDetails, TokenDetails
     from pplm.text.trace import SteeringTrace
     from pplm.tuning.choice import tune
     from pplm.tuning.result import Tuned
@@ -47,6 +48,7 @@ __all__ = [
     "Explanation",
     "Generation",
     "InputError",
+    "NewToken",
     "Rerank",
     "Steered",
     "SteeredOutput",
@@ -56,6 +58,8 @@ __all__ = [
     "SteeringTrace",
     "SteeringWarning",
     "Step",
+    "TextDetails",
+    "TokenDetails",
     "TuneSettings",
     "Tuned",
     "WholeText",

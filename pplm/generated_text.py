@@ -10,6 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from pplm.text.decoding import SteeredOutput
+from pplm.text.details import TextDetails
+from pplm.text.onlooker import Onlooker
+from pplm.text.pieces import completion_of
 from pplm.text.prompts import Prompt
 from pplm.text.trace import SteeringTrace
 
@@ -52,6 +55,9 @@ class Generation:
         The conversation that was given, without the answer; None where the prompt was a text.
     trace
         The same as tensors, with the gradients' norms and cosines; its B is 1. It is not written to JSON lines.
+    details
+        With `trace=True`: every token in numbers to look at, among them each attribute's level with and without
+        steering and the likeliest tokens. Not written to JSON lines either.
 
     """
 
@@ -72,10 +78,11 @@ class Generation:
     score: float | None = None
     messages: list[dict[str, Any]] | None = None
     trace: SteeringTrace | None = field(default=None, repr=False, compare=False)
+    details: TextDetails | None = field(default=None, repr=False, compare=False)
 
     def record(self) -> dict[str, Any]:
-        """Return all fields but the trace, for JSON."""
-        return {name: value for name, value in vars(self).items() if name != "trace"}
+        """Return all fields but the trace and the details, for JSON."""
+        return {name: value for name, value in vars(self).items() if name not in ("trace", "details")}
 
 
 def cut_texts(
@@ -85,8 +92,12 @@ def cut_texts(
     samples: Sequence[tuple[int, int, int]],
     seeds: Sequence[int] | None,
     steered: bool,
+    onlooker: Onlooker | None = None,
 ) -> list[Generation]:
-    """Cut a batch into texts, given each row's prompt, (prompt index, sample, candidate) and seed, if there is one."""
+    """Cut a batch into texts, given each row's prompt, (prompt index, sample, candidate) and seed, if there is one.
+
+    The `onlooker`, if there was one, has their details.
+    """
     trace = output.steering
     prompt_length = output.sequences.shape[1] - trace.kl.shape[0]
     generations = []
@@ -94,7 +105,8 @@ def cut_texts(
         length = int(output.lengths[row])
         token_ids = output.sequences[row, prompt_length : prompt_length + length].tolist()
         own = _of_text(trace, row, length)
-        completion = _completion(tokenizer, prompt, token_ids)
+        # Of a text that `on_token` ended, an unfinished character has not been shown.
+        completion = completion_of(tokenizer, prompt, token_ids) if onlooker is None else onlooker.completion(row)
         generations.append(
             Generation(
                 prompt=prompt.shown,
@@ -115,20 +127,10 @@ def cut_texts(
                 candidate=samples[row][2],
                 messages=prompt.messages,
                 trace=own,
+                details=None if onlooker is None else onlooker.details(row),
             )
         )
     return generations
-
-
-def _completion(tokenizer: Any, prompt: Prompt, token_ids: Sequence[int]) -> str:
-    """Decode new tokens behind their prompt: some tokenizers drop a leading space of what they decode alone."""
-    if token_ids and token_ids[-1] in prompt.ends:  # it need not be special
-        token_ids = token_ids[:-1]
-    before = tokenizer.decode(prompt.ids, skip_special_tokens=True)
-    whole = tokenizer.decode([*prompt.ids, *token_ids], skip_special_tokens=True)
-    if whole.startswith(before):
-        return whole[len(before) :]
-    return tokenizer.decode(token_ids, skip_special_tokens=True)
 
 
 def _of_text(trace: SteeringTrace, row: int, length: int) -> SteeringTrace:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
-from transformers import (
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation import BaseStreamer
 
 from pplm.attached import attached, steering_presets
 from pplm.batching import in_batches
-from pplm.checks import check_seeds, check_whole
+from pplm.checks import check_seeds
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.generated_text import Generation, cut_texts
@@ -26,10 +21,11 @@ from pplm.models.fingerprint import tokenizer_fingerprint
 from pplm.presets import PresetName
 from pplm.rerank import Rerank, check_rankable, check_rerank, keep_best
 from pplm.text.aims import wanted_levels, warn_of_missed
+from pplm.text.arguments import check_call, for_transformers, pad_id_of, with_sampling
 from pplm.text.chat_template import Message
 from pplm.text.decoding import SteeredOutput, steered_decoding
+from pplm.text.onlooker import OnToken, Watching
 from pplm.text.prompts import list_prompts, pad_left, read_prompt
-from pplm.text.steerable import check_generate, check_one_device
 
 
 def generate(
@@ -48,6 +44,8 @@ def generate(
     prompt_indices: Sequence[int] | None = None,
     streamer: BaseStreamer | None = None,
     stop_strings: str | Sequence[str] | None = None,
+    trace: bool | Sequence[AttributeModel] = False,
+    on_token: OnToken | None = None,
     **generate_arguments: Any,
 ) -> list[Generation]:
     """Generate `num_samples` texts for each prompt, steered towards the attribute models.
@@ -88,6 +86,13 @@ def generate(
         processes, can share out one list of prompts.
     streamer, stop_strings
         As in transformers' `generate`.
+    trace
+        True fills `Generation.details`: what steering did to each token, with the levels of `attributes`. A list of
+        attribute models adds their levels, also in texts that they do not steer. No token changes.
+    on_token
+        Called with each `NewToken` of every text, in order; returning True ends that text there, as if it had reached
+        its length. What it raises ends the call. Where memory runs out, texts are generated again in smaller batches,
+        from position 0. Not with several candidates of `rerank`.
     **generate_arguments
         Everything else that transformers' `generate` takes: `max_new_tokens`, `do_sample`, `top_k`, ...
 
@@ -116,8 +121,8 @@ def generate(
         max_batch_size=max_batch_size,
         rerank=rerank,
         prompt_indices=prompt_indices,
-        streamer=streamer,
         stop_strings=stop_strings,
+        watching=Watching(streamer, trace, on_token),
         **generate_arguments,
     )
     warn_of_missed(bound, steering, [text.levels for text in results])
@@ -138,8 +143,8 @@ def generate_unjudged(
     max_batch_size: int | None = None,
     rerank: Rerank | None = None,
     prompt_indices: Sequence[int] | None = None,
-    streamer: BaseStreamer | None = None,
     stop_strings: str | Sequence[str] | None = None,
+    watching: Watching = Watching(),  # noqa: B008 - it cannot be changed
     on_output: Callable[[SteeredOutput], None] | None = None,
     **generate_arguments: Any,
 ) -> tuple[list[Generation], tuple[WeightedAttribute, ...], SteeringConfig]:
@@ -166,14 +171,15 @@ def generate_unjudged(
     steering = SteeringConfig.resolve(steering, preset, [a.model for a in weighted], steering_presets(model))
     if weighted:
         wanted_levels(steering.target, weighted)  # refuses names that are no attribute's
-    arguments = _with_sampling(generate_arguments, num_samples, candidates)
-    if candidates > 1 and streamer is not None:
-        raise InputError("a streamer would show candidates that are not kept; leave out streamer or rerank")
+    arguments = with_sampling(generate_arguments, num_samples, candidates)
+    watching.check_candidates(candidates)
     encoded = [read_prompt(model, tokenizer, prompt, bos=bos) for prompt in prompts]
     fingerprint = tokenizer_fingerprint(tokenizer)
     if attached(model).tokenizer not in (None, fingerprint):
         raise InputError("tokenizer is not the one that was loaded with the model; pass both as loaded")
-    bound = bind_attributes(weighted, model, tokenizer=fingerprint)
+    measured = bind_attributes(watching.measured(weighted), model, tokenizer=fingerprint)
+    bound = measured[: len(weighted)]
+    steered = bool(bound) and steering.moves
     if rerank is not None:
         check_rankable(bound)
     rows = [(p, s, c) for p in range(len(prompts)) for s in range(num_samples) for c in range(candidates)]
@@ -182,123 +188,29 @@ def generate_unjudged(
         streams = [(numbers[p], s, c) for p, s, c in batch]
         own = [encoded[row[0]] for row in batch]
         drawn_by = None if seeds is None else [seeds[row[0]] for row in batch]
-        input_ids, attention_mask, content_mask = pad_left(own, _pad_id(model, tokenizer))
+        input_ids, attention_mask, content_mask = pad_left(own, pad_id_of(model, tokenizer))
         loop = steered_decoding(
             bound,
             steering,
             seed=drawn_by,
             sample_ids=streams,
-            streamer=streamer,
+            streamer=watching.streamer,
             stop_strings=stop_strings,
             tokenizer=tokenizer,
             content_mask=content_mask,
         )
+        onlooker = watching.onlooker(tokenizer, own, streams, measured, steered=steered)
         output = model.generate(
             input_ids.to(model.device),
             attention_mask=attention_mask.to(model.device),
-            custom_generate=loop,
-            **_for_transformers(arguments, model, _pad_id(model, tokenizer), encoded[0].ends),
+            custom_generate=replace(loop, onlooker=onlooker),
+            **for_transformers(arguments, model, pad_id_of(model, tokenizer), encoded[0].ends),
         )
         if on_output is not None:
             on_output(output)
-        return cut_texts(output, tokenizer, own, streams, drawn_by, bool(bound) and steering.moves)
+        return cut_texts(output, tokenizer, own, streams, drawn_by, steered, onlooker)
 
     results = in_batches(rows, max_batch_size, run)
     if rerank is not None:
         results = keep_best(model, tokenizer, bound, results, [encoded[row[0]] for row in rows], rerank)
     return results, bound, steering
-
-
-def _with_sampling(arguments: dict[str, Any], num_samples: int, candidates: int) -> dict[str, Any]:
-    """Return the arguments with sampling turned on where one prompt gets several texts, unless it was turned off."""
-    config = arguments.get("generation_config")
-    given = _first(arguments.get("do_sample"), getattr(config, "do_sample", None))
-    if given or num_samples * candidates == 1:
-        return arguments
-    if given is not None:
-        what, remedy = (
-            (f"{candidates} greedy candidates", "leave out rerank")
-            if candidates > 1
-            else (f"num_samples={num_samples} greedy texts", "1 sample")
-        )
-        raise InputError(f"{what} would all be the same; use do_sample=True or {remedy}")
-    if config is None:
-        return {**arguments, "do_sample": True}
-    config = copy.deepcopy(config)
-    config.do_sample = True
-    return {**arguments, "generation_config": config}
-
-
-def check_call(
-    model: Any, tokenizer: Any, num_samples: int, max_batch_size: int | None, arguments: dict[str, Any]
-) -> None:
-    """Refuse arguments of `generate` that no prompt can be generated with, before attribute models are bound.
-
-    Raises
-    ------
-    InputError
-        With the argument, its value and the remedy.
-
-    """
-    for name, part, method in (("model", model, "generate"), ("tokenizer", tokenizer, "decode")):
-        if not hasattr(part, method):
-            raise InputError(f"{name} must be one of transformers, as load_model returns it; got {type(part).__name__}")
-    check_generate(model)
-    check_one_device(model)
-    counts = {"num_samples": num_samples, "max_batch_size": max_batch_size}
-    for name, value in (counts | {"max_new_tokens": arguments.get("max_new_tokens")}).items():
-        if value is not None:
-            check_whole(name, value, 1)
-    misplaced = {field.name for field in fields(SteeringConfig)} & set(arguments)
-    if misplaced:
-        name = min(misplaced)
-        how = "SteeringConfig.for_attributes(attributes, " if name in ("strength", "target") else "SteeringConfig("
-        raise InputError(f"{name} is a setting of steering; write steering={how}{name}={arguments[name]!r})")
-    config = arguments.get("generation_config")
-    if not isinstance(config, GenerationConfig | None):
-        raise InputError(f"generation_config must be a transformers.GenerationConfig; got {config!r}")
-    several = [getattr(place, "num_return_sequences", None) for place in (config, model.generation_config)]
-    if _first(arguments.get("num_return_sequences"), *several) not in (None, 1):
-        raise InputError("num_return_sequences is called num_samples here")
-    if arguments.get("assistant_model") is not None:
-        raise InputError("assisted generation (assistant_model) cannot be steered; leave it out")
-
-
-def _first(*values: Any) -> Any:
-    """Return the first value that is given, as transformers looks for a setting: arguments, config, model's config."""
-    return next((value for value in values if value is not None), None)
-
-
-def _for_transformers(arguments: dict[str, Any], model: Any, pad_id: int, ends: Sequence[int]) -> dict[str, Any]:
-    """Add what we need to the caller's arguments; inside a copy of a given config, as transformers wants it.
-
-    `ends`, which end a conversation's answer, join the model's own ends of text, but not the caller's `eos_token_id`.
-    """
-    config = copy.deepcopy(arguments.get("generation_config"))
-    added: dict[str, Any] = {"return_dict_in_generate": True}
-    if ends and "eos_token_id" not in arguments:
-        eos = _first(getattr(config, "eos_token_id", None), model.generation_config.eos_token_id)
-        added["eos_token_id"] = [*_ids(eos), *ends]
-    if config is None:
-        # Some models' own configs turn the cache off (MPT), which matters to training alone.
-        return {"pad_token_id": pad_id, "use_cache": True, **arguments, **added}
-    if config.pad_token_id is None:
-        added["pad_token_id"] = pad_id
-    for name, value in added.items():
-        setattr(config, name, value)
-    return {**arguments, "generation_config": config}
-
-
-def _pad_id(model: Any, tokenizer: Any) -> int:
-    """Return an id of the model's to fill with; padding is masked by position, so any will do.
-
-    A tokenizer's own may be beyond the model's rows, if it was added to the tokenizer alone.
-    """
-    rows = model.get_input_embeddings().weight.shape[0]
-    candidates = (tokenizer.pad_token_id, *_ids(model.generation_config.eos_token_id), 0)
-    return next(token for token in candidates if token is not None and token < rows)
-
-
-def _ids(eos: Any) -> list[int]:
-    """Return a setting that is None, one id or several as a list."""
-    return [] if eos is None else eos if isinstance(eos, list) else [eos]

@@ -131,6 +131,9 @@ class AttributeModel(Protocol):
     and is what candidates are ranked by (`Rerank`); `for_explanation(model)`, which returns it word by word for
     `pplm.explain` (`pplm.explanation.measuring.ReadsWords`), also where `for_model` refuses it.
 
+    Only a trace reads `words_in(token_ids, texts, before)`: which of a text's tokens are part of the attribute's words,
+    one bool each, given what each token adds to the text and the text before them.
+
     Only the rivals of steering (`pplm.comparison.rivals`) read: `token_ids`, tokens to raise; `steering_vectors()`,
     vectors (L, D) to add to each layer's hidden states; `label`, the wanted class in a word.
     """
@@ -232,6 +235,7 @@ def weigh_attributes(
     for item in attributes:
         if isinstance(item, WeightedAttribute):
             weighted.append(item)
+            seen[item.name] += 1
             continue
         model, weight = item if isinstance(item, tuple) and len(item) == 2 else (item, 1.0)
         if isinstance(model, type) or not isinstance(model, AttributeModel):

@@ -53,6 +53,15 @@ def test_the_parts_of_a_token_s_time_add_up():
     assert float(cells["lower layers"][1]) == 0
 
 
+def test_the_cost_of_watching_is_measured_for_each_way():
+    done = run("trace_cost.py", "--repeats", 1, "--max-new-tokens", 3)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if "|" in line]
+    assert [row[1] for row in rows[2:]] == ["nobody", "on_token", "trace", "both"] * 3
+    assert all(float(row[2]) > 0 for row in rows[2:])
+    assert [row[3] for row in rows[2::4]] == ["+0%"] * 3
+
+
 def test_both_ways_to_multiply_are_measured():
     done = run("products_table.py", "--rows", "2", "--shapes", "64x2048", "--repeats", 2)
     assert done.returncode == 0, done.stderr

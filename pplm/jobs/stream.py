@@ -12,7 +12,6 @@ from pplm.checks import check_whole
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
 from pplm.generated_text import Generation
-from pplm.generation import check_call
 from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 from pplm.jobs.ledger import Ledger
 from pplm.jobs.requests import Failed, Job, Request, Way
@@ -22,6 +21,7 @@ from pplm.models.processes import Processes
 from pplm.presets import PresetName
 from pplm.rerank import Rerank, check_rankable, check_rerank
 from pplm.text.aims import wanted_levels
+from pplm.text.arguments import check_call
 from pplm.text.chat_template import Message
 
 

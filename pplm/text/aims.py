@@ -28,6 +28,21 @@ _OF_TEXT = {"proportional": 0.8, "integral": 0.04}
 """For a level of the text so far, which answers a push late; nats."""
 
 
+def of_token(attribute: WeightedAttribute) -> bool:
+    """Return whether an attribute's level is one of the next token, as a bag's; else it is one of the text so far."""
+    return bool(getattr(attribute.model, "reads_logits", True))
+
+
+def level_of(attribute: WeightedAttribute, step: SteeringStep) -> Tensor:
+    """Return an attribute's level (B,) in what a step shows; what is avoided has the level of that.
+
+    It is 0 where the attribute model cannot act, and no probability where its loss is not -log of one.
+    """
+    with torch.no_grad():
+        p = (-attribute.loss(step)).exp()
+    return torch.where(p == 0, p, 1 - p) if getattr(attribute.model, "avoids", False) else p
+
+
 class Aim:
     """One attribute's level in B texts, and the push that leads to the wanted one.
 
@@ -54,7 +69,7 @@ class Aim:
 
     def __init__(self, attribute: WeightedAttribute, wanted: float | None, budget: float, like: Tensor) -> None:
         self.attribute, self.free, self.wanted = attribute, wanted is None, 1.0 if wanted is None else wanted
-        self.of_token = bool(getattr(attribute.model, "reads_logits", True))
+        self.of_token = of_token(attribute)
         self.avoids = bool(getattr(attribute.model, "avoids", False))
         none = torch.zeros(len(like), device=like.device)
         if self.of_token:
@@ -75,16 +90,16 @@ class Aim:
 
     def measure(self, step: SteeringStep) -> Tensor:
         """Return the level (B,) in what a step shows."""
-        with torch.no_grad():
-            p = (-self.attribute.loss(step)).exp()  # 0 where the attribute cannot act
+        level = level_of(self.attribute, step)
         if not (self.free or self._checked):
             self._checked = True  # at the first token alone: an accelerator waits for the answer
+            p = 1 - level if self.avoids else level
             if bool((p > 1 + _ROUNDING).any()):
                 raise InputError(
                     f"a target of {self.attribute.name!r} is a probability, but its loss is below 0, so it is not -log "
                     "of one; steer it by strength"
                 )
-        return torch.where(p == 0, p, 1 - p) if self.avoids else p
+        return level
 
     def content(self, level: Tensor, *, credit: float = 0.0) -> Tensor:
         """Return which texts are at the level that they should now have, (B,) bool, or on the right side of it.

@@ -29,6 +29,7 @@ from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, w
 from pplm.presets import PresetName, check_preset
 from pplm.private_names import mask_length, pad_token
 from pplm.text.limits import check_decoding_mode, check_length, check_prefix, warn_of_streamer
+from pplm.text.onlooker import Onlooker
 from pplm.text.sampling import RandomStreams, SampleId, choose_tokens, is_distribution
 from pplm.text.steerable import check_model, check_padding, check_steerable, check_window, with_whole_history
 from pplm.text.steered_text import SteeredText
@@ -108,6 +109,7 @@ class SteeredDecoding:
     streamer: BaseStreamer | None = None
     stop: StopStringCriteria | None = None
     content_mask: Tensor | None = None
+    onlooker: Onlooker | None = None
 
     def __call__(
         self,
@@ -168,18 +170,16 @@ class SteeredDecoding:
     ) -> SteeredOutput | Tensor:
         """Run the loop; the bookkeeping around the choice of a token follows transformers' `_sample`."""
         has_eos = any(hasattr(criterion, "eos_token_id") for criterion in stopping_criteria)
-        input_ids = text.input_ids
+        input_ids, kept = text.input_ids, _KeptScores(config)
         unfinished = torch.ones_like(input_ids[:, 0])
         lengths = torch.zeros_like(unfinished)
-        scores: tuple[Tensor, ...] | None = () if config.return_dict_in_generate and config.output_scores else None
-        logits: tuple[Tensor, ...] | None = () if config.return_dict_in_generate and config.output_logits else None
-        if self.streamer is not None:
-            self.streamer.put(input_ids.cpu())
+        audience = _Audience(self.streamer, self.onlooker)
+        audience.begin(text)
         while True:
             fused = text.next_logits()
+            audience.look(text)
             token_scores = logits_processor(input_ids, fused)
-            scores = None if scores is None else (*scores, token_scores)
-            logits = None if logits is None else (*logits, fused)
+            kept.add(token_scores, fused)
             sound = is_distribution(token_scores) | (unfinished == 0)
             # Where it is none, some token is chosen all the same: the host hears of both at once, below.
             tokens = choose_tokens(torch.where(sound[:, None], token_scores, 0.0), config.do_sample, streams)
@@ -188,25 +188,25 @@ class SteeredDecoding:
             text.append(tokens)
             input_ids = torch.cat([input_ids, tokens[:, None]], dim=1)
             lengths = lengths + unfinished
-            unfinished = unfinished & ~stopping_criteria(input_ids, scores)
+            unfinished = unfinished & ~stopping_criteria(input_ids, kept.scores)
             # The one copy of a token that the host waits for.
             chosen, going_on, sound = torch.stack([tokens, unfinished, sound]).cpu()
             if not sound.all():
                 text.refuse_scores(sound == 0)
-            if self.streamer is not None:
-                self.streamer.put(chosen)
-            if not going_on.any():
+            wanted = audience.take(chosen, going_on)
+            if not wanted.equal(going_on):  # on the host, without waiting for an accelerator
+                unfinished = wanted.to(unfinished.device)
+            if not wanted.any():
                 break
-            text.keep(going_on == 1)
-        if self.streamer is not None:
-            self.streamer.end()
+            text.keep(wanted == 1)
+        audience.end()
         trace = text.finish()
         if not config.return_dict_in_generate:
             return input_ids
         return SteeredOutput(
             sequences=input_ids,
-            scores=scores,
-            logits=logits,
+            scores=kept.scores,
+            logits=kept.logits,
             past_key_values=text.cache,
             lengths=lengths,
             steering=trace,
@@ -229,6 +229,46 @@ class SteeredDecoding:
         if len(sample_ids) != batch:
             raise InputError(f"sample_ids names {len(sample_ids)} samples; the batch has {batch} rows")
         return RandomStreams(self.seed, sample_ids)
+
+
+class _KeptScores:
+    """The scores and logits of every new token, (B, V) each, where transformers was asked to return them."""
+
+    def __init__(self, config: GenerationConfig) -> None:
+        kept = bool(config.return_dict_in_generate)
+        self.scores: tuple[Tensor, ...] | None = () if kept and config.output_scores else None
+        self.logits: tuple[Tensor, ...] | None = () if kept and config.output_logits else None
+
+    def add(self, scores: Tensor, logits: Tensor) -> None:
+        self.scores = None if self.scores is None else (*self.scores, scores)
+        self.logits = None if self.logits is None else (*self.logits, logits)
+
+
+class _Audience:
+    """Those who watch a loop: a streamer as transformers has it, an onlooker, both or none."""
+
+    def __init__(self, streamer: BaseStreamer | None, onlooker: Onlooker | None) -> None:
+        self._streamer, self._onlooker = streamer, onlooker
+
+    def begin(self, text: SteeredText) -> None:
+        if self._streamer is not None:
+            self._streamer.put(text.input_ids.cpu())
+        if self._onlooker is not None:
+            self._onlooker.begin(text)
+
+    def look(self, text: SteeredText) -> None:
+        if self._onlooker is not None:
+            self._onlooker.look(text)
+
+    def take(self, chosen: Tensor, going_on: Tensor) -> Tensor:
+        """Show a step's tokens (B,); return which texts are to go on of those that could, (B,) each."""
+        if self._streamer is not None:
+            self._streamer.put(chosen)
+        return going_on if self._onlooker is None else self._onlooker.take(chosen, going_on)
+
+    def end(self) -> None:
+        if self._streamer is not None:
+            self._streamer.end()
 
 
 def _text_length(input_ids: Tensor, config: GenerationConfig, model_kwargs: dict[str, Any]) -> int:

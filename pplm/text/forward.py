@@ -18,7 +18,7 @@ from transformers import Cache
 from pplm.errors import InputError, broken_model
 from pplm.pooling import PooledHidden, model_body
 from pplm.products import fast_products, product
-from pplm.text.kv_cache import KeyValueBuffer
+from pplm.text.kv_cache import CachedHistory, KeyValueBuffer
 
 ModelInputs = Mapping[str, Any]
 
@@ -69,7 +69,12 @@ def forward_last(model: Any, inputs: ModelInputs, cache: Cache, *, logits: bool 
 
 
 def expected_future(
-    model: Any, inputs: ModelInputs, history: KeyValueBuffer, length: int, logits: Tensor, horizon_length: int
+    model: Any,
+    inputs: ModelInputs,
+    history: KeyValueBuffer | CachedHistory,
+    length: int,
+    logits: Tensor,
+    horizon_length: int,
 ) -> Tensor:
     """Roll the text into its expected future (paper, section 3.2).
 

@@ -122,6 +122,18 @@ class KeyValueBuffer:
         return cache
 
 
+class CachedHistory:
+    """The history that a cache of transformers holds, to be read on from without changing it."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def cache(self, start: int) -> DynamicCache:
+        """Return a cache of the first `start` positions; a pass over it copies them."""
+        pairs = ((layer.keys, layer.values) for layer in self._cache.layers)
+        return DynamicCache(ddp_cache_data=[(k[:, :, :start], v[:, :, :start]) for k, v in pairs])
+
+
 class _BufferLayer(DynamicLayer):
     """A cache layer whose update writes into a buffer instead of copying all that came before."""
 

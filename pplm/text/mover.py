@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pplm.config import SteeringConfig
 from pplm.interface import WeightedAttribute
-from pplm.steering import Steered, steer
+from pplm.steering import Steered, steer, whole_norm
 from pplm.text.exact_window import ExactWindow
 from pplm.text.kv_cache import History
 from pplm.text.objective import TextObjective, TextSoFar
@@ -78,6 +78,8 @@ class HistoryMover:
         ask = [getattr(attribute.model, "reads_logits", True) for attribute in attributes]
         self._reads_logits = steering.kl_scale > 0 or steering.horizon_length > 0 or any(ask)
         self.moved = torch.zeros_like(self._untouched)  # samples that the last token's steps moved
+        self.measures_steps = False
+        self.step_length: Tensor | None = None  # (B,) of the last token's movement, NaN where a sample was not steered
         self.watch = SteeringWatch(attributes, len(like), like.device)
         names = tuple(attribute.name for attribute in attributes)
         self.recorder = TraceRecorder(names, steering.num_iterations, len(layers), len(like))
@@ -90,14 +92,14 @@ class HistoryMover:
 
     def rest(self, logits: Tensor) -> Tensor:
         """Move nothing before the next token; return its logits (B, V) as they are."""
-        self.moved = torch.zeros_like(self._untouched)
+        self.moved, self.step_length = torch.zeros_like(self._untouched), None
         self.recorder.record_unsteered(logits)
         return logits
 
     def move(self, text: TextSoFar, turn: Turn) -> Tensor:
         """Move the steered histories before the next token; return its logits (B, V) over them."""
         reader, everyone = text.reader, torch.arange(len(turn.lengths), device=turn.lengths.device)
-        self.moved = torch.zeros_like(self._untouched)
+        self.moved, self.step_length = torch.zeros_like(self._untouched), None
         if turn.idle is None and not self.steering.skips:
             return self._move(text, everyone, reader, turn)
         # One look at all samples decides which are steered; only they take the iterations.
@@ -143,7 +145,8 @@ class HistoryMover:
         objective = self._objective(
             text, reads_logits=self._reads_logits, probes=self.watch.awaits_gradients, idle=turn.idle
         )
-        result = self._take_steps(objective, self._window(text.reader, index), index, turn)
+        window = self._window(text.reader, index)
+        result = self._take_steps(objective, window, index, turn)
         if result.cosines is not None:
             objective.gradient_cosines = result.cosines
         self._norms = self._norms.index_copy(-1, index, result.norms)
@@ -157,12 +160,23 @@ class HistoryMover:
             to_lower = has_history & (objective.attribute_losses[0].nan_to_num() != 0)
             self.watch.gradients(objective.gradient_norms, to_lower, result.gradient_norms[0], self._layers.start)
         if self._rounds:
-            window = self._window(whole, torch.arange(len(self.rows), device=index.device))
-            self._exact.keep(window, start, index, result.state)
+            everyone = self._window(whole, torch.arange(len(self.rows), device=index.device))
+            self._exact.keep(everyone, start, index, result.state)
+        if self.measures_steps:
+            took_part = has_history if objective.reached is None else has_history & objective.reached
+            self._measure(window, result.state, index, took_part)
         last = text.reader.steered(start, result.state)
         objective.after(last)
         self.recorder.record_steered(objective, result.gradient_norms, has_history, self.rows[index])
         return last.logits
+
+    def _measure(self, before: History, after: History, index: Tensor, took_part: Tensor) -> None:
+        """Measure how far the windows of the samples in `index` were moved, of those that took part, (B,) bool."""
+        parts = [
+            new - old for own, moved in zip(before, after, strict=True) for old, new in zip(own, moved, strict=True)
+        ]
+        length = whole_norm(parts).float().masked_fill(~took_part, torch.nan)
+        self.step_length = length.new_full((len(self.rows),), torch.nan).index_copy(0, index, length)
 
     def _objective(self, text: TextSoFar, **flags: Any) -> TextObjective:
         flags["apart"] = self._plan.steps is not None

@@ -22,6 +22,33 @@ from pplm.text.reader import LastTokenReader
 from pplm.text.sampling import is_distribution
 
 
+def pool_text(
+    pooled: PooledHidden | None, last_counts: Tensor | None, hidden_state: Tensor, future: Tensor | None = None
+) -> Tensor:
+    """Return the mean hidden state (B, D) of texts, given those of the positions before the last, and the last one's.
+
+    See `TextSoFar` for `pooled` and `last_counts`.
+
+    Raises
+    ------
+    InputError
+        If earlier positions are hidden in a caller's cache.
+
+    """
+    if pooled is None:
+        raise InputError(
+            "past_key_values holds positions whose tokens are unknown, so the text has no mean hidden state; "
+            "pass the whole text as input_ids (transformers feeds only what is new)"
+        )
+    recent = hidden_state[:, None]
+    counts = torch.ones_like(recent[..., 0]) if last_counts is None else last_counts[:, None]
+    if future is not None:
+        # As published, the last token's own hidden state is then a constant: only the future is optimised.
+        recent = torch.cat([recent.detach(), future], dim=1)
+        counts = torch.cat([counts, torch.ones_like(future[..., 0])], dim=1)
+    return (pooled + PooledHidden.of(recent, counts)).mean
+
+
 @dataclass(frozen=True)
 class TextSoFar:
     """A batch of texts before one new token.
@@ -61,18 +88,7 @@ class TextSoFar:
             If earlier positions are hidden in a caller's cache.
 
         """
-        if self.pooled is None:
-            raise InputError(
-                "past_key_values holds positions whose tokens are unknown, so the text has no mean hidden state; "
-                "pass the whole text as input_ids (transformers feeds only what is new)"
-            )
-        recent = hidden_state[:, None]
-        counts = torch.ones_like(recent[..., 0]) if self.last_counts is None else self.last_counts[:, None]
-        if future is not None:
-            # As published, the last token's own hidden state is then a constant: only the future is optimised.
-            recent = torch.cat([recent.detach(), future], dim=1)
-            counts = torch.cat([counts, torch.ones_like(future[..., 0])], dim=1)
-        return (self.pooled + PooledHidden.of(recent, counts)).mean
+        return pool_text(self.pooled, self.last_counts, hidden_state, future)
 
     def unsteered_step(self, logits: Tensor | None = None) -> SteeringStep:
         """Return what attribute models are shown of the text as it stands, with other logits (B, V) than its own."""

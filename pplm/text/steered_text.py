@@ -25,16 +25,18 @@ from pplm.text.ended import EndedHistories
 from pplm.text.forward import (
     LastToken,
     ModelInputs,
+    expected_future,
     forward_last,
     normal_tensors,
     pool_prompt,
     prefill_arguments,
     take_rows,
 )
-from pplm.text.kv_cache import KeyValueBuffer
+from pplm.text.gauge import Outcome
+from pplm.text.kv_cache import CachedHistory, KeyValueBuffer
 from pplm.text.limits import broken_scores
 from pplm.text.mover import HistoryMover, Turn
-from pplm.text.objective import TextSoFar
+from pplm.text.objective import TextSoFar, pool_text
 from pplm.text.reader import LastTokenReader
 from pplm.text.sampling import is_distribution
 from pplm.text.split import SplitModel, moved_layers
@@ -111,8 +113,9 @@ class SteeredText:
             if self._unsteered is None:
                 self._unsteered = forward_last(self.model, self._last_token_inputs(), self.cache)
             self._mover.rest(self._unsteered.logits)
-            self._mover.recorder.record_final(Fused.unsteered(self._unsteered.logits), self._rows)
-            self._read = (self._unsteered.logits, self._unsteered.logits)
+            fused = Fused.unsteered(self._unsteered.logits)
+            self._mover.recorder.record_final(fused, self._rows)
+            self._read = (self._unsteered, fused)
             return self._unsteered.logits.clone()
         if self._histories.reserve(self._length + 1 + self.steering.horizon_length):
             self._show_unsteered(self._length)
@@ -126,8 +129,26 @@ class SteeredText:
         self._unsteered = reader.unsteered
         self._show_unsteered(self._length + 1)
         self._mover.recorder.record_final(fused, self._rows)
-        self._read = (self._unsteered.logits, fused.logits)
+        self._read = (self._unsteered, fused)
         return self._ended.fill(fused.logits, self._rows)
+
+    def measure_steps(self) -> None:
+        """Measure from now on how far steering moves the histories."""
+        self._mover.measures_steps = True
+
+    def outcome(self) -> Outcome:
+        """Return what the next tokens are drawn from, between `next_logits` and `append`."""
+        unsteered, fused = self._read
+        inputs, length = self._last_token_inputs(), self._length + 1
+
+        def pool(logits: Tensor | None) -> Tensor:
+            # The cache shows the unsteered history, the last token included.
+            history = CachedHistory(self.cache)
+            future = None if logits is None else expected_future(self.model, inputs, history, length, logits, 1)
+            return pool_text(self._pooled, self._last_counts, unsteered.hidden_state, future)
+
+        seen = self.attention_mask[:, -self.input_ids.shape[1] :]
+        return Outcome(self._rows, self.input_ids, seen, unsteered, fused, self._mover.step_length, pool)
 
     def keep(self, going_on: Tensor) -> None:
         """Go on with some of the samples alone, (B,) bool on the host, before their last tokens are read.
@@ -152,7 +173,8 @@ class SteeredText:
 
     def refuse_scores(self, broken: Tensor) -> NoReturn:
         """Refuse the token appended last: of the samples in `broken`, (B,) bool, the scores were no distribution."""
-        unsteered, fused = (bool(is_distribution(logits[broken[self._rows.cpu()]]).all()) for logits in self._read)
+        own = broken[self._rows.cpu()]
+        unsteered, fused = (bool(is_distribution(reading.logits[own]).all()) for reading in self._read)
         if not unsteered:
             raise broken_model(f"the logits of new token {self._new_tokens - 1}")
         broken_models = self._mover.watch.broken()

@@ -1,0 +1,64 @@
+"""What watching costs: seconds per step with a trace and with `on_token`, beside texts that nobody watches.
+
+python scripts/trace_cost.py
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from attribute_models import BagOfWords, Discriminator
+from pplm import SteeringConfig, generate, load_model
+from pplm.benchmark import describe_machine
+from pplm.cli import run_command
+from pplm.files.tables import markdown_table
+
+_PROMPT = "The lake"
+_WAYS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("nobody", {}),
+    ("on_token", {"on_token": lambda _: None}),
+    ("trace", {"trace": True}),
+    ("both", {"trace": True, "on_token": lambda _: None}),
+)
+
+
+@click.command()
+@click.option("--samples", default=1, show_default=True, help="Texts at once.")
+@click.option("--max-new-tokens", default=50, show_default=True)
+@click.option("--repeats", default=5, show_default=True, help="Rounds; each makes every row's texts once, in turn.")
+@click.option("--strength", default=0.5, show_default=True)
+def trace_cost(samples: int, max_new_tokens: int, repeats: int, strength: float) -> None:
+    """Print a Markdown table of the medians over rounds, of the embedded model."""
+    model, tokenizer = load_model(device="cpu")
+    bag, head = BagOfWords.load("space", tokenizer), Discriminator.load("sentiment", "positive")
+    cases = {"bag": [bag], "head": [head], "bag and head": [bag, head]}
+    steering = {name: SteeringConfig.for_attributes(own, strength=strength) for name, own in cases.items()}
+    found: dict[tuple[str, str], list[float]] = {}
+    for turn in range(repeats + 1):
+        for name, attributes in cases.items():
+            for way, watching in _WAYS:
+                begun = time.perf_counter()
+                texts = generate(model, tokenizer, _PROMPT, attributes=attributes, steering=steering[name], seed=turn,
+                                 num_samples=samples, do_sample=True, max_new_tokens=max_new_tokens,
+                                 min_new_tokens=max_new_tokens, **watching)  # fmt: skip
+                if turn:  # the first round warms up
+                    seconds = (time.perf_counter() - begun) / len(texts[0].token_ids)
+                    found.setdefault((name, way), []).append(seconds)
+    machine = ", ".join(f"{name} {value}" for name, value in describe_machine(model.device).items())
+    click.echo(f"{machine}; {samples} texts, {max_new_tokens} tokens, medians of {repeats} rounds\n")
+    rows = []
+    for name in cases:
+        plain = statistics.median(found[name, "nobody"])
+        for way, _ in _WAYS:
+            seconds = statistics.median(found[name, way])
+            rows.append([name, way, f"{1000 * seconds:.1f}", f"{seconds / plain - 1:+.0%}"])
+    click.echo("\n".join(markdown_table(["steered by", "watched by", "ms per step", "more"], rows)))
+
+
+if __name__ == "__main__":
+    run_command(trace_cost)
