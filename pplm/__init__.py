@@ -2,14 +2,14 @@
 
 Shapes are written with one letter a dimension throughout:
 
-====  ===========================================  ====  ==========================================
-B     samples in a batch                           H     attention heads
-T     tokens of a text                             D     width (of a hidden state, or of a head)
-L     positions of a key/value history             V     vocabulary
-W     positions of the steered window              I     gradient iterations before one token
-N     new tokens                                   G     groups of tensors (GPT-2: layers)
-A     attribute models                             C     classes of a discriminator
-====  ===========================================  ====  ==========================================
+|   |                                            |   |                                           |
+| - | ------------------------------------------ | - | ----------------------------------------- |
+| B | samples in a batch                         | H | attention heads                           |
+| T | tokens of a text                           | D | width (of a hidden state, or of a head)   |
+| L | positions of a key/value history           | V | vocabulary                                |
+| W | positions of the steered window            | I | gradient iterations before one token      |
+| N | new tokens                                 | G | groups of tensors (GPT-2: layers)         |
+| A | attribute models                           | C | classes of a discriminator                |
 """
 
 from typing import TYPE_CHECKING

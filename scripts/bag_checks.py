@@ -1,4 +1,4 @@
-"""Do phrases and long words rise, do their junk first pieces not, and does avoidance avoid? The README's bag table.
+"""Do phrases and long words rise, do their junk first pieces not, and does avoidance avoid? A table of docs/results.md.
 
 python scripts/bag_checks.py --bag kitchen --avoid the
 """

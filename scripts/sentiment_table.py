@@ -1,4 +1,4 @@
-"""Does steering with a sentiment head move judges that it has never seen? The README's sentiment table.
+"""Does steering with a sentiment head move judges that it has never seen? The sentiment table of docs/results.md.
 
 The data are split in half: a head trained on one half steers, a head trained on the other half judges, and so does
 VADER (pip install "pplm[evaluation]"), which is a list of words and has never seen the language model.

@@ -1,4 +1,4 @@
-"""What sparse steering saves and what it costs: the README's table of `steer_every`, `skip_below` and `skip_weak`.
+"""What sparse steering saves and what it costs: docs/speed.md's table of `steer_every`, `skip_below` and `skip_weak`.
 
 python scripts/sparse_table.py --bag space
 """

@@ -229,11 +229,12 @@ def test_an_oscillator_sets_frequency_and_amplitude(networks, hertz, height):
 
 def test_the_python_in_the_documentation_steers_by_hand_as_the_library_does(monkeypatch, capsys):
     """The block is run as it stands, only with a shorter training."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (block,) = [block for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) if "pplm.sine" in block]
+    text = (ROOT / "docs/sine_wave.md").read_text(encoding="utf-8")
+    python = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    (block,) = [block for block in python if "import sine_wave" in block]
     monkeypatch.setattr(sine, "train", partial(train, epochs=20))
     names = {}
-    exec(compile(block, "README.md", "exec"), names)  # noqa: S102
+    exec(compile(block, "docs/sine_wave.md", "exec"), names)  # noqa: S102
     assert len(block.strip().splitlines()) <= 16
     assert float(capsys.readouterr().out) < 0.1
     config = SineConfig.for_protocol("plug-and-play", kl_scale=0)
