@@ -10,12 +10,22 @@ from tokenizers.processors import TemplateProcessing
 from transformers import BatchEncoding, ByT5Tokenizer, PreTrainedTokenizerFast
 
 import pplm
+from attribute_models import extract_features
 from attribute_models.completion import completion_probabilities
 from attribute_models.own_texts import own_texts
 from pplm import InputError, SteeringWarning
+from pplm.evaluation import JudgedText, PerplexityJudge
 from pplm.text.encoding import encode_prompt, encode_texts, encode_with_starts
 
 BOS, SEP = "<|end|>", "<sep>"
+
+
+@pytest.fixture
+def roomy(gpt2):
+    """The tiny GPT-2 with rows for more tokens than its tokenizer has."""
+    grown = copy.deepcopy(gpt2)
+    grown.resize_token_embeddings(280, mean_resizing=False)
+    return grown
 
 
 def with_template(tokenizer, template):
@@ -44,23 +54,23 @@ def test_a_text_begins_once_and_ends_with_its_own_last_token_whatever_the_templa
     assert found.starts == [-1, 0, 1, 2, 3]  # " sea" is one token
 
 
-def test_special_tokens_that_stand_in_the_text_stay(gpt2, templated):
+def test_special_tokens_that_stand_in_the_text_stay(roomy, templated):
     text = f"{BOS}The sea{SEP}"
-    ids = encode_prompt(gpt2, templated, text)
+    ids = encode_prompt(roomy, templated, text)
     assert ids[0] == templated.bos_token_id
     assert ids[-1] == templated.sep_token_id
     assert ids.count(templated.bos_token_id) == ids.count(templated.sep_token_id) == 1
-    assert encode_texts(gpt2, templated, [text]) == [ids]
-    assert encode_prompt(gpt2, templated, text, bos=False) == ids
-    twice = encode_prompt(gpt2, templated, BOS + text)
+    assert encode_texts(roomy, templated, [text]) == [ids]
+    assert encode_prompt(roomy, templated, text, bos=False) == ids
+    twice = encode_prompt(roomy, templated, BOS + text)
     assert twice == [templated.bos_token_id, *ids]  # as the user wrote it
 
 
-def test_what_else_a_template_puts_in_front_stays(gpt2, tokenizer):
+def test_what_else_a_template_puts_in_front_stays(roomy, tokenizer):
     own = tokenizer("The sea").input_ids
     templated = with_template(tokenizer, "[SEP] $A")
-    assert encode_prompt(gpt2, templated, "The sea") == [tokenizer.bos_token_id, templated.sep_token_id, *own]
-    assert encode_prompt(gpt2, templated, "The sea", bos=False) == [templated.sep_token_id, *own]
+    assert encode_prompt(roomy, templated, "The sea") == [tokenizer.bos_token_id, templated.sep_token_id, *own]
+    assert encode_prompt(roomy, templated, "The sea", bos=False) == [templated.sep_token_id, *own]
 
 
 def test_a_slow_tokenizer_s_end_is_left_out_as_well(gpt2):
@@ -92,17 +102,17 @@ CHATML = (
 
 
 @pytest.mark.parametrize("separator", [True, False])
-def test_a_token_that_opens_a_chat_s_turns_does_not_begin_a_plain_text(gpt2, tokenizer, separator):
+def test_a_token_that_opens_a_chat_s_turns_does_not_begin_a_plain_text(roomy, tokenizer, separator):
     chat = copy.deepcopy(tokenizer)
     chat.chat_template = CHATML
     first = []
     if separator:
         chat.add_special_tokens({"additional_special_tokens": ["<|endoftext|>"]})
         first = [chat.convert_tokens_to_ids("<|endoftext|>")]
-    assert encode_prompt(gpt2, chat, "The sea") == [*first, *tokenizer("The sea").input_ids]
-    assert encode_prompt(gpt2, chat, "The sea", bos=False) == tokenizer("The sea").input_ids
+    assert encode_prompt(roomy, chat, "The sea") == [*first, *tokenizer("The sea").input_ids]
+    assert encode_prompt(roomy, chat, "The sea", bos=False) == tokenizer("The sea").input_ids
     whole = chat.apply_chat_template([{"role": "user", "content": "The sea"}], tokenize=False)
-    assert encode_prompt(gpt2, chat, whole)[0] == tokenizer.bos_token_id
+    assert encode_prompt(roomy, chat, whole)[0] == tokenizer.bos_token_id
 
 
 def test_a_template_that_begins_its_text_with_the_declared_token_leaves_it_to_plain_texts(gpt2, tokenizer):
@@ -137,6 +147,34 @@ def test_a_text_has_no_beginning_where_no_id_fits(astray, tokenizer, monkeypatch
     monkeypatch.setattr(tokenizer, "_special_tokens_map", {**tokenizer._special_tokens_map, "bos_token": None})
     with pytest.warns(SteeringWarning, match="bos_token_id"):
         assert encode_prompt(astray, tokenizer, "The sea") == tokenizer("The sea").input_ids
+
+
+# --- what the model has no row for ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def larger(tokenizer):
+    """The tokenizer with a word more than the model has rows."""
+    grown = copy.deepcopy(tokenizer)
+    grown.add_tokens("lake")
+    return grown
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda *both: encode_prompt(*both, "the lake"),
+        lambda *both: encode_texts(*both, ["the sea", "the lake"]),
+        lambda *both: encode_with_starts(*both, ["the sea", "the lake"]),
+        lambda *both: pplm.generate(*both, "the lake", max_new_tokens=1),
+        lambda *both: extract_features(*both, ["the sea", "the lake"]),
+        lambda *both: PerplexityJudge(*both, "tiny").judge([JudgedText("the lake", "the")]),
+    ],
+    ids=["prompt", "texts", "starts", "generation", "features", "perplexity"],
+)
+def test_a_token_without_an_embedding_is_refused_by_name(gpt2, larger, read):
+    with pytest.raises(InputError, match="token 'lake' has the id 272, the model has 272 tokens; use the token"):
+        read(gpt2, larger)
 
 
 # --- what is no text ---------------------------------------------------------------------------------------------

@@ -43,7 +43,8 @@ def encode_prompt(model: Any, tokenizer: Any, prompt: str, *, bos: bool = True) 
     Raises
     ------
     InputError
-        If the prompt is no string that can be encoded, or nothing but white space.
+        If the prompt is no string that can be encoded, or nothing but white space, or has a token that the model has
+        no embedding for.
 
     """
     check_text("the prompt", prompt)
@@ -59,7 +60,8 @@ def encode_texts(model: Any, tokenizer: Any, texts: Sequence[str], *, bos: bool 
     Raises
     ------
     InputError
-        If a text is no string that can be encoded, or nothing but white space.
+        If a text is no string that can be encoded, or nothing but white space, or has a token that the model has no
+        embedding for.
 
     """
     for number, text in enumerate(texts):
@@ -73,7 +75,8 @@ def encode_with_starts(model: Any, tokenizer: Any, texts: Sequence[str]) -> list
     Raises
     ------
     InputError
-        If the tokenizer cannot say where its tokens begin, or a text is no string that can be encoded.
+        If the tokenizer cannot say where its tokens begin, or a text is no string that can be encoded or has a token
+        that the model has no embedding for.
 
     """
     if not getattr(tokenizer, "is_fast", False):
@@ -205,5 +208,6 @@ def _encode(model: Any, tokenizer: Any, texts: Sequence[str], *, bos: bool, **op
         begin = [token for token in ids[:first] if token not in beginnings]
         if bos and bos_id is not None and not (own and own[0] in beginnings):
             begin = [bos_id, *begin]
+        check_ids(model, tokenizer, [*begin, *own])
         result.append(TextTokens([*begin, *own], [-1] * len(begin) + [start for start, _ in spans[first:last]]))
     return result

@@ -90,9 +90,7 @@ def read_prompt(model: Any, tokenizer: Any, prompt: str | Sequence[Message], *, 
 
     """
     if isinstance(prompt, str):
-        ids = encode_prompt(model, tokenizer, prompt, bos=bos)
-        check_ids(model, tokenizer, ids)
-        return Prompt(prompt, ids)
+        return Prompt(prompt, encode_prompt(model, tokenizer, prompt, bos=bos))
     tokens = encode_messages(tokenizer, prompt)
     check_ids(model, tokenizer, tokens.ids)
     messages = [dict(message) for message in prompt]
