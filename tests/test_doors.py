@@ -59,6 +59,8 @@ def test_a_number_beyond_its_bound_is_refused(name):
         ({"discriminators": ["sentiment:positive"] * 5}, "discriminators may hold at most 4"),
         ({"words": ["moon"] * 101}, "words may hold at most 100; got 101"),
         ({"words": ["m" * 61]}, "has 61 characters; at most 60"),
+        ({"words": ["\ud800"]}, "is not text that can be written as UTF-8"),
+        ({"bags": ["space"], "target": {"\ud800": 0.1}}, "attributes that there are"),
         ({"words": [1]}, "words must be a list of texts"),
         ({"bags": ["space"], "preset": "slow"}, "preset must be one of paper, fast; got 'slow'"),
         ({"bags": ["space"], "decay": 1}, r"steering\.decay must be of type bool"),

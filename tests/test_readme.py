@@ -28,6 +28,7 @@ FAST = ("README.md", "docs/comparison.md")
 """Pages whose Python runs in the default suite, as `docs/start.md`'s does."""
 ELSEWHERE = {
     "docs/start.md": "test_the_python_of_the_first_page_runs_block_after_block",
+    "docs/serve.md": "test_the_examples_of_the_documentation_work",
     "docs/sine_wave.md": "test_sine",
 }
 """Pages whose first block of Python is run by another test, which also looks at what comes out."""

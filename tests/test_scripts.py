@@ -99,3 +99,14 @@ def test_the_methods_frontier_compares_them_and_goes_on_where_it_stopped(tmp_pat
     lines = (tmp_path / "out" / "samples.jsonl").read_text(encoding="utf-8")
     assert run("methods_frontier.py", "--methods", "fast,dial,WD", *arguments).returncode == 0
     assert (tmp_path / "out" / "samples.jsonl").read_text(encoding="utf-8") == lines
+
+
+def test_a_server_under_load_gives_every_client_its_own_text():
+    done = run("serve_load.py", "--clients", 12, "--requests", 2, "--new-tokens", 10)
+    assert done.returncode == 0, done.stderr
+    row = [cell.strip() for cell in done.stdout.splitlines()[-1].strip("|").split("|")]
+    assert row[:2] == ["12 x 2", "24 of 24"]
+    median, percentile, tokens, together = map(float, row[2:])
+    assert 0 < median <= percentile
+    assert tokens > 0
+    assert together > 1.5

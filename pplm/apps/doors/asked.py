@@ -133,6 +133,11 @@ def without_paths(message: str, known: KnownNames) -> str:
     return message
 
 
+def is_text(text: str) -> bool:
+    """Return whether a text holds whole characters alone: JSON may hold halves of some (surrogates)."""
+    return text.encode("utf-8", "ignore").decode() == text
+
+
 def _texts(name: str, value: Any, most: int) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         raise InputError(f"{name} must be a list of texts; got {_short(value)}")
@@ -141,6 +146,8 @@ def _texts(name: str, value: Any, most: int) -> tuple[str, ...]:
     for item in value:
         if len(item) > LONGEST_WORD:
             raise InputError(f"{name}: {_short(item)} has {len(item)} characters; at most {LONGEST_WORD} are taken")
+        if not is_text(item):
+            raise InputError(f"{name}: {_short(item)} is not text that can be written as UTF-8; correct it")
     return tuple(value)
 
 
@@ -149,8 +156,8 @@ def _check_settings(given: Mapping[str, Any], what: str) -> None:
     target = given.get("target")
     if isinstance(target, Mapping):
         most = sum(MOST_NAMES.values()) + len(MOST_WORDS)
-        if len(target) > most or any(len(str(name)) > 2 * LONGEST_WORD for name in target):
-            raise InputError(f"{what}.target may name at most {most} attributes; leave out the others")
+        if len(target) > most or any(len(str(name)) > 2 * LONGEST_WORD or not is_text(str(name)) for name in target):
+            raise InputError(f"{what}.target may name at most {most} attributes that there are; leave out the others")
     for name, value in given.items():
         try:
             if name in HIGHEST:

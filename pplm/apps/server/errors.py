@@ -1,0 +1,65 @@
+"""Errors as OpenAI's clients read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+DEFECT = "the server failed to answer; its log says why"
+_TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+@dataclass
+class ApiError(Exception):
+    """A request that is refused.
+
+    Attributes
+    ----------
+    status
+        Of HTTP.
+    message
+        For people.
+    param, code
+        The field that is to blame, and what is wrong with it in one word; None where neither is plain.
+    headers
+        Of the answer.
+
+    """
+
+    status: int
+    message: str
+    param: str | None = None
+    code: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON that clients read."""
+        message = self.message.encode(
+            "utf-8", "backslashreplace"
+        ).decode()  # it may hold half a character of a client's
+        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {"error": {"message": message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def refused(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    """Return the error of a request that its client can mend."""
+    return ApiError(400, message, param, code)
+
+
+def of_validation(errors: list[dict[str, Any]]) -> ApiError:
+    """Return the first of pydantic's errors, without the input that it is about."""
+    first = errors[0]
+    place = ".".join(str(part) for part in first["loc"][1:] if _is_field(part)) or None
+    name = first.get("ctx", {}).get("name")
+    if first["type"] == "extra_forbidden":
+        return refused(f"{place} is no field that is served here; leave it out", place, "unknown_parameter")
+    if first["type"] == "not_served":
+        return refused(first["msg"], name, "unsupported_parameter")
+    if first["type"] == "json_invalid":
+        return refused("the body is no JSON; send a JSON object")
+    return refused(f"{place or 'the body'}: {first['msg'].removeprefix('Value error, ')}"[:400], place, "invalid_value")
+
+
+def _is_field(part: int | str) -> bool:
+    """Return whether a part of pydantic's place of an error is the client's own: it also names types, of unions."""
+    return isinstance(part, int) or (part.isidentifier() and part != "str")

@@ -1,0 +1,164 @@
+"""A request on its way through the server: what it asks for, what it shares with others, what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from attribute_models.naming import AttributeChoice
+from pplm.apps.server.answers import Answer
+from pplm.apps.server.errors import ApiError
+from pplm.config import SteeringConfig
+from pplm.interface import WeightedAttribute
+from pplm.text.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class Way:
+    """How texts are made; those of one batch are made in one way.
+
+    Attributes
+    ----------
+    choice
+        Names of the attributes.
+    steering
+        Its settings.
+    chat
+        Whether answers to conversations are made, which end where the template ends a turn.
+    arguments
+        How tokens are drawn.
+
+    """
+
+    choice: AttributeChoice
+    steering: SteeringConfig
+    chat: bool
+    arguments: Mapping[str, Any]
+
+
+@dataclass
+class Row:
+    """One text to be made.
+
+    Attributes
+    ----------
+    prompt
+        What it follows.
+    seed, sample
+        Its random stream: that of this sample of prompt 0.
+    max_tokens
+        Its length.
+    answer
+        What has been made of it.
+
+    """
+
+    prompt: Prompt
+    seed: int
+    sample: int
+    max_tokens: int
+    answer: Answer = field(default_factory=Answer)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a request asks for, looked up and checked.
+
+    Attributes
+    ----------
+    way, attributes
+        How its texts are made, and the bound attribute models of that.
+    rows
+        Its texts.
+    notices
+        Warnings, for the client.
+
+    """
+
+    way: Way
+    attributes: Sequence[WeightedAttribute]
+    rows: Sequence[Row]
+    notices: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a token adds to one of a request's texts; the last one of a text says that it `ends`."""
+
+    index: int
+    text: str
+    ends: bool
+
+
+class Job:
+    """A request that waits, is answered, or has been left.
+
+    Its client's side lives in an event loop; the worker, in a thread of its own, tells it what happens.
+
+    Parameters
+    ----------
+    order
+        What it asks for.
+    deadline
+        On the clock of `time.monotonic`.
+
+    """
+
+    def __init__(self, order: Order, deadline: float) -> None:
+        self.way, self.attributes, self.rows, self.notices = order.way, order.attributes, order.rows, order.notices
+        self.deadline = deadline
+        self.left = False
+        self.over = False
+        self._events: asyncio.Queue[Piece | ApiError | None] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def late(self) -> bool:
+        """Whether its time is up."""
+        return time.monotonic() > self.deadline
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of its prompts, each counted once."""
+        return sum(len(row.prompt.ids) for row in self.rows if row.sample == 0)
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens of all its texts so far."""
+        return sum(row.answer.tokens for row in self.rows)
+
+    def show(self, row: int, text: str) -> None:
+        """Tell the client of what one of its texts has gained; called by the worker."""
+        ends = self.rows[row].answer.finish is not None
+        if text or ends:
+            self._tell(Piece(row, text, ends))
+        if all(own.answer.finish is not None for own in self.rows):
+            self.end()
+
+    def end(self, error: ApiError | None = None) -> None:
+        """Tell the client that nothing follows, or why nothing can; called once by whoever is first."""
+        if not self.over:
+            self.over = True
+            self._tell(error)
+
+    async def next(self) -> Piece | None:
+        """Return what the client is told next; None at the end.
+
+        Raises
+        ------
+        ApiError
+            If the request comes to nothing.
+
+        """
+        event = await self._events.get()
+        if isinstance(event, ApiError):
+            raise event
+        return event
+
+    def _tell(self, event: Piece | ApiError | None) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)

@@ -1,0 +1,45 @@
+"""Warnings that a client's own request brings about: they go to the client, and not into the server's log.
+
+Python's own way to catch warnings holds for all threads at once, and requests are read in several.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from pplm.errors import SteeringWarning
+
+_heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
+
+
+@contextmanager
+def noticing() -> Iterator[None]:
+    """While a server lives, hand warnings of ours to whoever listens in their thread; others are shown as ever."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SteeringWarning)
+        show = warnings.showwarning
+
+        def hand_on(message: Warning | str, category: type[Warning], *place: Any, **others: Any) -> None:
+            heard = _heard.get()
+            if not issubclass(category, SteeringWarning):
+                show(message, category, *place, **others)
+            elif heard is not None:
+                heard.append(str(message))
+
+        warnings.showwarning = hand_on
+        yield
+
+
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """Collect the warnings of ours that what is inside brings about."""
+    heard: list[str] = []
+    before = _heard.set(heard)
+    try:
+        yield heard
+    finally:
+        _heard.reset(before)
