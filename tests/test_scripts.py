@@ -110,3 +110,22 @@ def test_a_server_under_load_gives_every_client_its_own_text():
     assert 0 < median <= percentile
     assert tokens > 0
     assert together > 1.5
+
+
+def test_the_pictures_of_concepts_are_drawn_and_show_what_the_page_says(tmp_path):
+    done = run("concept_pictures.py", "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "dial.png",
+        "mean.png",
+        "moved.png",
+        "several.png",
+        "token.png",
+    ]
+    lines = done.stdout.splitlines()
+    stars = [float(line.split(" stars ")[1].split("%")[0]) for line in lines[:3]]
+    unsteered, steered, mean = stars
+    assert unsteered < mean < steered
+    budgets = [0.024, 0.15, 0.384]
+    largest = [float(line.split("largest ")[1].split()[0]) for line in lines[3:]]
+    assert all(spent <= budget + 1e-4 for spent, budget in zip(largest, budgets, strict=True))

@@ -8,6 +8,9 @@ from typing import Any
 from pplm.errors import InputError
 from pplm.files.atomic import atomic_file
 
+DOTS_PER_INCH = 120
+"""Enough for letters of nine points to be read on a page."""
+
 
 def new_figure(**settings: Any) -> Any:
     """Return an empty figure that belongs to no window and no global state.
@@ -36,7 +39,7 @@ def save_figure(figure: Any, path: Path) -> None:
     """Write a figure in the format that the file's name asks for."""
     try:
         with atomic_file(path) as new:
-            figure.savefig(new, dpi=90)
+            figure.savefig(new, dpi=DOTS_PER_INCH)
     except OSError as error:
         raise InputError(
             f"the plot {path} cannot be written: {error.strerror or error}; choose another place"
