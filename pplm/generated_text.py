@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +15,8 @@ from pplm.text.onlooker import Onlooker
 from pplm.text.pieces import completion_of
 from pplm.text.prompts import Prompt
 from pplm.text.trace import SteeringTrace
+
+_NOT_RECORDED = ("trace", "details")
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,12 @@ class Generation:
 
     def record(self) -> dict[str, Any]:
         """Return all fields but the trace and the details, for JSON."""
-        return {name: value for name, value in vars(self).items() if name not in ("trace", "details")}
+        return {name: value for name, value in vars(self).items() if name not in _NOT_RECORDED}
+
+    @classmethod
+    def recorded_fields(cls) -> frozenset[str]:
+        """Return the names of the fields of a record."""
+        return frozenset(field.name for field in fields(cls)) - {*_NOT_RECORDED}
 
 
 def cut_texts(

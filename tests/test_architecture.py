@@ -46,7 +46,7 @@ LEVELS = (
     {"models"},
     {"evaluation"},
     {"generated_text"},
-    {"rerank"},
+    {"rerank", "trace_document"},
     {"generation"},
     {"chat", "jobs"},
     {"comparison", "benchmark", "pretraining", "explanation"},

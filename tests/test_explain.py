@@ -296,8 +296,7 @@ def test_every_field_and_cause_is_documented(told):
     found = told("--bag", "space", "--discriminator", "sentiment:positive")
     names = {*found, *found["attributes"][0], *found["attributes"][0]["words"][0], *found["tokens"][0]}
     causes = (Path(pplm.__file__).parent / "explanation" / "causes.py").read_text(encoding="utf-8")
-    lines = set(pplm.Generation.__dataclass_fields__) - {"trace", "details"}
-    names |= set(re.findall(r'Cause\(\s*"(\w+)"', causes)) | lines
+    names |= set(re.findall(r'Cause\(\s*"(\w+)"', causes)) | pplm.Generation.recorded_fields()
     assert len(names) > 50
     assert [name for name in sorted(names) if f"`{name}`" not in DOCS] == []
 

@@ -23,6 +23,7 @@ from pplm.cli.outputs import FILE, check_outputs, line_file, overwrite_option
 from pplm.cli.prompt_files import FileJob, prompts_file_options, take_file_job
 from pplm.cli.screen import coloured, screen
 from pplm.cli.steering_options import steering_options
+from pplm.cli.trace_file import check_trace, trace_option, write_trace
 from pplm.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
 @click.option(
     "--unsteered-samples",
     type=int,
-    default=1,
-    show_default=True,
-    help="Unsteered texts per prompt, for comparison; text i uses the random numbers of steered text i.",
+    default=None,
+    help="Unsteered texts per prompt, for comparison; text i uses the random numbers of steered text i.  [default: 1; "
+    "with --trace as many as --num-samples]",
 )
 @click.option("--no-unsteered", is_flag=True, help="Leave the unsteered texts out.")
 @click.option(
@@ -66,9 +67,12 @@ if TYPE_CHECKING:
 @click.option(
     "--output", type=FILE, default=None, help="Write every text, with its losses, as one JSON object per line."
 )
+@trace_option
 @overwrite_option
 @steering_options
+@click.pass_context
 def generate_command(
+    context: click.Context,
     prompts: tuple[str, ...],
     model_name: str,
     device: str,
@@ -92,12 +96,15 @@ def generate_command(
     converse = None if file_job is None else prompt_maker(options)
     texts = take_prompts(prompts, options) if file_job is None else []
     asked = Asked.take(options, **others)
+    check_trace(asked.trace, has_file=file_job is not None, rerank=asked.rerank, unsteered=asked.counts[0])
     processes, place = join_processes(device)
     if file_job is None:
-        outputs = {"--output": output, "--save-bag": asked.choice.save_bag}
+        outputs = {"--output": output, "--trace": asked.trace, "--save-bag": asked.choice.save_bag}
         processes.on_main(lambda: check_outputs(outputs, overwrite=overwrite))
         setup = set_up(asked, texts, place, processes, None)
-        _write_and_show(setup, texts, processes, output)
+        made = _write_and_show(setup, texts, processes, output)
+        if asked.trace is not None and processes.main:
+            write_trace(asked.trace, made, setup, context.find_root().obj)
         return
     processes.on_main(lambda: file_job.check_output(asked.choice.save_bag))
     found = file_job.read(processes)
@@ -117,7 +124,9 @@ def _without_saved_bag(asked: Asked, file_job: FileJob, processes: Processes) ->
     return replace(asked, choice=replace(asked.choice, save_bag=None))
 
 
-def _write_and_show(setup: Setup, prompts: Sequence[Any], processes: Processes, output: Path | None) -> None:
+def _write_and_show(
+    setup: Setup, prompts: Sequence[Any], processes: Processes, output: Path | None
+) -> list[Generation]:
     """Make the texts of the command's own prompts: each becomes a line of the output, and all are shown at the end."""
     words = bag_words([(attribute.model, attribute.weight) for attribute in setup.attributes])
     texts: list[Generation] = []
@@ -133,6 +142,7 @@ def _write_and_show(setup: Setup, prompts: Sequence[Any], processes: Processes, 
         raise
     if processes.main:
         _show(texts, words)
+    return texts
 
 
 def _write_texts(

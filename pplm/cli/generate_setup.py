@@ -6,6 +6,7 @@ import secrets
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,6 +45,8 @@ class Asked:
         As `generate` takes them; a seed of None is yet to be drawn.
     chat, system
         How conversations are made of prompts.
+    trace
+        Where the trace goes, if there is to be one.
 
     """
 
@@ -60,6 +63,7 @@ class Asked:
     bos: bool
     chat: bool
     system: str | None
+    trace: Path | None = None
 
     @classmethod
     def take(cls, options: dict[str, Any], **others: Any) -> Asked:
@@ -73,15 +77,17 @@ class Asked:
         rerank = given_rerank(options)
         if rerank is not None and options["greedy"]:
             raise InputError(f"--greedy gives one text per prompt; leave out --rerank {rerank.candidates}")
+        counts = _sample_counts(options)
         return cls(
             choice=choice,
             given=given,
             sampling=sampling,
-            counts=_sample_counts(options),
+            counts=counts,
             rerank=rerank,
             seed=options["seed"],
             batch_size=options["max_batch_size"],
             bos=not options["no_bos"],
+            trace=options["trace"],
             **others,
         )
 
@@ -127,8 +133,14 @@ class Setup:
             drawn=((unsteered if self.attributes or self.by_rows else 0), steered * each),
             seed=self.seed,
             batch_size=self.asked.batch_size,
-            arguments={"bos": self.asked.bos, **self.asked.sampling},
+            arguments={"bos": self.asked.bos, **self.asked.sampling, **self._watching()},
         )
+
+    def _watching(self) -> dict[str, Any]:
+        """Return what watches the texts: for a trace, also the attributes' levels in unsteered ones."""
+        from pplm.text.onlooker import Watching
+
+        return {} if self.asked.trace is None else {"watching": Watching(trace=self.attributes)}
 
     def shown_settings(self) -> dict[str, Any]:
         """Return what stands beside every text of --output."""
@@ -246,6 +258,8 @@ def _sample_counts(options: dict[str, Any]) -> tuple[int, int]:
     unsteered, steered = options["unsteered_samples"], options["num_samples"]
     if steered is None:
         steered = 1 if options["greedy"] else 3
+    if unsteered is None:
+        unsteered = 1 if options["trace"] is None else max(steered, 1)
     if steered < 1:
         raise InputError(f"--num-samples must be at least 1; got {steered}")
     if unsteered < 0:

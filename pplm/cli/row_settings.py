@@ -87,7 +87,7 @@ class RowSettings:
         from pplm.jobs.input_file import copied_columns
         from pplm.jobs.requests import Request
 
-        own_fields = frozenset({*Generation.__dataclass_fields__, "error"})
+        own_fields = Generation.recorded_fields() | {"error"}
         copied = copied_columns(row, self.column, own_fields, frozenset(self.used))
         choice, seed, error, prompt = self.choice, None, "", row.get(self.column)
         changes: dict[str, Any] = {}

@@ -60,14 +60,15 @@ def write_whole(file: Any, line: bytes) -> None:
 
 def json_line(record: Mapping[str, Any]) -> bytes:
     """Return a record as one line; JSON has no infinity and no NaN, which become null, and other types become texts."""
-    text = json.dumps(_finite(record), ensure_ascii=False, allow_nan=False, default=str)
+    text = json.dumps(finite(record), ensure_ascii=False, allow_nan=False, default=str)
     # Half of a surrogate pair, which UTF-8 does not have, is written as JSON escapes it.
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return plain values, also inside mappings and lists, with None for numbers that JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(name): _finite(item) for name, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+        return {str(name): finite(item) for name, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value

@@ -62,7 +62,7 @@ class Watching:
         if isinstance(self.trace, bool):
             return tuple(attributes)
         steering = [attribute.model for attribute in attributes]
-        named = [item for item in self.trace if not any(item is model for model in steering)]
+        named = [item for item in self.trace if not any(_model_of(item) is model for model in steering)]
         return weigh_attributes([*attributes, *named])
 
     def onlooker(
@@ -80,6 +80,10 @@ class Watching:
         pairs = zip(prompts, numbers, strict=True)
         texts = [WatchedText(tokenizer, prompt, number, steered=steered) for prompt, number in pairs]
         return Onlooker(tokenizer, texts, measured=None if self.trace is False else measured, on_token=self.on_token)
+
+
+def _model_of(item: Any) -> Any:
+    return item.model if isinstance(item, WeightedAttribute) else item
 
 
 class WatchedText:

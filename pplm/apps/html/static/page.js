@@ -46,10 +46,10 @@
             " (", exact(level.gain, points(level.gain)), ")")
         : item(name, "no level");
     });
-    const moved = token.step_length === null ? "not steered" : exact(token.step_length, percent(token.step_length));
+    const moved = token.step_length === null ? "not steered" : exact(token.step_length, number(token.step_length));
     return items.concat(
       item("KL", exact(token.kl, number(token.kl)), " nats"),
-      item("history moved by", moved),
+      item("length of the steps", moved),
       item("steered share", exact(token.gm_scale, percent(token.gm_scale))),
       item("the batch's step took", exact(token.seconds, number(token.seconds)), " s"),
     );

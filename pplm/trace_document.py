@@ -1,0 +1,80 @@
+"""A trace as one document of plain values, for JSON and for whatever shows it: `docs/trace.md` has its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from pplm.config import SteeringConfig
+from pplm.errors import InputError
+from pplm.files.lines import finite
+from pplm.generated_text import Generation
+from pplm.interface import AttributeModel, WeightedAttribute, weigh_attributes
+from pplm.presets import kind_of
+
+SCHEMA_VERSION = 1
+"""Grows when a field changes its meaning or goes; new fields alone leave it."""
+
+
+def trace_document(
+    texts: Sequence[Generation],
+    *,
+    command: str,
+    model: str,
+    attributes: Sequence[AttributeModel | tuple[AttributeModel, float]] = (),
+    steering: SteeringConfig,
+) -> dict[str, Any]:
+    """Return traced texts, and what they were made with, as a document ready for JSON.
+
+    Parameters
+    ----------
+    texts
+        Made by `generate(..., trace=...)`, steered and unsteered ones in any order.
+    command
+        What makes the texts again, as a reader would type it; "" where nothing does.
+    model
+        The language model's name.
+    attributes, steering
+        As `generate` took them.
+
+    Raises
+    ------
+    InputError
+        If a text was not traced.
+
+    """
+    for text in texts:
+        if text.details is None:
+            raise InputError(f"text {text.prompt_index}.{text.sample} has no details; generate it with trace=True")
+    return finite(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "pplm": version("pplm"),
+            "command": command,
+            "model": model,
+            "steering": asdict(steering),
+            "attributes": [_described(attribute) for attribute in weigh_attributes(attributes)],
+            "texts": [_text(text) for text in texts],
+        }
+    )
+
+
+def _described(attribute: WeightedAttribute) -> dict[str, Any]:
+    own = attribute.model
+    named = getattr(own, "attribute", own)  # what is avoided
+    words = getattr(named, "words", None)
+    return {
+        "name": attribute.name,
+        "kind": kind_of(own),
+        "weight": attribute.weight,
+        "avoids": bool(getattr(own, "avoids", False)),
+        "words": None if words is None else list(words),
+        "label": getattr(named, "label", None),
+    }
+
+
+def _text(text: Generation) -> dict[str, Any]:
+    names = ("prompt", "prompt_index", "sample", "seed", "steered", "text", "completion")
+    return {**{name: getattr(text, name) for name in names}, **(text.details.record() if text.details else {})}
