@@ -20,7 +20,6 @@ from pplm.explanation.facts import AttributeFacts, Level, TextFacts, TokenFacts,
 from pplm.interface import SteeringStep
 
 DOCS = (Path(__file__).resolve().parent.parent / "docs" / "explain.md").read_text(encoding="utf-8")
-SHELL = re.findall(r"^pplm explain .*$", DOCS, re.MULTILINE)
 ODD = "wug,blicket"
 """Words of the embedded model that steering cannot begin."""
 
@@ -302,15 +301,7 @@ def test_every_field_and_cause_is_documented(told):
 
 
 def test_the_first_report_of_the_docs_is_what_comes_out(capsys):
-    assert len(SHELL) >= 5
-    block = DOCS.split("```")[3].strip("\n")
-    main(shlex.split(SHELL[0])[1:])
+    line, block = (part.strip("\n") for part in DOCS.split("```")[1:4:2])
+    main(shlex.split(line)[1:])
     captured = capsys.readouterr()
     assert block == (captured.err + captured.out).strip("\n")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("line", SHELL)
-def test_a_command_of_the_docs_runs(line, capsys):
-    main(shlex.split(line)[1:])
-    assert capsys.readouterr().out.strip()

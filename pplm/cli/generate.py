@@ -23,6 +23,7 @@ from pplm.cli.outputs import FILE, check_outputs, line_file, overwrite_option
 from pplm.cli.prompt_files import FileJob, prompts_file_options, take_file_job
 from pplm.cli.screen import coloured, screen
 from pplm.cli.steering_options import steering_options
+from pplm.cli.stream import stream_texts, take_stream
 from pplm.cli.trace_file import check_trace, trace_option, write_trace
 from pplm.errors import InputError
 
@@ -69,6 +70,12 @@ if TYPE_CHECKING:
 )
 @trace_option
 @overwrite_option
+@click.option(
+    "--stream",
+    is_flag=True,
+    help="Show one unsteered and one steered text token by token as they come, on a terminal shaded by what steering "
+    "changed. Not with several prompts or samples, --rerank, --output, --trace, --prompts-file or --messages.",
+)
 @steering_options
 @click.pass_context
 def generate_command(
@@ -92,6 +99,7 @@ def generate_command(
     """  # fmt: skip
     others = {"model": model_name, "dtype": dtype, "quantize": quantize, "chat": options["chat"],
               "system": options["system"]}  # fmt: skip
+    streams = take_stream(prompts, options, {"--output": output})
     file_job = take_file_job(prompts, options, output, overwrite=overwrite)
     converse = None if file_job is None else prompt_maker(options)
     texts = take_prompts(prompts, options) if file_job is None else []
@@ -102,6 +110,9 @@ def generate_command(
         outputs = {"--output": output, "--trace": asked.trace, "--save-bag": asked.choice.save_bag}
         processes.on_main(lambda: check_outputs(outputs, overwrite=overwrite))
         setup = set_up(asked, texts, place, processes, None)
+        if streams:
+            stream_texts(setup, texts[0])
+            return
         made = _write_and_show(setup, texts, processes, output)
         if asked.trace is not None and processes.main:
             write_trace(asked.trace, made, setup, context.find_root().obj)
@@ -183,7 +194,9 @@ def _show(texts: Sequence[Generation], words: set[str]) -> None:
             console.print(Text("[asked] ", style="bold"), Text(" ".join(own[0].prompt.split())), sep="")
         for text in own:
             kind = f"steered {text.sample + 1}" if text.steered else f"unsteered {text.sample + 1}"
-            console.print(Text(f"[{kind}] ", style="bold cyan" if text.steered else "bold"), end="")
+            label = Text(f"[{kind}] ", style="bold cyan" if text.steered else "bold")
             written = text.text if text.messages is None else text.completion
-            console.print(coloured(" ".join(written.split()), words))
+            # On a terminal lines end between words; elsewhere a text stays one line.
+            shown = label + coloured(" ".join(written.split()), words)
+            console.print(shown, soft_wrap=not console.is_terminal)
         console.print()
