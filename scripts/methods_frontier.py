@@ -28,7 +28,7 @@ from pplm.comparison.measures import (
     sums_by_prompt,
 )
 from pplm.comparison.methods import UNSTEERED, Chosen
-from pplm.comparison.pictures import axis_title, axis_value
+from pplm.comparison.pictures import INTERVALS, axis_title, axis_value, method_label
 from pplm.comparison.pool import Arm
 from pplm.comparison.rivals import RIVALS
 from pplm.comparison.tables import shown, shown_with, write_metrics
@@ -52,6 +52,11 @@ POINTS: dict[str, dict[str, Sequence[float]]] = {
                   "CAA": (1, 2, 4), "PROMPT": (1,)},
 }  # fmt: skip
 """By set of attributes and method: factors on the presets' step sizes, strengths, targets."""
+
+
+NUMBERS = {"paper": "preset paper, step size times", "fast": "preset fast, step size times",
+           "dial": "the dial, strength", "target": "the dial, target"}  # fmt: skip
+"""What the numbers beside a method's points are; a rival's is its strength."""
 
 
 @click.command()
@@ -107,7 +112,7 @@ def methods_frontier(output: Path, **options: Any) -> None:
         f"The last call took {seconds / 3600:.1f} hours, threads {options['threads']}; texts that were there already "
         "are not generated again."
     )
-    _picture(together, main, methods, output / "frontier.png")
+    draw_frontier(together, main, methods, output / "frontier.png")
     with atomic_file(output / "frontier.md") as new:
         new.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
     click.echo("\n\n".join(lines))
@@ -180,8 +185,9 @@ def _frontier(levels: Any, perplexities: Any) -> Any:
     return order[levels[order] > before]
 
 
-def _picture(rows: Sequence[MethodRow], main: str, methods: Sequence[str], path: Path) -> None:
-    figure = new_figure(figsize=(7, 5), layout="constrained")
+def draw_frontier(rows: Sequence[MethodRow], main: str, methods: Sequence[str], path: Path) -> None:
+    """Draw the attribute against perplexity, a line a method."""
+    figure = new_figure(figsize=(8, 6.6), layout="constrained")
     axes = figure.subplots()
     for name in ["B", *methods]:
         own = [row for row in rows if row.method.split()[0] == name]
@@ -191,16 +197,26 @@ def _picture(rows: Sequence[MethodRow], main: str, methods: Sequence[str], path:
             for key, at in points.items()
         }
         axes.errorbar(points["perplexity"], points[main], xerr=ends["perplexity"], yerr=ends[main], fmt="o-",
-                      capsize=2, linewidth=1.2, elinewidth=0.6, color=COLOURS.get(name, "0.4"),
-                      label="unsteered" if name == "B" else name)  # fmt: skip
+                      capsize=2, linewidth=1.6, elinewidth=0.5, color=COLOURS.get(name, "0.4"),
+                      label=_label(name))  # fmt: skip
         for row, x, y in zip(own, points["perplexity"], points[main], strict=True):
             if name != "B":
                 label = row.method.split()[1]
-                axes.annotate(label, (x, y), xytext=(4, -10), textcoords="offset points", fontsize=7)
+                axes.annotate(label, (x, y), xytext=(5, -12), textcoords="offset points", fontsize=9, zorder=9,
+                              color=COLOURS.get(name, "0.4"), fontweight="bold",
+                              bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.5})  # fmt: skip
     axes.set(xlabel=axis_title("perplexity"), ylabel=axis_title(main))
-    axes.legend(frameon=False, fontsize=8)
     axes.grid(visible=True, alpha=0.3)
+    figure.legend(loc="outside lower center", frameon=False, fontsize="small", ncols=1 if len(methods) < 5 else 2,
+                  title=f"numbers beside points: the setting; {INTERVALS}", title_fontsize="small")  # fmt: skip
     save_figure(figure, path)
+
+
+def _label(method: str) -> str:
+    """Return a method's name with what the numbers beside its points are."""
+    if method in RIVALS:
+        return f"{method_label(method).split(', a ')[0]}, strength"
+    return NUMBERS.get(method, "unsteered")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pplm.comparison import PoolPlan, Study, Sweep, SweepSettings, attribute_set
 from pplm.comparison.bootstrap import PromptBootstrap
 from pplm.comparison.budget import BASE
 from pplm.comparison.measures import MEASURES, MethodRow, sums_by_prompt
-from pplm.comparison.pictures import axis_title, axis_value
+from pplm.comparison.pictures import INTERVALS, axis_title, axis_value
 from pplm.comparison.tables import shown, shown_with
 from pplm.evaluation import PerplexityJudge, SentimentJudge
 from pplm.files.atomic import atomic_file
@@ -122,7 +122,7 @@ def _measures(found: Sweep) -> list[str]:
 
 
 def _picture(curves: dict[str, Curve], path: Path) -> None:
-    figure = new_figure(figsize=(6, 4.5), layout="constrained")
+    figure = new_figure(figsize=(6.5, 5.2), layout="constrained")
     axes = figure.subplots()
     main = curves["paper"].found.main
     for name, curve in curves.items():
@@ -135,14 +135,15 @@ def _picture(curves: dict[str, Curve], path: Path) -> None:
             for key in points
         }
         axes.errorbar(points["perplexity"], points[main], xerr=ends["perplexity"], yerr=ends[main], fmt="o-", capsize=3,
-                      linewidth=1, color=COLOURS[name], label=f"preset {name}")  # fmt: skip
+                      linewidth=1, color=COLOURS[name], label=f"preset {name}, by step size")  # fmt: skip
         for row, x, y in zip(rows, points["perplexity"], points[main], strict=True):
             label = "unsteered" if row.method == BASE else row.method.removeprefix("step_size ")
             if row.method != BASE or name == "paper":
-                axes.annotate(label, (x, y), xytext=(6, -12), textcoords="offset points", fontsize=8)
+                axes.annotate(label, (x, y), xytext=(6, -12), textcoords="offset points", fontsize=9,
+                              color=COLOURS[name], fontweight="bold")  # fmt: skip
     axes.set(xlabel=axis_title("perplexity"), ylabel=axis_title(main))
-    axes.legend(frameon=False, loc="upper left")
     axes.grid(visible=True, alpha=0.3)
+    figure.legend(loc="outside lower center", frameon=False, ncols=2, title=INTERVALS, title_fontsize="small")
     save_figure(figure, path)
 
 

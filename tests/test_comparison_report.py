@@ -190,6 +190,42 @@ def test_pictures_are_drawn_with_and_without_a_judge(tmp_path, judges):
         plot_methods(report.together, report.main, tmp_path / "missing" / "methods.png")
 
 
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that would be written, in order."""
+    kept = []
+    for module in ("pictures", "sweep_report"):
+        monkeypatch.setattr(f"pplm.comparison.{module}.save_figure", lambda figure, _: kept.append(figure))
+    return kept
+
+
+def legend(figure):
+    (found,) = figure.legends
+    return found.get_title().get_text().splitlines(), [text.get_text() for text in found.get_texts()]
+
+
+def test_pictures_say_what_their_methods_and_their_lines_are(figures, tmp_path):
+    report = comparison(JUDGES)
+    plot_methods(report.together, report.main, tmp_path / "methods.png")
+    plot_attributes([row for row in report.rows if row.attribute], report.main, tmp_path / "attributes.png")
+    for figure in figures:
+        title, labels = legend(figure)
+        assert "95% intervals" in title[0]
+        assert [label.split(":")[0] for label in labels] == [row.method for row in report.together]
+        assert {"B: unsteered, the first candidate", "BCR: steered, the best candidate"} <= set(labels)
+
+
+def test_a_frontier_s_settings_are_numbered_and_named_below_with_intervals(figures, tmp_path):
+    found = sweep()
+    plot_frontier(found, tmp_path / "frontier.png")
+    (figure,) = figures
+    title, _ = legend(figure)
+    assert title[0] == "1: step_size 0.1"
+    numbers = {text.get_text() for axes in figure.axes for text in axes.texts}
+    assert numbers == {line.split(":")[0] for line in title[:-1]}
+    assert all(len(axes.containers) == len(found.together) for axes in figure.axes)  # an interval for each point
+
+
 # --- sweeps ----------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -129,3 +130,17 @@ def test_the_pictures_of_concepts_are_drawn_and_show_what_the_page_says(tmp_path
     budgets = [0.024, 0.15, 0.384]
     largest = [float(line.split("largest ")[1].split()[0]) for line in lines[3:]]
     assert all(spent <= budget + 1e-4 for spent, budget in zip(largest, budgets, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["topics", "sweep-sentiment", "dial-smollm2-topics"])
+def test_pictures_are_drawn_again_from_a_report_s_numbers(kind, tmp_path):
+    folder = tmp_path / kind
+    shutil.copytree(ROOT / "docs" / "evaluation" / kind, folder)
+    pictures = sorted(folder.glob("*.png"))
+    sizes = {path: path.stat().st_size for path in pictures}
+    for path in pictures:
+        path.write_bytes(b"")
+    done = run("redraw_pictures.py", folder)
+    assert done.returncode == 0, done.stderr
+    assert sorted(Path(line) for line in done.stdout.splitlines()) == pictures
+    assert all(path.stat().st_size == pytest.approx(size, rel=0.1) for path, size in sizes.items())

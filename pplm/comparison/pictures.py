@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pplm.comparison.measures import MEASURES, MethodRow
+from pplm.comparison.methods import METHODS
 from pplm.errors import InputError
 from pplm.files.figures import new_figure, save_figure
 
@@ -15,6 +17,7 @@ COLOURS = {
     "WD": "#009e73", "FUDGE": "#cc79a7", "CAA": "#e69f00", "PROMPT": "0.2",
 }  # fmt: skip
 """Grey is unsteered, dark grey a mere prompt; colour-blind readers can tell the colours apart."""
+INTERVALS = "lines through points and bars: 95% intervals over prompts"
 
 
 def can_draw() -> bool:
@@ -32,18 +35,19 @@ def plot_methods(rows: Sequence[MethodRow], main: str, path: Path) -> str:
     Without a judge, immediate repeats stand in for perplexity. `rows` are one per method.
     """
     across = "perplexity" if any(not math.isnan(row.values["perplexity"]) for row in rows) else "repeats"
-    figure = new_figure(figsize=(6, 4.5), layout="constrained")
+    figure = new_figure(figsize=(6.5, 4.5 + 0.2 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for row in rows:
         x, y = axis_value(across, row.values[across]), axis_value(main, row.values[main])
-        errors = [_errors(row, name) for name in (across, main)]
+        errors = [interval_ends(row, name) for name in (across, main)]
         axes.errorbar(
             x, y, xerr=errors[0], yerr=errors[1], fmt="o", markersize=8, color=COLOURS[row.method], capsize=3,
-            linewidth=1,
+            linewidth=1, label=method_label(row.method),
         )  # fmt: skip
         axes.annotate(row.method, (x, y), xytext=(8, 8), textcoords="offset points")
     axes.set(xlabel=axis_title(across), ylabel=axis_title(main))
     axes.grid(visible=True, alpha=0.3)
+    _legend(figure, axes)
     save_figure(figure, path)
     return f"{MEASURES[main].title} against {MEASURES[across].title}, with 95% intervals"
 
@@ -55,23 +59,44 @@ def plot_attributes(rows: Sequence[MethodRow], main: str, path: Path) -> str:
     """
     attributes = list(dict.fromkeys(row.attribute for row in rows))
     methods = list(dict.fromkeys(row.method for row in rows))
-    figure = new_figure(figsize=(max(5, 1.4 * len(attributes)), 4), layout="constrained")
+    figure = new_figure(figsize=(max(6, 1.4 * len(attributes)), 4 + 0.2 * len(methods)), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(methods)
     for number, method in enumerate(methods):
         own = {attributes.index(row.attribute): row for row in rows if row.method == method and row.texts}
         places = [place + (number - (len(methods) - 1) / 2) * width for place in own]
         heights = [axis_value(main, row.values[main]) for row in own.values()]
-        errors = [_errors(row, main) for row in own.values()]
+        errors = [interval_ends(row, main) for row in own.values()]
         bars = [[error[side][0] for error in errors] for side in (0, 1)]
-        axes.bar(places, heights, width, color=COLOURS[method], label=method)
+        axes.bar(places, heights, width, color=COLOURS[method], label=method_label(method))
         axes.errorbar(places, heights, yerr=bars, fmt="none", ecolor="0.2", linewidth=1)
     axes.set_xticks(range(len(attributes)), attributes)
     axes.set_ylabel(axis_title(main))
-    figure.legend(frameon=False, loc="outside upper right", ncols=len(methods))  # away from the error bars
     axes.grid(visible=True, axis="y", alpha=0.3)
+    _legend(figure, axes)  # away from the error bars
     save_figure(figure, path)
     return f"{MEASURES[main].title} by attribute, with 95% intervals"
+
+
+def method_label(method: str) -> str:
+    """Return a method's short name with what it stands for."""
+    return f"{method}: {METHODS[method].title.removeprefix(f'{method}, ')}"
+
+
+def interval_ends(row: MethodRow, name: str) -> list[list[float]]:
+    """Return the distances [[down], [up]] from a value to its interval's ends; 0 where there is none."""
+    value, bounds = row.values[name], row.intervals.get(name, (math.nan, math.nan))
+    if math.isnan(value) or any(map(math.isnan, bounds)):
+        return [[0.0], [0.0]]
+    return [[max(0.0, axis_value(name, value - bounds[0]))], [max(0.0, axis_value(name, bounds[1] - value))]]
+
+
+def _legend(figure: Any, axes: Any) -> None:
+    """Say below a picture what the methods and the intervals are."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = 2 if max(map(len, labels)) < 45 else 1
+    figure.legend(handles, labels, title=INTERVALS, title_fontsize="small", fontsize="small", frameon=False,
+                  loc="outside lower center", ncols=columns)  # fmt: skip
 
 
 def axis_value(name: str, value: float) -> float:
@@ -82,11 +107,3 @@ def axis_value(name: str, value: float) -> float:
 def axis_title(name: str) -> str:
     """Return a measure's title with its unit."""
     return f"{MEASURES[name].title} (%)" if MEASURES[name].share else MEASURES[name].title
-
-
-def _errors(row: MethodRow, name: str) -> list[list[float]]:
-    """Return the distances [[down], [up]] from a value to its interval's ends; 0 where there is none."""
-    value, bounds = row.values[name], row.intervals.get(name, (math.nan, math.nan))
-    if math.isnan(value) or any(map(math.isnan, bounds)):
-        return [[0.0], [0.0]]
-    return [[max(0.0, axis_value(name, value - bounds[0]))], [max(0.0, axis_value(name, bounds[1] - value))]]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pplm.comparison.budget import BASE, Best, Budget, best_settings, frontier
 from pplm.comparison.measures import MEASURES, MethodRow
-from pplm.comparison.pictures import axis_title, axis_value
+from pplm.comparison.pictures import INTERVALS, axis_title, axis_value, interval_ends
 from pplm.comparison.report import NOT_SELECTED, Findings, joined, judged_by, notes, pictures, quoted
 from pplm.comparison.tables import shown, shown_with, table_paragraph
 from pplm.files.figures import new_figure, save_figure
@@ -66,28 +66,34 @@ def sweep_markdown(sweep: Sweep) -> str:
 def plot_frontier(sweep: Sweep, path: Path) -> None:
     """Draw the attribute against each cost, one point per setting and a line through the frontier.
 
-    A setting that exceeds either limit is drawn as beyond the budget in both panels.
+    The frontier's settings are numbered, and named below. A setting that exceeds either limit is drawn as beyond the
+    budget in both panels.
     """
     base, rows = sweep.together[0], sweep.together[1:]
-    figure = new_figure(figsize=(5.5 * len(sweep.costs), 4.5), layout="constrained")
+    best = {cost: frontier(rows, sweep.main, cost) for cost in sweep.costs}
+    named = [row.method for row in rows if any(row in own for own in best.values())]
+    figure = new_figure(figsize=(5.5 * len(sweep.costs), 5 + 0.12 * len(named)), layout="constrained")
     for axes, cost in zip(figure.subplots(1, len(sweep.costs), squeeze=False)[0], sweep.costs, strict=True):
         for inside, colour, label in ((True, "#0072b2", "within the budget"), (False, "#d55e00", "beyond it")):
             own = [row for row in rows if sweep.budget.holds(row, base) is inside]
             axes.scatter(*_points(own, cost, sweep.main), color=colour, label=label, zorder=3)
         axes.scatter(*_points([base], cost, sweep.main), color="0.5", label="unsteered", zorder=3)
-        best = frontier(rows, sweep.main, cost)
-        axes.plot(*_points(best, cost, sweep.main), color="0.6", linewidth=1)
+        for row in sweep.together:
+            at = axis_value(cost, row.values[cost]), axis_value(sweep.main, row.values[sweep.main])
+            ends = [interval_ends(row, name) for name in (cost, sweep.main)]
+            axes.errorbar(*at, xerr=ends[0], yerr=ends[1], fmt="none", ecolor="0.75", linewidth=0.8, zorder=1)
+        axes.plot(*_points(best[cost], cost, sweep.main), color="0.4", linewidth=1.2, zorder=2)
         limit = sweep.budget.limit(cost, base)
-        axes.axvline(axis_value(cost, limit), color="0.6", linestyle=":", label="budget")
-        middle = sum(axes.get_xlim()) / 2
-        for row in best:
-            point = axis_value(cost, row.values[cost]), axis_value(sweep.main, row.values[sweep.main])
-            left = point[0] > middle  # names lean inwards
-            axes.annotate(row.method, point, xytext=(-5 if left else 5, 5), textcoords="offset points",
-                          ha="right" if left else "left", fontsize="x-small")  # fmt: skip
+        axes.axvline(axis_value(cost, limit), color="0.4", linestyle=":", label="budget")
+        for row in best[cost]:
+            at = axis_value(cost, row.values[cost]), axis_value(sweep.main, row.values[sweep.main])
+            axes.annotate(str(1 + named.index(row.method)), at, xytext=(5, 5), textcoords="offset points",
+                          fontsize="medium", fontweight="bold")  # fmt: skip
         axes.set(xlabel=axis_title(cost), ylabel=axis_title(sweep.main))
         axes.grid(visible=True, alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    numbers = "\n".join(f"{number}: {name}" for number, name in enumerate(named, 1))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False,
+                  title=f"{numbers}\n{INTERVALS}", title_fontsize="small")  # fmt: skip
     save_figure(figure, path)
 
 
