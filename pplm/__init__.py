@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pplm.text.decoding import SteeredOutput, steered_decoding
     from pplm.text.details import NewToken, TextDetails, TokenDetails
     from pplm.text.trace import SteeringTrace
+    from pplm.trace_document import trace_document
     from pplm.tuning.choice import tune
     from pplm.tuning.result import Tuned
     from pplm.tuning.settings import TuneSettings
@@ -71,5 +72,6 @@ __all__ = [
     "steer",
     "steered_decoding",
     "steering_presets",
+    "trace_document",
     "tune",
 ]

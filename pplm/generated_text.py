@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from pplm.errors import InputError
+from pplm.notebook import plain_html, traced_html
 from pplm.text.decoding import SteeredOutput
 from pplm.text.details import TextDetails
 from pplm.text.onlooker import Onlooker
@@ -17,6 +19,8 @@ from pplm.text.prompts import Prompt
 from pplm.text.trace import SteeringTrace
 
 _NOT_RECORDED = ("trace", "details")
+_TRACED = ("prompt", "prompt_index", "sample", "seed", "steered", "text", "completion")
+"""The fields that a trace has too, beside the details."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,31 @@ class Generation:
     def record(self) -> dict[str, Any]:
         """Return all fields but the trace and the details, for JSON."""
         return {name: value for name, value in vars(self).items() if name not in _NOT_RECORDED}
+
+    def traced(self) -> dict[str, Any]:
+        """Return the text as a trace has it (`trace_document`), for JSON.
+
+        Raises
+        ------
+        InputError
+            If it was not traced.
+
+        """
+        if self.details is None:
+            raise InputError(
+                f"text {self.sample} of prompt {self.prompt_index} has no details; generate it with trace=True"
+            )
+        return {**{name: getattr(self, name) for name in _TRACED}, **self.details.record()}
+
+    def _repr_html_(self) -> str:
+        """Return the text for a notebook: shaded by what steering did where that was traced."""
+        if self.details is not None:
+            return traced_html(self.traced(), self.details.levels)
+        facts = [f"{name}: level {level:.2%}" for name, level in self.levels.items()]
+        if self.steered and self.final_kl:
+            mean = math.fsum(self.final_kl) / len(self.final_kl)
+            facts.append(f"{mean:.3f} nats from unsteered, mean over tokens")
+        return plain_html(vars(self), facts)
 
     @classmethod
     def recorded_fields(cls) -> frozenset[str]:

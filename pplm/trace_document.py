@@ -7,8 +7,8 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+from pplm.apps.html import trace_fragment
 from pplm.config import SteeringConfig
-from pplm.errors import InputError
 from pplm.files.lines import finite
 from pplm.generated_text import Generation
 from pplm.interface import AttributeModel, WeightedAttribute, weigh_attributes
@@ -18,6 +18,13 @@ SCHEMA_VERSION = 1
 """Grows when a field changes its meaning or goes; new fields alone leave it."""
 
 
+class TraceDocument(dict[str, Any]):
+    """A trace as a dictionary that shows itself in a notebook: its texts, shaded, with their charts."""
+
+    def _repr_html_(self) -> str:
+        return trace_fragment(self)
+
+
 def trace_document(
     texts: Sequence[Generation],
     *,
@@ -25,7 +32,7 @@ def trace_document(
     model: str,
     attributes: Sequence[AttributeModel | tuple[AttributeModel, float]] = (),
     steering: SteeringConfig,
-) -> dict[str, Any]:
+) -> TraceDocument:
     """Return traced texts, and what they were made with, as a document ready for JSON.
 
     Parameters
@@ -45,19 +52,18 @@ def trace_document(
         If a text was not traced.
 
     """
-    for text in texts:
-        if text.details is None:
-            raise InputError(f"text {text.prompt_index}.{text.sample} has no details; generate it with trace=True")
-    return finite(
-        {
-            "schema_version": SCHEMA_VERSION,
-            "pplm": version("pplm"),
-            "command": command,
-            "model": model,
-            "steering": asdict(steering),
-            "attributes": [_described(attribute) for attribute in weigh_attributes(attributes)],
-            "texts": [_text(text) for text in texts],
-        }
+    return TraceDocument(
+        finite(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "pplm": version("pplm"),
+                "command": command,
+                "model": model,
+                "steering": asdict(steering),
+                "attributes": [_described(attribute) for attribute in weigh_attributes(attributes)],
+                "texts": [text.traced() for text in texts],
+            }
+        )
     )
 
 
@@ -73,8 +79,3 @@ def _described(attribute: WeightedAttribute) -> dict[str, Any]:
         "words": None if words is None else list(words),
         "label": getattr(named, "label", None),
     }
-
-
-def _text(text: Generation) -> dict[str, Any]:
-    names = ("prompt", "prompt_index", "sample", "seed", "steered", "text", "completion")
-    return {**{name: getattr(text, name) for name in names}, **(text.details.record() if text.details else {})}

@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pplm.notebook import traced_html
+
+_ANYONE = {"prompt_index": 0, "sample": 0, "seed": None}
+"""Which of a call's texts it is, is not part of a text's details."""
+
 
 @dataclass(frozen=True)
 class TokenLevel:
@@ -115,6 +120,13 @@ class TextDetails:
     def record(self) -> dict[str, Any]:
         """Return the text's levels and tokens as a trace's JSON has them."""
         return {"levels": dict(self.levels), "tokens": [token.record() for token in self.tokens]}
+
+    def _repr_html_(self) -> str:
+        """Return the tokens, shaded by what steering did to them, for a notebook."""
+        completion = "".join(token.text for token in self.tokens)
+        steered = any(token.step_length is not None for token in self.tokens)
+        text = {"text": completion, "completion": completion, "steered": steered, **_ANYONE, **self.record()}
+        return traced_html(text, self.levels)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """A trace as HTML: one file to keep and send, or a fragment inside another page or a notebook."""
 
-from pplm.apps.html.page import trace_fragment, trace_page
+from pplm.apps.html.page import text_fragment, trace_fragment, trace_page
 
-__all__ = ["trace_fragment", "trace_page"]
+__all__ = ["text_fragment", "trace_fragment", "trace_page"]

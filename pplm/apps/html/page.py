@@ -86,6 +86,21 @@ def trace_fragment(document: Mapping[str, Any]) -> str:
     return _environment().get_template("fragment.html").render(**_content(document), style=style)
 
 
+def text_fragment(text: Mapping[str, Any], facts: Sequence[str]) -> str:
+    """Return one text that was not traced, with facts about it below, in the dress of a trace.
+
+    Parameters
+    ----------
+    text
+        `text`, `completion` and `steered`, as a trace has them.
+    facts
+        A line each.
+
+    """
+    style = Markup(_static("trace.css"))  # noqa: S704 - our own file
+    return _environment().get_template("plain.html").render(text=text, facts=facts, style=style)
+
+
 def _content(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the templates show, after checking that this is a trace."""
     version = document.get("schema_version")
@@ -120,6 +135,11 @@ def _title(token: dict[str, Any]) -> str:
         if level
     ]
     return "\n".join([*lines, f"KL {shown.number(token['kl'])} nats", *(f"word of {name}" for name in token["words"])])
+
+
+def _lead(text: Mapping[str, Any]) -> str:
+    """Return what stands before a text's completion: the prompt, and of a conversation an empty line."""
+    return str(text["text"]).removesuffix(text["completion"])
 
 
 def _indent(text: str) -> str:
@@ -169,6 +189,7 @@ def _environment() -> Environment:
         "number": shown.number,
         "setting": shown.setting,
         "title": _title,
+        "lead": _lead,
         "shades": _shades,
         "indent_of": _indent,
         "mean_level": _mean_level,
