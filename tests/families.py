@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+VERSION = "5.23.0"
+"""The version of transformers that the table is about; others have other families, and may refuse for other reasons."""
 CLASSES = dict(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 """The class of every family, by the name that its config gives it (`model_type`)."""
 

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from families import CLASSES, LIMITED, NOT_BUILT, REFUSED, wanted_outcome
+import transformers
+from families import CLASSES, LIMITED, NOT_BUILT, REFUSED, VERSION, wanted_outcome
 from family_checks import found_outcome
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -14,6 +15,8 @@ SAMPLE = {
     "moshi", "mpt", "musicgen", "openai-gpt", "phi3", "qwen3_next",
 }  # fmt: skip
 """One family for each reason to refuse, and a few that work, each in another way."""
+OF_THE_TABLE = transformers.__version__ == VERSION
+needs_the_version = pytest.mark.skipif(not OF_THE_TABLE, reason=f"the table is of transformers {VERSION}")
 
 
 @pytest.mark.filterwarnings("ignore")  # transformers' own, of configs
@@ -21,9 +24,11 @@ SAMPLE = {
     "family", [name if name in SAMPLE else pytest.param(name, marks=pytest.mark.slow) for name in CLASSES]
 )
 def test_a_family_works_or_is_refused_as_the_table_says(family):
-    assert found_outcome(family) == wanted_outcome(family)
+    found, wanted = found_outcome(family), wanted_outcome(family)
+    assert (found if OF_THE_TABLE else found.kind) == (wanted if OF_THE_TABLE else wanted.kind)
 
 
+@needs_the_version
 def test_the_table_names_only_families_that_there_are_and_no_family_twice():
     named = [name for table in (REFUSED, NOT_BUILT) for families in table.values() for name in families.split()]
     assert len(named) == len(set(named))
@@ -33,6 +38,7 @@ def test_the_table_names_only_families_that_there_are_and_no_family_twice():
     assert len(NOT_BUILT) <= 5
 
 
+@needs_the_version
 @pytest.mark.skipif(not (ROOT / "scripts").is_dir(), reason="needs a checkout")
 def test_the_docs_show_the_table():
     sys.path.insert(0, os.fspath(ROOT / "scripts"))

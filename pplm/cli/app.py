@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NoReturn, TextIO
 
 import click
 from rich.console import Console
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None = None, *, name: str | None = None) -> None:
-    """Run a command and exit: 0 done, 2 wrong input (one line on stderr), 130 interrupted.
+    """Run a command and exit: 0 done, 2 wrong input (one line on stderr), 130 interrupted, 141 its reader has gone.
 
     Commands find their arguments, as they were written, in the context's `obj`. Of several processes of
     `accelerate launch` only the first one shows errors and warnings.
@@ -80,6 +81,7 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None, 
     warnings.formatwarning = _format_warning
     warnings.simplefilter("once", SteeringWarning, append=True)  # after the filters that the user has set
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    stdout = sys.stdout
     try:
         for argument in arguments:
             if argument.encode("utf-8", "ignore").decode() != argument:
@@ -93,17 +95,32 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None, 
     except (click.Abort, KeyboardInterrupt):
         _echo("Interrupted.")
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
-        sys.stderr.close()
-        sys.exit(0)
+    except BrokenPipeError:  # at the flush
+        _end_without_a_reader()
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        _end_without_a_reader()  # click puts something else in the place of a broken stdout or stderr, and exits with 1
     except OSError as error:
         if error.errno not in _FULL:
             raise
         place = error.filename or "stdout"
         _echo(f"Error: {place} cannot be written: {error.strerror}; free some space or choose another place")
-        with suppress(OSError):  # what is still in the buffer would fail again at the end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_what_is_left(sys.stdout)
         sys.exit(2)
+
+
+def _end_without_a_reader() -> NoReturn:
+    """Exit in silence as a program does whose output goes to `head`, which has read enough: as if SIGPIPE had come."""
+    _drop_what_is_left(sys.stdout, sys.stderr)
+    sys.exit(128 + 13)
+
+
+def _drop_what_is_left(*streams: TextIO) -> None:
+    """Send nowhere what is still in the streams' buffers: it would fail again at the end."""
+    for stream in streams:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _echo(message: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Set
+from typing import NoReturn
 
 from rich.console import Console
 from rich.text import Text
@@ -12,16 +14,22 @@ from rich.text import Text
 _WORDS = re.compile(r"[^\W\d_]+")
 
 
+class _Screen(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """Let the command end as it does wherever its reader has gone; rich's own answer is exit code 1."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def screen() -> Console:
     """Return stdout, with colours where it is a terminal and NO_COLOR is not set."""
     plain = bool(os.environ.get("NO_COLOR"))  # rich would still print in bold
-    return Console(highlight=False, soft_wrap=True, color_system=None if plain else "auto")
+    return _Screen(highlight=False, soft_wrap=True, color_system=None if plain else "auto")
 
 
 def page() -> Console:
     """Return stdout for reports: lines wrap at the terminal's width, at 80 columns where stdout is none."""
     plain = bool(os.environ.get("NO_COLOR"))
-    return Console(highlight=False, markup=False, emoji=False, color_system=None if plain else "auto")
+    return _Screen(highlight=False, markup=False, emoji=False, color_system=None if plain else "auto")
 
 
 def coloured(text: str, words: Set[str]) -> Text:
