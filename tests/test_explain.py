@@ -118,7 +118,7 @@ def facts(*, final, drawn, written=0, spent=0.05, acted=10, pull=None, count=10,
     total = Level(0.001 * count, final * count, drawn * count)
     word = WordFacts("moon", "begun", total, 0, final, written)
     own = AttributeFacts("sky", "bag_of_words", 1.0, False, None, acted, 0.4, pull, level, final, (word,))
-    token = TokenFacts(1, " a", True, 1.0, 0.4, spent, 0.5, spent, {"sky": level})
+    token = TokenFacts(1, " a", True, 1.0, 2.0, 0.4, spent, 0.5, spent, {"sky": level})
     return TextFacts(None, pplm.SteeringConfig(strength=0.5, **fields), (own,), (token,) * count)
 
 
@@ -208,16 +208,30 @@ def test_an_avoided_bag_s_words_can_lose(embedded):
 
 
 def test_an_attribute_model_without_words_is_explained_by_its_losses(embedded):
-    class Digits:
-        name = "digits"
+    class Few:
+        name = "few"
 
         def loss(self, step):
             return -step.log_probs[:, :50].logsumexp(-1)
 
-    found = explained(embedded, Digits(), strength=0.5, length=5)
+    found = explained(embedded, Few(), strength=0.5, length=5)
     (own,) = found.facts.attributes
-    assert (own.words, own.level, own.acted) == ((), None, 5)
+    assert (own.words, own.acted) == ((), 5)
     assert own.loss_fall > 0
+    assert own.level.gain > 0
+    assert own.level.drawn is None
+
+
+def test_a_head_s_level_rises_token_by_token_and_how_far_the_history_moved_is_told(embedded):
+    found = explained(embedded, Discriminator.load("sentiment", "positive"), strength=0.8)
+    (own,) = found.facts.attributes
+    assert own.level.gain > 0.002
+    assert own.reached == found.facts.text.levels["sentiment"]
+    levels = [token.levels["sentiment"] for token in found.facts.tokens]
+    assert own.level.final == pytest.approx(sum(level.final for level in levels) / 12)
+    lengths = [token.step_length for token in found.facts.tokens]
+    assert all(length > 0 for length in lengths)
+    assert found.record()["tokens"][3]["step_length"] == lengths[3]
 
 
 def test_explaining_changes_no_weight_and_leaves_the_bag_as_it_is(gpt2, tokenizer):

@@ -59,6 +59,8 @@ def _show_steps(console: Console, facts: TextFacts) -> None:
     falls = [token.loss_fall for token in facts.tokens if token.loss_fall is not None]
     if falls:
         table.add_row("steps", f"lowered the loss by {_mean(falls):.2g} nats per token")
+    if lengths := [token.step_length for token in facts.tokens if token.step_length is not None]:
+        table.add_row("", f"moved the history by {_mean(lengths):.2g} per token (norm), {max(lengths):.2g} at most")
     if reach := [token.kl for token in facts.tokens if token.kl is not None]:
         table.add_row("steered distribution", f"{_mean(reach):.2g} nats per token from the unsteered one")
     shares, spent = [token.gm_scale for token in facts.tokens], [token.final_kl for token in facts.tokens]
@@ -71,16 +73,18 @@ def _show_steps(console: Console, facts: TextFacts) -> None:
 
 def _show_attribute(console: Console, facts: TextFacts, own: AttributeFacts) -> None:
     weight = "" if own.weight == 1 else f", weight {own.weight:g}"
-    if own.level is None:
+    level = own.level
+    if level is None or not own.words:
         _heading(console, f"{own.name}{weight}")
         fall = "" if own.loss_fall is None else f"; its loss fell by {own.loss_fall:.2g} nats per token"
         _line(console, f"acted at {own.acted} of {len(facts.tokens)} tokens{fall}.")
+        if level is not None:
+            _line(console, f"level per token: {level.unsteered:.3g} unsteered, {level.final:.3g} after steering.")
         if own.reached is not None:
-            _line(console, f"probability at the text's end: {own.reached:.3g}.")
+            _line(console, f"level of the text at its end: {own.reached:.3g}.")
         return
     reach = {name: [word.word for word in own.words if word.reach == name] for name in ("completed", "unspelt")}
     _heading(console, f"{own.name}: {len(own.words)} words, {own.begun} can be begun{weight}")
-    level = own.level
     _line(console, f"level per token: {level.unsteered:.3g} unsteered, {level.final:.3g} after steering, "
                    f"{level.drawn:.3g} after sampling.")  # fmt: skip
     if reach["completed"]:
@@ -102,7 +106,7 @@ def _show_words(console: Console, facts: TextFacts, words: Sequence[WordFacts]) 
         numbers = (f"{total.unsteered:.3f}", f"{total.final:.3f}", f"{total.drawn:.3f}", str(word.written))
         table.add_row(Text(word.word), *numbers, Text(place))
     console.print(Padding(table, _INDENT, expand=False))
-    _rest(console, len(words), "words that gained")
+    _rest(console, len(words), "words")
 
 
 def _show_tokens(console: Console, facts: TextFacts) -> None:

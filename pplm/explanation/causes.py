@@ -186,7 +186,7 @@ def _few_tokens(facts: TextFacts, own: AttributeFacts) -> Cause | None:
 
 def _sampling(facts: TextFacts, own: AttributeFacts) -> Cause | None:
     count = len(facts.tokens)
-    if own.level is None or own.avoids or own.level.final * count < _FEW_WORDS:
+    if own.level is None or own.level.drawn is None or own.avoids or own.level.final * count < _FEW_WORDS:
         return None
     if own.level.drawn >= own.level.final / 2:
         return None
@@ -203,9 +203,9 @@ def _sampling(facts: TextFacts, own: AttributeFacts) -> Cause | None:
 
 def _chance(facts: TextFacts, own: AttributeFacts) -> Cause | None:
     count = len(facts.tokens)
-    if own.level is None or own.avoids or own.level.drawn * count < _FEW_WORDS:
+    if own.level is None or own.level.drawn is None or own.avoids or own.level.drawn * count < _FEW_WORDS:
         return None
-    none = math.prod(1 - min(token.levels[own.name].drawn, 1.0) for token in facts.tokens)
+    none = math.prod(1 - min(token.levels[own.name].drawn or 0.0, 1.0) for token in facts.tokens)
     return Cause(
         "chance",
         "the words were likely, and not drawn",
@@ -225,7 +225,7 @@ def _too_weak(facts: TextFacts, own: AttributeFacts) -> Cause:
         remedy = "write longer texts, in which the push can grow, or leave strength out"
         return Cause("target_missed", f"the target {limit}", what, remedy, own.name)
     spent = _nats(facts.spent) + ("" if facts.budget is None else f" of {_nats(facts.budget)} allowed")
-    if own.level is not None:
+    if own.level is not None and own.level.drawn is not None:
         what = f"the level rose from {own.level.unsteered:.2g} to {own.level.final:.2g} for {spent} per token; "
         what += f"{own.level.drawn * len(facts.tokens):.1f} words were to be expected in the text"
         remedy = f"{_stronger(facts)}, or add words that fit the prompt"

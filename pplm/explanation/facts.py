@@ -19,13 +19,14 @@ class Level:
     unsteered, final
         In the unsteered distribution and in the one after the geometric mean.
     drawn
-        In what the token was drawn from: after repetition penalty, temperature, top-k and top-p.
+        In what the token was drawn from: after repetition penalty, temperature, top-k and top-p. None where it is not
+        measured: of attribute models without words.
 
     """
 
     unsteered: float
     final: float
-    drawn: float
+    drawn: float | None = None
 
     @property
     def gain(self) -> float:
@@ -86,9 +87,9 @@ class AttributeFacts:
     pull
         Smallest mean cosine between its gradient and another attribute's; None where it is alone.
     level
-        Mean over tokens, of a bag; None for what has no words.
+        Mean over tokens; None where the loss is not -log of a probability.
     reached
-        The level of the text at its end: of a bag the mean, of a head what it has risen to.
+        The level of the text at its end: of a bag the mean, of a head its class's probability for the text.
     words
         Of a bag, those with the largest gain first.
 
@@ -134,6 +135,8 @@ class TokenFacts:
         Whether the history was moved before it.
     gradient_norm
         Of the first step, over all moved layers; None where nothing was moved.
+    step_length
+        Norm of the whole movement that the steps made in the history; None where they made none.
     loss_fall
         By how many nats the steps lowered the weighted loss; None where nothing was moved.
     kl
@@ -144,7 +147,7 @@ class TokenFacts:
     final_kl
         Divergence of the outcome from the unsteered distribution, in nats: what the budget counts.
     levels
-        By bag.
+        By attribute, of those that have one.
     words
         The words that gained most here, with their gains; at most three a bag.
 
@@ -154,6 +157,7 @@ class TokenFacts:
     text: str
     moved: bool
     gradient_norm: float | None
+    step_length: float | None
     loss_fall: float | None
     kl: float | None
     gm_scale: float

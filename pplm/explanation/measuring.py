@@ -22,6 +22,8 @@ from pplm.presets import kind_of
 from pplm.products import fast_products
 from pplm.text.aims import wanted_levels
 from pplm.text.decoding import SteeredOutput
+from pplm.text.details import TextDetails
+from pplm.text.onlooker import Watching
 
 _BEST = 3
 """Words that are named at each token."""
@@ -145,6 +147,7 @@ def measure(
             attributes=attributes,
             steering=steering,
             num_samples=sample + 1,
+            watching=Watching(trace=True),
             on_output=outputs.append,
             output_logits=True,
             output_scores=True,
@@ -158,7 +161,7 @@ def measure(
         row -= len(outputs.pop(0).sequences)
     found = Distributions.of(model, outputs[0], row, len(text.token_ids))
     shares = {name: _shares(own, found) for name, own in words.items()}
-    tokens = tuple(_token(text, tokenizer, words, shares, place) for place in range(len(text.token_ids)))
+    tokens = tuple(_token(text, _details(text), words, shares, place) for place in range(len(text.token_ids)))
     wanted = wanted_levels(steering.target, bound)
     facts = tuple(
         _attribute(text, number, own, level, words.get(own.name), shares.get(own.name))
@@ -173,16 +176,23 @@ def _shares(own: ReadsWords, found: Distributions) -> Tensor:
     return torch.stack([own.shares(found.step(place)) for place in range(len(found.final))]).double().cpu()
 
 
+def _details(text: Generation) -> TextDetails:
+    if text.details is None:
+        raise ValueError("the text was generated without a trace")
+    return text.details
+
+
 def _token(
-    text: Generation, tokenizer: Any, words: Mapping[str, ReadsWords], shares: Mapping[str, Tensor], place: int
+    text: Generation, details: TextDetails, words: Mapping[str, ReadsWords], shares: Mapping[str, Tensor], place: int
 ) -> TokenFacts:
-    trace = text.trace
+    trace, seen = text.trace, details.tokens[place]
     if trace is None:
         raise ValueError("the text has no trace")
     losses, kl = text.attribute_loss[place], text.kl[place]
     norms = trace.gradient_norms[place, :1, :, 0]
     moved = len(losses) > 0
-    levels, best = {}, {}
+    levels = {name: Level(own.unsteered, own.final) for name, own in seen.levels.items() if own is not None}
+    best = {}
     for name, own in shares.items():
         levels[name] = Level(*own[place].sum(-1).tolist())
         gains = own[place, 1] - own[place, 0]
@@ -190,10 +200,11 @@ def _token(
         pairs = zip(top.values.tolist(), top.indices.tolist(), strict=True)
         best[name] = {words[name].words[number]: gain for gain, number in pairs if gain > _LEAST}
     return TokenFacts(
-        token_id=text.token_ids[place],
-        text=tokenizer.decode([text.token_ids[place]]),
+        token_id=seen.token_id,
+        text=seen.text,
         moved=moved,
         gradient_norm=float(torch.linalg.vector_norm(norms)) if moved and norms.numel() else None,
+        step_length=seen.step_length,
         loss_fall=losses[0] - losses[-1] if moved else None,
         kl=kl[-1] if moved and kl else None,
         gm_scale=float(trace.gm_scale[place, 0]),
@@ -212,27 +223,30 @@ def _attribute(
     shares: Tensor | None,
 ) -> AttributeFacts:
     losses = [token for token in text.attribute_losses[own.name] if token] if text.steered else []
-    avoids = bool(getattr(own.model, "avoids", False))
-    level = None if shares is None else Level(*shares.sum(-1).mean(0).tolist())
-    reached = text.levels.get(own.name)
-    if reached is None and level is not None:
-        reached = level.final
-    elif reached is None and losses and losses[-1][-1] >= 0:
-        p = math.exp(-losses[-1][-1])
-        reached = 1 - p if avoids else p
+    details = _details(text)
+    level = _mean_level(details, own.name) if shares is None else Level(*shares.sum(-1).mean(0).tolist())
     return AttributeFacts(
         name=own.name,
         kind=kind_of(own.model),
         weight=own.weight,
-        avoids=avoids,
+        avoids=bool(getattr(own.model, "avoids", False)),
         target=target,
         acted=len(losses),
         loss_fall=sum(one[0] - one[-1] for one in losses) / len(losses) if losses else None,
         pull=_pull(text, number),
         level=level,
-        reached=reached,
+        reached=details.levels.get(own.name),
         words=() if words is None or shares is None else _words(words, shares, text.completion),
     )
+
+
+def _mean_level(details: TextDetails, name: str) -> Level | None:
+    """Return the mean level over tokens; None where a token has none."""
+    found = [token.levels[name] for token in details.tokens]
+    known = [own for own in found if own is not None]
+    if not known or len(known) < len(found):
+        return None
+    return Level(sum(own.unsteered for own in known) / len(known), sum(own.final for own in known) / len(known))
 
 
 def _pull(text: Generation, number: int) -> float | None:
