@@ -29,6 +29,7 @@ from pplm.cli import (
     train_base,
     train_discriminator,
     tune,
+    web,
 )
 from pplm.errors import InputError, SteeringWarning
 
@@ -58,6 +59,7 @@ for _command in (
     tune.tune_command,
     serve.serve_command,
     sine.sine_command,
+    web.web_command,
     benchmark.benchmark_command,
     train_base.train_base_command,
 ):

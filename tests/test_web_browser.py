@@ -1,0 +1,283 @@
+"""The web page in a real browser, with the embedded model."""
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import pytest
+from browser import axe_findings, require
+from web_server import opened
+
+import pplm
+from attribute_models import BagOfWords
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+SECONDS = 120
+"""In which anything happens, also on a machine that does much else."""
+NASTY = "</script><img src=x onerror=alert(1)> \"quoted\" 'single' $(id) ${alert(2)} {{7*7}} {alert(3)}"
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Where the page is."""
+    require(find_spec("gradio"), "the package gradio (the extra `web`)")
+    with opened() as address:
+        yield address
+
+
+@pytest.fixture
+def arrive(address, visitor):
+    """Open the page as a new visitor; return Playwright's page, ready to be used."""
+
+    def open_page(query="", **options):
+        page = visitor(**options).open(f"{address}/{query}")
+        page.set_default_timeout(SECONDS * 1000)
+        page.wait_for_selector("#generate")
+        return page
+
+    return open_page
+
+
+def link(**settings):
+    return "?" + urlencode(settings, doseq=True)
+
+
+def choose(page, *, prompt, topics=(), length=None):
+    page.get_by_label("Prompt").fill(prompt)
+    for topic in topics:
+        page.locator("#bags").get_by_label(topic, exact=True).check()
+    if length is not None:
+        number(page, "Length").fill(str(length))
+        number(page, "Length").blur()
+
+
+def number(page, label):
+    """Return the number beside a slider."""
+    opened = page.get_by_text("Samples, length, seed")
+    if not page.get_by_role("spinbutton", name="Seed").is_visible():
+        opened.click()
+    return page.get_by_label(f"number input for {label}")
+
+
+def generate(page, ended="Done."):
+    page.click("#generate")
+    page.locator("#status", has_text=ended).wait_for()
+
+
+def texts(page):
+    """Return the (heading, text) of each column."""
+    columns = page.locator("#result .column")
+    return [(one.locator("h3").inner_text(), one.locator(".text").text_content()) for one in columns.all()]
+
+
+def expected(embedded, prompt, bags, *, length, seed=0):
+    """Return the steered and the unsteered text as `pplm.generate` writes them."""
+    model, tokenizer = embedded
+    attributes = [BagOfWords.load(bag, tokenizer) for bag in bags]
+    how = {"seed": seed, "max_new_tokens": length, "do_sample": True, "top_k": 10}
+    steering = pplm.SteeringConfig.for_attributes(attributes, presets=pplm.steering_presets(model), strength=0.5)
+    steered = pplm.generate(model, tokenizer, prompt, attributes=attributes, steering=steering, **how)
+    return steered[0].text, pplm.generate(model, tokenizer, prompt, **how)[0].text
+
+
+def test_a_visitor_chooses_a_topic_and_sees_shaded_text_grow_beside_the_unsteered_one(arrive, embedded):
+    page = arrive()
+    choose(page, prompt="The evening sky", topics=["space"], length=30)
+    page.click("#generate")
+    page.wait_for_selector("#result .token")
+    while "Done." not in page.locator("#status").inner_text():
+        counts = page.locator("#result .column").first.locator(".token").count()
+        if 0 < counts < 30:
+            break
+    else:
+        pytest.fail("the text did not appear token by token")
+    page.locator("#status", has_text="Done.").wait_for()
+    found = texts(page)
+    assert [heading for heading, _ in found] == ["Steered", "Unsteered, same random numbers"]
+    assert tuple(text for _, text in found) == expected(embedded, "The evening sky", ["space"], length=30)
+    shades = page.locator("#result .token").evaluate_all("all => all.map(e => Number(e.dataset.shade))")
+    assert max(shades) >= 1
+    grounds = page.locator("#result .token .ink").evaluate_all(
+        "all => all.map(e => getComputedStyle(e).backgroundColor)"
+    )
+    assert len(set(grounds)) > 1
+    assert page.locator("#result .charts svg path.final").get_attribute("d").startswith("M")
+    assert page.locator("#generate").is_enabled()
+
+
+def test_stop_ends_a_text_and_another_can_follow(arrive):
+    page = arrive()
+    choose(page, prompt="The king", topics=["legal"], length=200)
+    page.click("#generate")
+    page.wait_for_selector("#result .token")
+    assert page.locator("#generate").is_disabled()
+    page.click("#stop")
+    page.locator("#status", has_text="Stopped; this is what was written").wait_for()
+    assert 0 < page.locator("#result .column").first.locator(".token").count() < 200
+    choose(page, prompt="The queen", length=3)
+    generate(page)
+    assert texts(page)[0][1].startswith("The queen")
+    assert page.locator("#result .column").first.locator(".token").count() == 3
+
+
+def test_a_link_restores_every_setting_and_the_same_text(arrive):
+    page = arrive(link(prompt="The sea", bags=["space", "legal"], avoid_bags="military", words=["blue moon", "tide"],
+                       avoid_words="war", seeds=["ship", "sail"], heads="sentiment:positive", strength=0.3, samples=2,
+                       seed=5, length=4))  # fmt: skip
+    page.locator("#status", has_text="Restored from the link").wait_for()
+    assert page.get_by_label("Prompt").input_value() == "The sea"
+    assert page.locator("#bags input:checked").count() == 2
+    generate(page)
+    before = texts(page)
+    assert len(before) == 4
+    assert all(text.startswith("The sea") for _, text in before)
+    settings = parse_qsl(urlsplit(page.url).query)
+    assert ("words", "blue moon") in settings
+    assert ("heads", "sentiment:positive") in settings
+    assert ("avoid_bags", "military") in settings
+    assert dict(settings) | {"seed": "5", "strength": "0.3", "samples": "2", "length": "4"} == dict(settings)
+    page.get_by_text("Take it along").click()
+    address = page.locator("#link textarea").input_value()
+    other = arrive("?" + urlsplit(address).query)
+    other.locator("#status", has_text="Restored from the link").wait_for()
+    generate(other)
+    assert texts(other) == before
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        (link(prompt="a", bags="../../etc/passwd"), "bag '../../etc/passwd' is not offered here"),
+        (link(prompt="a", bags="/etc/passwd"), "bag '/etc/passwd' is not offered here"),
+        (link(prompt="a", heads="openai-community/gpt2"), "head 'openai-community/gpt2' is not offered here"),
+        (link(prompt="a", model="/etc/passwd"), "the link sets 'model', which the page has not"),
+        (link(prompt="a", strength=NASTY), "strength must be a number"),
+        (link(prompt="a", bags=NASTY[:60]), "is not offered here"),
+    ],
+)
+def test_a_link_that_names_anything_else_is_refused_and_runs_nothing(arrive, query, message):
+    page = arrive(query)
+    page.locator("#status", has_text="This link cannot be used").wait_for()
+    assert message in page.locator("#status").inner_text()
+    assert "root:" not in page.content()
+    assert page.get_by_label("Prompt").input_value() == "The lake"
+
+
+def test_texts_of_strangers_are_shown_as_they_are_and_run_nothing(arrive):
+    page = arrive(link(prompt=NASTY, words=["<img src=x onerror=alert(4)>", "moon"], avoid_words="$(id)", length=4))
+    page.locator("#status", has_text="Restored from the link").wait_for()
+    assert page.get_by_label("Prompt").input_value() == NASTY
+    generate(page)
+    for _, text in texts(page):
+        assert text.startswith(NASTY)
+    assert page.locator("#result img, #result script").count() == 0
+    page.get_by_text("Take it along").click()
+    assert "'\"'\"'single'\"'\"'" in page.locator("#command textarea").input_value()
+    assert repr(NASTY) in page.locator("#program textarea").input_value()
+    page.locator("#bags").get_by_label("space", exact=True).check()
+    generate(page)
+    assert texts(page)[0][1].startswith(NASTY)
+
+
+def test_two_visitors_write_at_once_and_each_gets_their_own_text(arrive, embedded):
+    pages = [arrive(), arrive()]
+    asked = [("The doctor", "science"), ("The judge", "legal")]
+    for page, (prompt, topic) in zip(pages, asked, strict=True):
+        choose(page, prompt=prompt, topics=[topic], length=12)
+    for page in pages:
+        page.click("#generate")
+    for page, (prompt, topic) in zip(pages, asked, strict=True):
+        page.locator("#status", has_text="Done.").wait_for()
+        assert tuple(text for _, text in texts(page)) == expected(embedded, prompt, [topic], length=12)
+
+
+def test_a_visitor_who_leaves_frees_the_place(arrive):
+    gone, stays = arrive(), arrive()
+    choose(gone, prompt="The king", topics=["legal", "space", "science"], length=200)
+    gone.click("#generate")
+    gone.wait_for_selector("#result .token")
+    choose(stays, prompt="The queen", length=3)
+    stays.click("#generate")
+    gone.close()
+    stays.locator("#status", has_text="Done.").wait_for(timeout=60_000)
+
+
+def test_a_text_in_the_queue_can_be_taken_back(arrive):
+    first, second = arrive(), arrive()
+    choose(first, prompt="The king", topics=["legal"], length=200)
+    first.click("#generate")
+    first.wait_for_selector("#result .token")
+    choose(second, prompt="The queen", topics=["space"], length=200)
+    second.click("#generate")
+    second.locator("#status", has_text="Waiting").wait_for()
+    second.click("#stop")
+    first.click("#stop")
+    second.locator("#status", has_text="Stopped before it began").wait_for()
+    assert second.locator("#result .token").count() == 0
+
+
+def test_settings_that_cannot_be_used_are_said_in_words(arrive):
+    page = arrive()
+    page.get_by_label("Prompt").fill("   ")
+    page.click("#generate")
+    page.locator("#status", has_text="the prompt is empty; write how the text is to begin").wait_for()
+    assert page.locator("#status [role=alert]").count() == 1
+    choose(page, prompt="The lake", length=2)
+    generate(page)
+
+
+def test_the_wave_follows_its_sliders(arrive):
+    page = arrive()
+    page.get_by_role("tab", name="Sine wave").click()
+    page.wait_for_selector("#wave path.steered")
+    before = page.locator("#wave path.wanted").get_attribute("d")
+    alone = page.locator("#wave path.alone").get_attribute("d")
+    field = page.get_by_label("number input for Wanted frequency")
+    field.fill("1.5")
+    field.blur()
+    page.locator("#wave li", has_text="wanted: 1.5 Hz").wait_for()
+    assert page.locator("#wave path.wanted").get_attribute("d") != before
+    assert page.locator("#wave path.alone").get_attribute("d") == alone
+    strength = page.locator("input[aria-label='number input for Strength']:visible")
+    strength.fill("0")
+    strength.blur()
+    page.locator("#wave li", has_text="steered, strength 0").wait_for()
+    assert page.locator("#wave path.steered").get_attribute("d") == alone
+
+
+def test_axe_finds_nothing_serious_on_the_page(arrive):
+    page = arrive()
+    assert axe_findings(page) == []
+    choose(page, prompt="The lake", topics=["space"], length=5)
+    generate(page)
+    for title in ("Take it along", "Own words, more", "Avoid", "Samples, length"):
+        if not (title.startswith("Samples") and page.get_by_role("spinbutton", name="Seed").is_visible()):
+            page.get_by_text(title, exact=False).first.click()
+    assert axe_findings(page) == []
+    page.get_by_role("tab", name="Sine wave").click()
+    page.wait_for_selector("#wave path.steered")
+    assert axe_findings(page) == []
+
+
+def test_the_copied_command_and_program_write_the_same_texts(arrive, tmp_path):
+    page = arrive()
+    prompt = 'It\'s "late" and $(id)'
+    choose(page, prompt=prompt, topics=["space"], length=8)
+    generate(page)
+    shown = [text for _, text in texts(page)]
+    page.get_by_text("Take it along").click()
+    command = page.locator("#command textarea").input_value()
+    program = page.locator("#program textarea").input_value()
+    assert command.startswith("pplm generate ")
+    ran = subprocess.run(  # noqa: S603
+        ["/bin/bash", "-c", re.sub("^pplm", f"exec {sys.executable} -m pplm", command)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for text in shown:
+        assert " ".join(text.split()) in " ".join(ran.stdout.split())
+    path = tmp_path / "copied.py"
+    path.write_text(program, encoding="utf-8")
+    ran = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=True)  # noqa: S603
+    assert ran.stdout == "".join(f"{text}\n" for text in shown)

@@ -1,0 +1,173 @@
+"""How the page's texts are written: in a thread, token by token, within a time, and by whom they are stopped."""
+
+import threading
+import time
+from importlib.util import find_spec
+from types import SimpleNamespace
+
+import pytest
+from browser import require
+
+import pplm
+from attribute_models import BagOfWords
+from attribute_models.naming import KnownNames
+from pplm.apps.html import trace_fragment
+from pplm.apps.web.request import PageRequest
+from pplm.apps.web.running import Reins, write
+from pplm.apps.web.served import Served
+from pplm.apps.web.visits import Visits
+from pplm.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def served(chat, tmp_path_factory):
+    model, tokenizer = chat
+    path = tmp_path_factory.mktemp("lists") / "cats.txt"
+    path.write_text("cat\nstar\nmoon\n", encoding="utf-8")
+    return Served("tiny", model, tokenizer, known=KnownNames({"cats": path}, {}))
+
+
+REQUEST = PageRequest(prompt="the cat", bags=("cats",), samples=2, length=12, seed=3)
+
+
+def written(served, request, seconds=60.0):
+    return list(write(served, request, Reins(seconds)))
+
+
+def texts(progress):
+    return [(text["sample"], text["steered"], text["text"]) for text in progress.document["texts"]]
+
+
+def test_the_texts_are_those_of_generate_the_steered_one_beside_the_unsteered_one_of_each_sample(served):
+    last = written(served, REQUEST)[-1]
+    bag = BagOfWords.from_words(["cat", "star", "moon"], served.tokenizer, name="cats")
+    how = {"num_samples": 2, "seed": 3, "max_new_tokens": 12, "do_sample": True, "top_k": 10}
+    steering = pplm.SteeringConfig.for_attributes([bag], strength=0.5)
+    plain = pplm.generate(served.model, served.tokenizer, "the cat", **how)
+    steered = pplm.generate(served.model, served.tokenizer, "the cat", attributes=[bag], steering=steering, **how)
+    assert last.ended == "done"
+    assert texts(last) == [
+        (0, True, steered[0].text), (0, False, plain[0].text), (1, True, steered[1].text), (1, False, plain[1].text),
+    ]  # fmt: skip
+    assert {text["steered"]: set(text["tokens"][0]["levels"]) for text in last.document["texts"]} == {
+        True: {"cats"}, False: {"cats"},
+    }  # fmt: skip
+    assert "cats" in trace_fragment(last.document)
+
+
+def test_what_is_shown_meanwhile_begins_as_the_texts_end(served, monkeypatch):
+    monkeypatch.setattr("pplm.apps.web.running.PAUSE", 0.001)
+    *before, last = written(served, REQUEST)
+    assert len(before) > 3
+    ends = {key[:2]: key[2] for key in texts(last)}
+    lengths = []
+    for progress in before:
+        assert progress.ended == ""
+        for sample, steered, text in texts(progress):
+            assert ends[sample, steered].startswith(text)
+        assert {(sample, steered) for sample, steered, _ in texts(progress)} == set(ends)
+        lengths.append(sum(len(text["tokens"]) for text in progress.document["texts"]))
+        trace_fragment(progress.document)
+    assert lengths == sorted(lengths)
+    assert lengths[0] < lengths[-1]
+
+
+def test_without_attributes_there_is_the_unsteered_text_alone(served):
+    last = written(served, PageRequest(prompt="the cat", length=4))[-1]
+    ((_, steered, text),) = texts(last)
+    assert not steered
+    assert text.startswith("the cat")
+
+
+def test_at_strength_0_both_texts_are_shown_and_alike(served):
+    last = written(served, PageRequest(prompt="the cat", bags=("cats",), strength=0, length=5))[-1]
+    (_, first, steered), (_, second, plain) = texts(last)
+    assert (first, second) == (True, False)
+    assert steered == plain
+
+
+def test_a_chat_answers_the_prompt_as_a_message(served):
+    assert served.chat
+    request = PageRequest(prompt="the cat", chat=True, system="Be a dog", length=4)
+    ((_, _, text),) = texts(written(served, request)[-1])
+    messages = [{"role": "system", "content": "Be a dog"}, {"role": "user", "content": "the cat"}]
+    how = {"seed": 0, "max_new_tokens": 4, "do_sample": True, "top_k": 10}
+    assert text.endswith(pplm.generate(served.model, served.tokenizer, messages, **how)[0].completion)
+
+
+def test_words_that_steering_cannot_begin_are_said(served):
+    last = written(served, PageRequest(prompt="the cat", words=("cat", "dog", "mat"), length=2))[-1]
+    assert ["steering can begin 1 of its 3 words; without dog, mat" in note for note in last.notes] == [True]
+    assert written(served, PageRequest(prompt="the cat", words=("cat",), length=2))[-1].notes == ()
+
+
+def test_stop_ends_the_texts_and_keeps_what_there_is(served, monkeypatch):
+    monkeypatch.setattr("pplm.apps.web.running.PAUSE", 0.001)
+    reins = Reins(60)
+    progress = write(served, PageRequest(prompt="the cat", bags=("cats",), length=200), reins)
+    next(progress)
+    reins.stop()
+    *_, last = progress
+    assert last.ended == "stopped"
+    assert 0 < len(last.document["texts"][0]["tokens"]) < 200
+
+
+def test_the_time_ends_the_texts(served):
+    last = written(served, PageRequest(prompt="the cat", bags=("cats",), length=200), seconds=0)[-1]
+    assert last.ended == "time"
+    assert len(last.document["texts"][0]["tokens"]) == 1
+
+
+def test_closing_ends_the_thread(served, monkeypatch):
+    monkeypatch.setattr("pplm.apps.web.running.PAUSE", 0.001)
+    before = threading.active_count()
+    progress = write(served, PageRequest(prompt="the cat", bags=("cats",), length=200), Reins(60))
+    next(progress)
+    assert threading.active_count() > before
+    progress.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "openai-community/gpt2"])
+def test_a_name_that_is_not_offered_opens_nothing(served, name):
+    with pytest.raises(InputError, match="is not offered here; choose one of cats"):
+        written(served, PageRequest(bags=(name,)))
+
+
+def test_errors_name_no_path_of_the_operators(chat, tmp_path):
+    path = tmp_path / "secret.txt"
+    path.write_text("", encoding="utf-8")
+    served = Served("tiny", *chat, known=KnownNames({"empty": path}, {}))
+    with pytest.raises(InputError) as caught:
+        written(served, PageRequest(bags=("empty",)))
+    assert "secret" not in str(caught.value)
+
+
+def test_two_requests_of_one_visitor_end_the_first():
+    visits = Visits(60)
+    first = visits.begin("a")
+    other = visits.begin("b")
+    second = visits.begin("a")
+    assert (first.why, other.why, second.why) == ("stopped", "", "")
+    visits.end("a", first)
+    assert visits.find("a") is second
+    assert visits.leave("a")
+    assert second.why == "stopped"
+    assert not visits.leave("a")
+    assert other.why == ""
+
+
+def test_the_page_writes_for_nobody_who_has_left(served):
+    require(find_spec("gradio"), "the package gradio (the extra `web`)")
+    from pplm.apps.web.layout import Page
+
+    page = Page(served, Visits(60), None)
+    assert list(page.write(SimpleNamespace(session_hash="gone"))) == []
+
+
+def test_times_are_measured_from_the_start():
+    reins = Reins(0.05)
+    assert reins.why == ""
+    reins.start()
+    time.sleep(0.06)
+    assert reins.why == "time"
