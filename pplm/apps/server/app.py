@@ -80,6 +80,7 @@ class Desk:
             async with asyncio.timeout(self._limits.max_seconds):
                 return await job.next()
         except TimeoutError:
+            job.end()
             seconds = self._limits.max_seconds
             raise ApiError(503, f"no token came within {seconds} seconds; try again later") from None
 
