@@ -262,7 +262,10 @@ def _listed(own: AttributeFacts) -> str:
 
 
 def _ended(own: AttributeFacts) -> str:
-    return f"its probability at the text's end is {own.reached:.2f}"
+    ended = f"its probability at the text's end is {own.reached:.2f}"
+    if own.level is None:
+        return ended
+    return f"{ended}; per token {own.level.unsteered:.2f} unsteered, {own.level.final:.2f} after steering"
 
 
 def _stronger(facts: TextFacts) -> str:
