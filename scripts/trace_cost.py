@@ -1,4 +1,4 @@
-"""What watching costs: seconds per step with a trace and with `on_token`, beside texts that nobody watches.
+"""What watching costs: time per step with a trace and with `on_token`, beside texts that nobody watches.
 
 python scripts/trace_cost.py
 """
@@ -19,6 +19,7 @@ from pplm.cli import run_command
 from pplm.files.tables import markdown_table
 
 _PROMPT = "The lake"
+_HEAD = ("steered by", "watched by", "ms per step", "processor ms", "more of the processor")
 _WAYS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("nobody", {}),
     ("on_token", {"on_token": lambda _: None}),
@@ -38,26 +39,28 @@ def trace_cost(samples: int, max_new_tokens: int, repeats: int, strength: float)
     bag, head = BagOfWords.load("space", tokenizer), Discriminator.load("sentiment", "positive")
     cases = {"bag": [bag], "head": [head], "bag and head": [bag, head]}
     steering = {name: SteeringConfig.for_attributes(own, strength=strength) for name, own in cases.items()}
-    found: dict[tuple[str, str], list[float]] = {}
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for turn in range(repeats + 1):
         for name, attributes in cases.items():
             for way, watching in _WAYS:
-                begun = time.perf_counter()
+                begun, worked = time.perf_counter(), time.process_time()
                 texts = generate(model, tokenizer, _PROMPT, attributes=attributes, steering=steering[name], seed=turn,
                                  num_samples=samples, do_sample=True, max_new_tokens=max_new_tokens,
                                  min_new_tokens=max_new_tokens, **watching)  # fmt: skip
                 if turn:  # the first round warms up
-                    seconds = (time.perf_counter() - begun) / len(texts[0].token_ids)
-                    found.setdefault((name, way), []).append(seconds)
+                    steps = len(texts[0].token_ids)
+                    taken = (time.perf_counter() - begun) / steps, (time.process_time() - worked) / steps
+                    found.setdefault((name, way), []).append(taken)
     machine = ", ".join(f"{name} {value}" for name, value in describe_machine(model.device).items())
     click.echo(f"{machine}; {samples} texts, {max_new_tokens} tokens, medians of {repeats} rounds\n")
+    medians = {case: [statistics.median(own) for own in zip(*taken, strict=True)] for case, taken in found.items()}
     rows = []
     for name in cases:
-        plain = statistics.median(found[name, "nobody"])
         for way, _ in _WAYS:
-            seconds = statistics.median(found[name, way])
-            rows.append([name, way, f"{1000 * seconds:.1f}", f"{seconds / plain - 1:+.0%}"])
-    click.echo("\n".join(markdown_table(["steered by", "watched by", "ms per step", "more"], rows)))
+            seconds, processor = medians[name, way]
+            more = processor / medians[name, "nobody"][1] - 1
+            rows.append([name, way, f"{1000 * seconds:.0f}", f"{1000 * processor:.0f}", f"{more:+.0%}"])
+    click.echo("\n".join(markdown_table(_HEAD, rows)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 from browser import axe_findings
@@ -10,6 +11,7 @@ from test_trace_page_browser import numbers_of, shown_numbers
 
 from pplm.jobs import running
 
+DOCS = (Path(__file__).parent.parent / "docs" / "trace.md").read_text(encoding="utf-8")
 pytestmark = pytest.mark.usefixtures("chat_model")
 TINY = ("--model", "tiny", "--words", "moon,star", "--strength", "0.8", "--max-new-tokens", "6")
 
@@ -175,3 +177,25 @@ def test_the_page_of_a_real_run_shows_its_numbers(command, tmp_path, visitor):
     assert " ".join(page.locator(".text[data-text='2']").inner_text().split()) in " ".join(shown.split())
     assert "pplm generate 'The lake'" in page.locator("#command").inner_text()
     assert axe_findings(page) == []
+
+
+def fields_of(value):
+    """Return the names of all fields; the names of attributes and settings are none."""
+    if isinstance(value, list):
+        return set().union(*map(fields_of, value))
+    if not isinstance(value, dict):
+        return set()
+    found = set()
+    for name, item in value.items():
+        named = list(item.values()) if name == "levels" else item
+        found |= {name} | (set() if name == "steering" else fields_of(named))
+    return found
+
+
+def test_every_field_is_documented(command, tmp_path):
+    path = tmp_path / "trace.json"
+    command("generate", "The sea", *TINY, "--seed", 3, "--trace", path)
+    names = fields_of(json.loads(path.read_text()))
+    assert len(names) > 25
+    tables = DOCS.split("## The fields of the JSON")[1]
+    assert [name for name in sorted(names) if f"`{name}`" not in tables] == []

@@ -80,6 +80,9 @@ def test_without_a_trace_nothing_more_is_read_and_with_one_only_what_heads_look_
             passes[name, trace] = counted.forward
     assert passes["bag", True] == passes["bag", False]
     assert passes["head", True] == passes["head", False] + 2 * 6
+    with count_passes(gpt2) as counted:
+        run(gpt2, tokenizer, trace=[head], eos_token_id=None)
+    assert counted.forward == 6 + 6
 
 
 def test_tracing_more_attributes_than_steer_changes_no_text(gpt2, tokenizer, words, head):

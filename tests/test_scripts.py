@@ -60,7 +60,7 @@ def test_the_cost_of_watching_is_measured_for_each_way():
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if "|" in line]
     assert [row[1] for row in rows[2:]] == ["nobody", "on_token", "trace", "both"] * 3
     assert all(float(row[2]) > 0 for row in rows[2:])
-    assert [row[3] for row in rows[2::4]] == ["+0%"] * 3
+    assert [row[4] for row in rows[2::4]] == ["+0%"] * 3
 
 
 def test_both_ways_to_multiply_are_measured():

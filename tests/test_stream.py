@@ -45,6 +45,16 @@ def test_each_text_is_what_it_is_alone_under_its_prompt_s_number(gpt2, tokenizer
         assert alone[0].completion == texts[number].completion
 
 
+def test_a_trace_has_the_levels_of_unsteered_texts_too(gpt2, tokenizer, sky):
+    arguments = {"attributes": [sky], "unsteered_samples": 1, "seed": 3, **SETTINGS}
+    plain, traced = (
+        list(pplm.generate_stream(gpt2, tokenizer, prompts(2), trace=trace, **arguments)) for trace in (False, True)
+    )
+    assert [text.record() for text in plain] == [text.record() for text in traced]
+    assert [text.details for text in plain] == [None] * 4
+    assert [list(text.details.levels) for text in traced] == [["sky"]] * 4
+
+
 def test_prompts_are_read_a_window_at_a_time(gpt2, tokenizer):
     read = []
     endless = (read.append(number) or "The sea" for number in count())
@@ -94,6 +104,8 @@ def test_a_prompt_that_fails_is_named_after_the_texts_before_it(gpt2, tokenizer)
         ({"prompts": "The sea"}, "prompts must be an iterable"),
         ({"max_batch_size": 0}, "max_batch_size must be a whole number of at least 1"),
         ({"streamer": object()}, "streamer does not go with generate_stream"),
+        ({"on_token": print}, "on_token does not go with generate_stream"),
+        ({"trace": "yes"}, "trace must be True, False or a list of attribute models; got 'yes'"),
         ({"seed": -1}, "seed must be"),
         ({"rerank": 10}, "rerank must be a Rerank; got 10"),
         ({"rerank": pplm.Rerank(candidates=2)}, "rerank needs an attribute model"),

@@ -23,6 +23,7 @@ from pplm.rerank import Rerank, check_rankable, check_rerank
 from pplm.text.aims import wanted_levels
 from pplm.text.arguments import check_call
 from pplm.text.chat_template import Message
+from pplm.text.onlooker import Watching
 
 
 def generate_stream(
@@ -38,6 +39,7 @@ def generate_stream(
     seed: int | None = None,
     max_batch_size: int = 32,
     rerank: Rerank | None = None,
+    trace: bool | Sequence[AttributeModel] = False,
     **generate_arguments: Any,
 ) -> Iterator[Generation]:
     """Generate texts for any number of prompts, and yield them in the prompts' order as they are made.
@@ -55,8 +57,9 @@ def generate_stream(
         Unsteered texts per prompt, which come before the others; they share the others' random streams.
     max_batch_size
         Texts generated at once.
-    model, tokenizer, attributes, steering, preset, seed, rerank, **generate_arguments
-        As in `generate`; `prompt_indices` and `streamer` are not taken.
+    model, tokenizer, attributes, steering, preset, seed, rerank, trace, **generate_arguments
+        As in `generate`; `prompt_indices`, `streamer` and `on_token` are not taken. `trace=True` traces the levels of
+        `attributes` in unsteered texts as well.
 
     Yields
     ------
@@ -71,7 +74,7 @@ def generate_stream(
     """
     if isinstance(prompts, str) or not isinstance(prompts, Iterable):
         raise InputError(f"prompts must be an iterable of texts or conversations; got {prompts!r}; pass a list")
-    for name in {"prompt_indices", "streamer"} & set(generate_arguments):
+    for name in {"prompt_indices", "streamer", "on_token"} & set(generate_arguments):
         raise InputError(f"{name} does not go with generate_stream, which numbers and batches prompts itself")
     check_whole("unsteered_samples", unsteered_samples)
     check_rerank(rerank)
@@ -82,6 +85,7 @@ def generate_stream(
     if weighted:
         wanted_levels(steering.target, weighted)  # refuses names that are no attribute's
     bound = bind_attributes(weighted, model, tokenizer=tokenizer_fingerprint(tokenizer))
+    watching = Watching(trace=bound if trace is True else trace)
     if rerank is not None:
         check_rankable(bound)
     ways = [Way(unsteered_samples)] if unsteered_samples else []
@@ -95,7 +99,7 @@ def generate_stream(
         [way.drawn for way in ways],
         None if seed is None else check_whole("seed", seed),
         max_batch_size,
-        generate_arguments,
+        {**generate_arguments, "watching": watching},
     )
     requests = (Request(number, prompt, num_samples + unsteered_samples) for number, prompt in enumerate(prompts))
     return _texts(job, requests)

@@ -88,7 +88,9 @@ class Gauge:
     @torch.no_grad()
     def measure(self, outcome: Outcome) -> dict[int, Measures]:
         """Return the measures of each text that goes on, by its row in the whole batch."""
-        unsteered, final, now = (outcome.step(own) for own in (outcome.unsteered.logits, outcome.fused.logits, None))
+        unsteered, now = outcome.step(outcome.unsteered.logits), outcome.step()
+        same = outcome.fused.logits is outcome.unsteered.logits  # nothing steers: a head looks ahead once
+        final = unsteered if same else outcome.step(outcome.fused.logits)
         steps = outcome.step_length
         columns = [
             outcome.fused.kl,
