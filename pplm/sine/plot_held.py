@@ -32,7 +32,7 @@ def plot_held(held: HeldWaves, path: Path) -> None:
     axes["controlled"].set_xlabel("time (s)")
     axes["amplitude"].axhspan((1 - TOLERANCE) * wanted, (1 + TOLERANCE) * wanted, color="0.85")
     axes["amplitude"].axvline(2, color="0.5", linewidth=0.8, linestyle=":")
-    axes["amplitude"].set(ylim=(0, 1.15), ylabel="amplitude over the last period", xlabel="time (s)")
+    axes["amplitude"].set(ylim=(0, 1.15), ylabel="amplitude over\nthe last period", xlabel="time (s)")
     axes["push"].set(ylabel="push", xlabel="time (s)")
     axes["push"].grid(visible=True, axis="y", alpha=0.3)
     title = f"wanted (grey): amplitude {wanted:g} at {held.control.frequency:g} Hz"
