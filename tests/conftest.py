@@ -13,6 +13,7 @@ import pytest
 import torch
 from beside import room
 from browser import Visitor, started_chromium
+from deprecations import deprecated_calls
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     GPT2Config,
@@ -45,6 +46,16 @@ def pytest_runtest_protocol(item):
         return (yield)
     with room(Path(item.config.option.basetemp).parent, alone=item.get_closest_marker("alone") is not None):
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """Fail a test in which a call of ours meets a deprecation."""
+    with deprecated_calls() as found:
+        result = yield
+    if found:
+        pytest.fail("calls of ours meet deprecations:\n" + "\n".join(found), pytrace=False)
+    return result
 
 
 @pytest.fixture(scope="session", autouse=True)

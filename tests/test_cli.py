@@ -55,13 +55,6 @@ def lines(run, tmp_path):
 
 
 @pytest.fixture
-def bag(tmp_path):
-    """A list of which every word is one token, so that nothing is reported about it."""
-    (tmp_path / "sky.txt").write_text("moon\nstars\n")
-    return tmp_path / "sky.txt"
-
-
-@pytest.fixture
 def head(tmp_path):
     weight = torch.randn(2, 320, generator=torch.Generator().manual_seed(0))
     Discriminator.from_weights(weight, torch.zeros(2), ["bad", "good"]).save(tmp_path / "taste")
@@ -235,52 +228,7 @@ def test_help_explains_every_option(run):
     assert "repeats itself" in out
 
 
-# --- what the user can put right -------------------------------------------------------------------------------
-
-BAD = {
-    "unknown bag": (["--bag", "spcae"], "spcae"),
-    "unknown discriminator": (["--discriminator", "nothing:good"], "nothing"),
-    "discriminator without label": (["--discriminator", "nothing"], "nothing"),
-    "unknown model folder": (["--model", "./nothing"], "./nothing"),
-    "missing gguf": (["--model", "nothing.gguf"], "nothing.gguf"),
-    "unknown device": (["--device", "toaster"], "toaster"),
-    "unknown dtype": (["--dtype", "int8"], "int8"),
-    "unknown option": (["--no-such-option"], "--no-such-option"),
-    "text for a number": (["--step-size", "far"], "far"),
-    "fraction for a count": (["--num-iterations", "1.5"], "1.5"),
-    "negative step": (["--step-size", "-0.1"], "step_size"),
-    "infinite step": (["--step-size", "inf"], "step_size"),
-    "step beyond float32": (["--step-size", "1e39"], "step_size must be at most 3.4e.38"),
-    "weight beyond float32": (["--bag", "space:1e39"], "the weight in 'space:1e39' must be at most 3.4e.38"),
-    "kl is not a number": (["--kl-scale", "nan"], "kl_scale"),
-    "gm above 1": (["--gm-scale", "1.5"], "gm_scale"),
-    "negative window": (["--window-length", "-1"], "window_length"),
-    "negative horizon": (["--horizon-length", "-1"], "horizon_length"),
-    "layers that are neither": (["--layers", "1.5"], "layers must be a whole number"),
-    "unknown norm rule": (["--norm-rule", "largest"], "norm-rule"),
-    "no samples": (["--num-samples", "0"], "num-samples"),
-    "negative unsteered": (["--unsteered-samples", "-1"], "unsteered-samples"),
-    "no new tokens": (["--max-new-tokens", "0"], "max-new-tokens"),
-    "greedy samples": (["--greedy", "--num-samples", "2"], "--greedy"),
-    "greedy and top-k": (["--greedy", "--top-k", "5"], "--top-k"),
-    "negative seed": (["--seed", "-1"], "seed"),
-    "negative top-k": (["--top-k", "-1"], "top-k"),
-    "top-p above 1": (["--top-p", "1.1"], "top-p"),
-    "top-p is not a number": (["--top-p", "nan"], "top-p"),
-    "temperature 0": (["--temperature", "0"], "temperature"),
-    "infinite temperature": (["--temperature", "inf"], "temperature"),
-    "penalty 0": (["--repetition-penalty", "0"], "repetition-penalty"),
-    "infinite penalty": (["--repetition-penalty", "inf"], "repetition-penalty"),
-    "penalty is not a number": (["--repetition-penalty", "nan"], "repetition-penalty"),
-    "no batch": (["--max-batch-size", "0"], "max.batch.size"),
-    "too many new tokens": (["--max-new-tokens", "600"], "600"),
-    "no candidates": (["--rerank", "0"], "candidates"),
-    "greedy candidates": (["--greedy", "--rerank", "3"], "--rerank 3"),
-    "variety above 1": (["--rerank", "3", "--min-distinct", "1.5"], "min_distinct"),
-    "variety without candidates": (["--min-distinct", "0.5"], "--rerank"),
-    "output folder": (["--output", "no/such/folder/out.jsonl"], "no/such/folder"),
-    "output is a folder": (["--output", "."], "output"),
-}
+# --- what the user can put right; options, prompts and files are in the tables of test_bad_input.py --------------
 
 
 def assert_one_line(result, needle):
@@ -291,34 +239,6 @@ def assert_one_line(result, needle):
     assert err.startswith("Error: ")
     assert "Traceback" not in err
     assert re.search(needle, err), err
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line_and_exit_code_2(run, bag, case):
-    arguments, needle = BAD[case]
-    bags = [] if any(a in arguments for a in ("--bag", "--discriminator")) else ["--bag", bag]
-    seed = [] if "--seed" in arguments else ["--seed", 0]
-    assert_one_line(run(PROMPT, *bags, *seed, *arguments), needle)
-
-
-@pytest.mark.parametrize("prompt", ["", "  ", "\n"])
-def test_an_empty_prompt_is_one_line_and_exit_code_2(run, bag, prompt):
-    assert_one_line(run(PROMPT, prompt, "--bag", bag, "--seed", 0), "prompt")
-
-
-def test_no_prompt_is_one_line_and_exit_code_2(run):
-    assert_one_line(run("--bag", "science"), "PROMPT")
-
-
-def test_a_prompt_longer_than_the_model_is_one_line_and_exit_code_2(run, bag):
-    assert_one_line(run("word " * 600, "--bag", bag, "--seed", 0), "positions")
-
-
-def test_bad_word_lists_are_one_line_and_exit_code_2(run, tmp_path):
-    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
-    (tmp_path / "empty.txt").write_text("\n")
-    for name, needle in {"latin.txt": "UTF-8", "empty.txt": "empty", ".": "folder"}.items():
-        assert_one_line(run(PROMPT, "--bag", tmp_path / name), needle)
 
 
 def test_bad_discriminators_are_one_line_and_exit_code_2(run, tmp_path, head):
