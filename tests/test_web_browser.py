@@ -1,22 +1,37 @@
 """The web page in a real browser, with the embedded model."""
 
+import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from importlib.util import find_spec
+from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.request import Request, urlopen
 
 import pytest
-from browser import axe_findings, require
+from browser import CHROMIUM, axe_findings, require
 from web_server import opened
 
 import pplm
 from attribute_models import BagOfWords
+from pplm.apps.web.request import PageRequest
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 SECONDS = 120
 """In which anything happens, also on a machine that does much else."""
 NASTY = "</script><img src=x onerror=alert(1)> \"quoted\" 'single' $(id) ${alert(2)} {{7*7}} {alert(3)}"
+
+
+COUNTING = """() => {
+  window.counts = [];
+  const count = () => document.querySelector("#result .column")?.querySelectorAll(".token").length ?? 0;
+  new MutationObserver(() => window.counts.push(count())).observe(
+    document.getElementById("result"), { childList: true, subtree: true });
+}"""
+"""Keeps how many tokens the first column has, whenever it changes."""
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +76,16 @@ def number(page, label):
     return page.get_by_label(f"number input for {label}")
 
 
-def generate(page, ended="Done."):
+def generate(page):
+    """Press Generate, and wait until the texts are all there."""
+    page.evaluate("document.querySelector('#result [data-ended]')?.removeAttribute('data-ended')")
     page.click("#generate")
-    page.locator("#status", has_text=ended).wait_for()
+    finished(page)
+
+
+def finished(page):
+    page.locator("#status", has_text="Done.").wait_for()
+    page.wait_for_selector("#result [data-ended='done']")
 
 
 def texts(page):
@@ -84,19 +106,16 @@ def expected(embedded, prompt, bags, *, length, seed=0):
 
 def test_a_visitor_chooses_a_topic_and_sees_shaded_text_grow_beside_the_unsteered_one(arrive, embedded):
     page = arrive()
-    choose(page, prompt="The evening sky", topics=["space"], length=30)
-    page.click("#generate")
-    page.wait_for_selector("#result .token")
-    while "Done." not in page.locator("#status").inner_text():
-        counts = page.locator("#result .column").first.locator(".token").count()
-        if 0 < counts < 30:
-            break
-    else:
-        pytest.fail("the text did not appear token by token")
-    page.locator("#status", has_text="Done.").wait_for()
+    choose(page, prompt="The evening sky", topics=["space"], length=60)
+    page.evaluate(COUNTING)
+    generate(page)
+    counts = [count for count in page.evaluate("window.counts") if count]
+    assert len(set(counts)) > 3
+    assert counts == sorted(counts)
+    assert page.locator("#result .column").first.locator(".token").count() == 60
     found = texts(page)
     assert [heading for heading, _ in found] == ["Steered", "Unsteered, same random numbers"]
-    assert tuple(text for _, text in found) == expected(embedded, "The evening sky", ["space"], length=30)
+    assert tuple(text for _, text in found) == expected(embedded, "The evening sky", ["space"], length=60)
     shades = page.locator("#result .token").evaluate_all("all => all.map(e => Number(e.dataset.shade))")
     assert max(shades) >= 1
     grounds = page.locator("#result .token .ink").evaluate_all(
@@ -115,6 +134,7 @@ def test_stop_ends_a_text_and_another_can_follow(arrive):
     assert page.locator("#generate").is_disabled()
     page.click("#stop")
     page.locator("#status", has_text="Stopped; this is what was written").wait_for()
+    page.wait_for_selector("#result [data-ended='stopped']")
     assert 0 < page.locator("#result .column").first.locator(".token").count() < 200
     choose(page, prompt="The queen", length=3)
     generate(page)
@@ -165,6 +185,61 @@ def test_a_link_that_names_anything_else_is_refused_and_runs_nothing(arrive, que
     assert page.get_by_label("Prompt").input_value() == "The lake"
 
 
+class Api:
+    """What the page's own scripts do, done by somebody else."""
+
+    def __init__(self, address):
+        self.address, self.session = address, "stranger1"
+        with urlopen(f"{address}/config", timeout=SECONDS) as answer:  # noqa: S310
+            self.config = json.load(answer)
+
+    def find(self, target):
+        """Return the number of the first handler that hears such an event."""
+        return next(one["id"] for one in self.config["dependencies"] if one["targets"][0][1] == target)
+
+    def send(self, path, handler, data, host=None):
+        body = {"data": data, "fn_index": handler, "session_hash": self.session}
+        request = Request(  # noqa: S310
+            f"{self.address}/gradio_api/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        if host is not None:
+            request.add_header("Host", host)
+        with urlopen(request, timeout=SECONDS) as answer:  # noqa: S310
+            return answer.read().decode()
+
+    def hear(self):
+        """Return what the queue says until a handler has ended."""
+        said = ""
+        with urlopen(f"{self.address}/gradio_api/queue/data?session_hash={self.session}", timeout=SECONDS) as events:  # noqa: S310
+            for line in events:
+                said += line.decode()
+                if "process_completed" in said:
+                    break
+        return said
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "openai-community/gpt2"])
+@pytest.mark.parametrize("field", ["bags", "avoid_bags", "heads"])
+def test_behind_the_page_names_of_files_and_of_the_hub_open_nothing(address, field, name):
+    from pplm.apps.web.controls import values_of_request
+
+    api = Api(address)
+    api.send("run/predict", api.find("click"), [])
+    values = dict(zip(fields(PageRequest), values_of_request(PageRequest(length=1)), strict=True))
+    data = [[name] if one.name == field else value for one, value in values.items()]
+    api.send("queue/join", api.find("then"), data)
+    said = api.hear()
+    assert '"success":false' in said or "is not offered here" in said
+    assert "root:" not in said
+    assert "Done." not in said
+
+
+def test_the_page_answers_to_its_own_names_only(address):
+    api = Api(address)
+    with pytest.raises(HTTPError, match="400"):
+        api.send("run/predict", api.find("click"), [], host="evil.example")
+
+
 def test_texts_of_strangers_are_shown_as_they_are_and_run_nothing(arrive):
     page = arrive(link(prompt=NASTY, words=["<img src=x onerror=alert(4)>", "moon"], avoid_words="$(id)", length=4))
     page.locator("#status", has_text="Restored from the link").wait_for()
@@ -189,7 +264,7 @@ def test_two_visitors_write_at_once_and_each_gets_their_own_text(arrive, embedde
     for page in pages:
         page.click("#generate")
     for page, (prompt, topic) in zip(pages, asked, strict=True):
-        page.locator("#status", has_text="Done.").wait_for()
+        finished(page)
         assert tuple(text for _, text in texts(page)) == expected(embedded, prompt, [topic], length=12)
 
 
@@ -281,3 +356,18 @@ def test_the_copied_command_and_program_write_the_same_texts(arrive, tmp_path):
     path.write_text(program, encoding="utf-8")
     ran = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=True)  # noqa: S603
     assert ran.stdout == "".join(f"{text}\n" for text in shown)
+
+
+def test_the_script_prints_what_visitors_wait_for(address):
+    script = Path(__file__).parent.parent / "scripts" / "page_times.py"
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, script, address, "--requests", "2", "--length", "3", "--chromium", CHROMIUM],
+        capture_output=True, text=True, check=True, timeout=600,
+    )  # fmt: skip
+    title, *rows = done.stdout.splitlines()
+    assert title.startswith("2 requests of 3 tokens; seconds")
+    names = ["first steered token", "steered text", "both texts"]
+    assert [row[:38].strip() for row in rows] == names
+    medians, _, largest = zip(*(map(float, row[38:].split()) for row in rows), strict=True)
+    assert 0 < medians[0] <= medians[1] <= medians[2]
+    assert all(median <= most for median, most in zip(medians, largest, strict=True))

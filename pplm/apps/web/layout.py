@@ -82,10 +82,9 @@ class Page:
         said = _said("Too many visitors wait already; try again in a minute.", wrong=True) if refused else gr.skip()
         return gr.update(interactive=True), gr.update(interactive=False), said
 
-    def stop(self, visitor: gr.Request) -> str:
-        """End the visitor's texts."""
+    def stop(self, visitor: gr.Request) -> None:
+        """End the visitor's texts; what is said of it comes with them."""
         self.visits.stop(_name(visitor))
-        return _said("Stopping ...")
 
     def leave(self, visitor: gr.Request) -> None:
         """Free the place of a visitor who has closed the page."""
@@ -158,7 +157,7 @@ def _write_tab(page: Page, blocks: gr.Blocks) -> None:
     written.then(page.finish, outputs=[go, stop, status], queue=False, **_PRIVATE)
     go.click(None, js=_SHOW_STATUS, **_PRIVATE)
     query.change(None, inputs=query, outputs=link, js=_SHOW_LINK, **_PRIVATE)
-    stop.click(page.stop, outputs=status, queue=False, **_PRIVATE)
+    stop.click(page.stop, queue=False, **_PRIVATE)
     blocks.load(page.restore, outputs=[*controls.all, status], **_PRIVATE)
 
 
@@ -188,7 +187,10 @@ def _head(model: str) -> str:
 
 
 def _shown(progress: Progress, keep: Any) -> Any:
-    return keep if progress.document is None else trace_fragment(progress.document)
+    if progress.document is None:
+        return keep
+    fragment = Markup(trace_fragment(progress.document))  # noqa: S704 - escaped by its templates
+    return Markup('<div data-ended="{}">{}</div>').format(progress.ended or "no", fragment)
 
 
 def _said(text: str, *, wrong: bool = False, notes: Sequence[str] = ()) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,6 +97,12 @@ def app_of(served: Served, settings: Settings, *, epochs: int = 200) -> ASGIApp:
     )
 
 
+def _is_no_end(record: logging.LogRecord) -> bool:
+    """Return whether a record is of anything but pages that are still open when the server ends."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, asyncio.CancelledError) and "graceful shutdown exceeded" not in record.getMessage()
+
+
 def serve(load: Callable[[], Served], settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """Serve the page until SIGTERM or an interrupt.
 
@@ -122,8 +130,9 @@ def serve(load: Callable[[], Served], settings: Settings, *, on_ready: Callable[
             log_config=None,
             log_level="warning",
             server_header=False,
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=2,
             ws="none",
         )
+        logging.getLogger("uvicorn.error").addFilter(_is_no_end)
         on_ready(url(settings.host, listener.getsockname()[1]))
         uvicorn.Server(config).run(sockets=[listener])
