@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import json
+from functools import partial
 from importlib.util import find_spec
 
 import pytest
@@ -18,7 +20,7 @@ def gradio():
     require(find_spec("gradio"), "the package gradio (the extra `web`)")
 
 
-async def inner(scope, receive, send):
+async def inner(scope, receive, send, headers=()):
     """Answer everything, after reading the body: what the guard stands before."""
     size = 0
     while scope["method"] == "POST":
@@ -28,11 +30,11 @@ async def inner(scope, receive, send):
         size += len(message["body"])
         if not message.get("more_body"):
             break
-    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.start", "status": 200, "headers": list(headers)})
     await send({"type": "http.response.body", "body": b"behind %d" % size})
 
 
-def ask(path, method="GET", *, headers=(), bodies=(b"",), key=None):
+def ask(path, method="GET", *, headers=(), bodies=(b"",), key=None, answered=()):
     """Send one request through the guard; return the answer's status, headers and text."""
     from pplm.apps.web.guard import Guard
 
@@ -50,9 +52,8 @@ def ask(path, method="GET", *, headers=(), bodies=(b"",), key=None):
         "type": "http", "method": method, "path": path, "query_string": b"",
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
     }  # fmt: skip
-    asyncio.run(Guard(inner, key=key, frames=("https://example.com",))(scope, receive, send))
-    if not sent:
-        return None, {}, ""
+    behind = partial(inner, headers=answered)
+    asyncio.run(Guard(behind, key=key, frames=("https://example.com",))(scope, receive, send))
     return sent[0]["status"], {k.decode(): v.decode() for k, v in sent[0]["headers"]}, sent[-1]["body"].decode()
 
 
@@ -104,11 +105,41 @@ def test_a_page_loads_nothing_from_elsewhere_and_is_framed_by_nobody_else():
         ([JSON, ("Content-Length", "65537")], [b"{}"], 413),
         ([JSON, ("Content-Length", "-1")], [b"{}"], 413),
         ([JSON], [b"{}"], 413),
-        ([JSON, ("Content-Length", "10")], [b"a" * 40_000, b"a" * 40_000], None),
+        ([JSON, ("Content-Length", "10")], [b"a" * 40_000, b"a" * 40_000], 413),
+        ([JSON, ("Content-Length", "2")], [b"{]"], 400),
+        ([JSON, ("Content-Length", "2")], [b"[]"], 400),
+        ([JSON, ("Content-Length", "60000")], [b"[" * 60_000], 400),
     ],
 )
 def test_only_small_json_is_taken(headers, bodies, status):
     assert ask("/gradio_api/queue/join", "POST", headers=headers, bodies=bodies)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("values", "status"),
+    [
+        (["The lake", True, 3, 0.5, None, ["space"], []], 200),
+        ([{"path": "https://example.com/x", "meta": {"_type": "gradio.FileData"}}], 400),
+        ([[{"path": "https://example.com/x", "meta": {"_type": "gradio.FileData"}}]], 400),
+        ([[["space"]]], 400),
+        ({"path": "https://example.com/x"}, 400),
+    ],
+)
+def test_no_value_is_a_file_or_an_address_that_gradio_would_fetch(values, status):
+    body = json.dumps({"fn_index": 1, "session_hash": "a", "data": values}).encode()
+    headers = [JSON, ("Content-Length", str(len(body)))]
+    found, _, text = ask("/gradio_api/queue/join", "POST", headers=headers, bodies=[body[:9], body[9:]])
+    assert (found, text) == (status, f"behind {len(body)}" if status == 200 else text)
+
+
+def test_no_page_of_others_may_read_what_gradio_answers():
+    answered = [
+        (b"access-control-allow-origin", b"https://evil.example"),
+        (b"access-control-allow-credentials", b"true"),
+    ]
+    headers = ask("/config", headers=[("Origin", "https://evil.example")], answered=answered)[1]
+    assert "content-security-policy" in headers
+    assert not [name for name in headers if name.startswith("access-control")]
 
 
 def basic(password, name="anybody"):

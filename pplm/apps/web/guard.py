@@ -1,13 +1,17 @@
 """Stands before gradio: lets through what the page needs and nothing else, and asks for the key where there is one.
 
-gradio's app also takes uploads, serves files, passes on requests and describes an API; the page has no use for these.
+gradio's app also takes uploads, serves files, fetches addresses, passes on requests, describes an API and lets pages of
+others read its answers (CORS); the page has no use for these.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import json
 import re
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -18,6 +22,8 @@ from pplm.apps.doors.key import ApiKey
 HEALTH = "/health"
 LARGEST_BODY = 64 * 1024
 """Bytes of a request: many times what the page's settings can hold."""
+_BODY_SECONDS = 20
+"""In which a request's body has to arrive."""
 _READ = re.compile(
     r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/(static|assets|svelte)/[^%]*"
     r"|/gradio_api/(theme\.css|app_id/?|startup-events|queue/data|heartbeat/\w+)"
@@ -59,8 +65,11 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            answer = self._refusal(scope)
-            await (answer or self._app)(scope, _bounded(receive), self._with_headers(send))
+            send, answer = self._with_headers(send), self._refusal(scope)
+            if answer is None and scope["method"] == "POST":
+                body = await _read(receive)
+                answer, receive = _refused(body), _again(body or b"", receive)
+            await (answer or self._app)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         """Return the answer to what is not let through."""
@@ -78,7 +87,7 @@ class Guard:
             return PlainTextResponse("The body must be JSON.", 415)
         length = headers.get("content-length", "")
         if not length.isdecimal() or len(length) > 9 or int(length) > LARGEST_BODY:
-            return PlainTextResponse(f"The body may have at most {LARGEST_BODY} bytes.", 413, {"Connection": "close"})
+            return _too_large()
         return None
 
     def _opens(self, authorization: str | None) -> bool:
@@ -95,6 +104,8 @@ class Guard:
         async def start(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                for name in [name for name in headers if name.startswith("access-control-")]:
+                    del headers[name]
                 for name, value in self._headers.items():
                     headers[name] = value
             await send(message)
@@ -102,14 +113,55 @@ class Guard:
         return start
 
 
-def _bounded(receive: Receive) -> Receive:
-    """Return what breaks off where more is sent than was announced."""
-    read = 0
+async def _read(receive: Receive) -> bytes | None:
+    """Return a request's body, of which more than may be is left unread; None where it does not arrive in time."""
+    body = b""
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            while len(body) <= LARGEST_BODY:
+                message = await receive()
+                body += message.get("body", b"")
+                if not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        return None
+    return body
 
-    async def once() -> Message:
-        nonlocal read
-        message = await receive()
-        read += len(message.get("body", b""))
-        return {"type": "http.disconnect"} if read > LARGEST_BODY else message
 
-    return once
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Return what gives the body that has been read, then what comes after it."""
+    bodies = [body]
+
+    async def read() -> Message:
+        if bodies:
+            return {"type": "http.request", "body": bodies.pop(), "more_body": False}
+        return await receive()
+
+    return read
+
+
+def _refused(body: bytes | None) -> PlainTextResponse | None:
+    """Return the answer to a body that is not let through."""
+    if body is None:
+        return PlainTextResponse(f"The body did not arrive within {_BODY_SECONDS} seconds.", 408)
+    if len(body) > LARGEST_BODY:
+        return _too_large()
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        return PlainTextResponse("The body must be JSON.", 400)
+    values = given.get("data", []) if isinstance(given, dict) else None
+    # gradio takes a table for a file, and fetches it from the address that it names.
+    if not isinstance(values, list) or not all(_is_plain(value) for value in values):
+        return PlainTextResponse("The values must be texts, numbers and lists of texts.", 400)
+    return None
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(item, str) for item in value)
+    return value is None or isinstance(value, str | int | float)
+
+
+def _too_large() -> PlainTextResponse:
+    return PlainTextResponse(f"The body may have at most {LARGEST_BODY} bytes.", 413, {"Connection": "close"})
