@@ -176,12 +176,14 @@ def check_family(
 
 def _heads(path: Path) -> list[Path]:
     """Return a folder if it holds a head, else those of its folders that do, the embedded model's first."""
-    if _holds_head(path):
-        return [path]
     try:
+        if _holds_head(path):
+            return [path]
         found = [folder for folder in path.iterdir() if _holds_head(folder)] if path.is_dir() else []
     except OSError as error:
-        raise InputError(f"discriminator {path} cannot be read: {error.strerror or error}") from error
+        raise InputError(
+            f"discriminator {path} cannot be read: {error.strerror or error}; name another folder"
+        ) from error
     return sorted(found, key=lambda head: (head.name != EMBEDDED_MODEL, head.name))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from pplm.errors import InputError
@@ -15,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 _CPU_MESSAGES = ("DefaultCPUAllocator: can't allocate memory", "std::bad_alloc")
 """The CPU's allocators raise no type of their own, in any number format."""
+_KEPT = 2**25
+"""Bytes that a process may grow by before free memory is returned, which takes about 10 ms."""
 _TOO_LARGE = "memory runs out for a single text"
 
 
@@ -51,6 +55,7 @@ def in_batches(
         batch = rows[len(results) : len(results) + size]
         try:
             results += run(batch)
+            _GROWTH.limit()
             continue
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -87,6 +92,36 @@ def out_of_memory(error: Exception) -> bool:
 
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(message in str(error) for message in _CPU_MESSAGES)
+
+
+def return_free_memory() -> None:
+    """Let glibc give back what it keeps for reuse; other C libraries have no such call and keep less."""
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+class _Growth:
+    """What batches leave behind in this process: free memory in pieces, which a long job would grow by."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def limit(self) -> None:
+        """Return free memory if the process holds `_KEPT` bytes more than when that was last done."""
+        resident = self._resident()
+        if resident > self._bytes + _KEPT:
+            return_free_memory()
+            self._bytes = self._resident()
+        self._bytes = min(self._bytes, resident)  # a model that is gone makes no room for pieces
+
+    @staticmethod
+    def _resident() -> int:
+        import psutil  # here, as torch is
+
+        return psutil.Process().memory_info().rss
+
+
+_GROWTH = _Growth()
 
 
 def _release() -> None:

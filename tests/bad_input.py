@@ -158,6 +158,8 @@ READERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "an avoided bag": ("generate", "list.txt", ("--avoid-bag", "FILE")),
     "a file of frequencies": ("generate", "list.txt", ("--bag-weights", "FILE")),
     "conversations": ("generate", "talk.jsonl", ("PROMPT", "--messages", "FILE")),
+    "prompts of a job": ("generate", "prompts.txt", ("PROMPT", "--prompts-file", "FILE")),
+    "prompts of a job (csv)": ("generate", "prompts.csv", ("PROMPT", "--prompts-file", "FILE")),
     "texts to score (csv)": ("score", "texts.csv", ("FILE",)),
     "texts to score (jsonl)": ("score", "texts.jsonl", ("FILE",)),
     "texts to score (parquet)": ("score", "texts.parquet", ("FILE",)),

@@ -166,3 +166,26 @@ def test_a_judge_that_runs_out_of_memory_gives_the_same_numbers(own_model, token
     for (nll, tokens), (wanted_nll, wanted_tokens) in zip(found, wanted, strict=True):
         assert (nll, tokens) == (pytest.approx(wanted_nll, rel=tolerance), wanted_tokens)
     assert "continuing with 2" in caplog.text
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["device", "cpu"])
+def test_steered_texts_that_do_not_fit_are_made_in_smaller_batches_and_all_come(own_model, tokenizer, error, caplog):
+    bag = BagOfWords.from_token_ids([11, 23, 42, 61, 77], len(tokenizer))
+
+    def texts():
+        return pplm.generate(
+            own_model, tokenizer, ["w1 w2", "w3", "sea"], attributes=[bag], num_samples=2, seed=5, max_new_tokens=4,
+            do_sample=True, eos_token_id=None,
+        )  # fmt: skip
+
+    wanted = texts()
+    hook = limited(own_model, 2, error)
+    found = texts()
+    hook.remove()
+    assert [(out.prompt_index, out.sample, len(out.token_ids)) for out in found] == [
+        (prompt, sample, 4) for prompt in range(3) for sample in range(2)
+    ]
+    if own_model.dtype == torch.float32:
+        assert [out.text for out in found] == [out.text for out in wanted]
+    assert "memory ran out with 6 texts at once; continuing with 3" in caplog.text
+    assert "continuing with 2" in caplog.text

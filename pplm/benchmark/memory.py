@@ -11,15 +11,15 @@ to 263 MB with `MALLOC_MMAP_THRESHOLD_=65536` in the environment, by which glibc
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import torch
+
+from pplm.batching import return_free_memory
 
 _MEGABYTE = 1e6
 _SAMPLE_SECONDS = 0.001
@@ -40,7 +40,7 @@ def peak_memory_mb(work: Callable[[], object], device: torch.device) -> float | 
     if device.type != "cpu":
         work()
         return None
-    _return_free_memory()
+    return_free_memory()
     if not _reset_high_water():
         return _peak_by_sampling(work)
     before = _resident_kilobytes("VmRSS")
@@ -75,12 +75,6 @@ def _peak_by_sampling(work: Callable[[], object]) -> float:
         done.set()
         watcher.join()
     return (max(highest, process.memory_info().rss) - before) / _MEGABYTE
-
-
-def _return_free_memory() -> None:
-    """Let glibc give back what it keeps; other C libraries have no such call and keep less."""
-    with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _reset_high_water() -> bool:

@@ -28,8 +28,8 @@ class _Path(click.Path):
 
 FOLDER = _Path(path_type=Path)
 """The type of an option that names a folder."""
-FILE = _Path(dir_okay=False, path_type=Path)
-"""The type of an option that names a file to be read or written."""
+FILE = _Path(dir_okay=False, readable=False, path_type=Path)
+"""The type of an option that names a file to be read or written; whoever does that refuses what it may not."""
 
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace output files that exist.")
 

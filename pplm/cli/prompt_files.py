@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,8 @@ class FileJob:
         others = {"the file of the prompts": self.prompts.path, "the file of --save-bag": save_bag}
         for place in (self.kept, waiting_path(self.kept), settings_path(self.kept)):
             for what, other in others.items():
-                if other is not None and other.resolve() == place.resolve():
+                # Path.resolve would end at a link to itself.
+                if other is not None and os.path.realpath(other) == os.path.realpath(place):
                     raise InputError(f"--output {self.kept} writes {place}, which is {what}; name another file")
             if place.exists() and place.stat().st_size and self.resume and not self.goes_on:
                 raise InputError(f"{place} holds texts, but {settings_path(self.kept)} is missing; {AGAIN}")

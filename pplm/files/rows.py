@@ -100,6 +100,8 @@ def _opened(path: Path, newline: str | None = None) -> Iterator[TextIO]:
 def _plain_lines(path: Path, column: str) -> Iterator[tuple[int, Row]]:
     with _opened(path) as file:
         for number, line in enumerate(file, start=1):
+            if "\0" in line:
+                raise InputError(f"{path}, line {number} holds NUL characters, as UTF-16 text does; save it as UTF-8")
             if line.strip():
                 yield number, {column: line.removesuffix("\n")}
 

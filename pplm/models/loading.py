@@ -87,7 +87,12 @@ def load_model(
     source, arguments = _locate(str(name_or_path))
     arguments |= {"trust_remote_code": trust_remote_code, "revision": revision, "token": token, "subfolder": subfolder}
     adapter = Path(source) / subfolder / ADAPTER_FILE
-    if adapter.is_file():
+    try:
+        is_adapter = adapter.is_file()
+    except OSError as error:  # whoever may not look into a folder is told by the name that was given
+        reason = error.strerror or error
+        raise InputError(f"cannot load model {str(name_or_path)!r}: {reason}; name another folder") from error
+    if is_adapter:
         placement = {"dtype": dtype, "quantize": quantize, "device_map": device_map}
         model_arguments |= {**placement, "trust_remote_code": trust_remote_code}
         return _with_adapter(adapter.parent, device=device, **model_arguments)
