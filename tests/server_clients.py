@@ -18,7 +18,7 @@ HEADERS = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
 
 
 def needs_server():
-    """Skip the tests of a module where the extra `serve` is not installed; fail in CI."""
+    """Skip the tests of a module where the extra `serve` is not installed; fail where all is expected."""
     require(find_spec("fastapi") and find_spec("uvicorn") and find_spec("prometheus_client"), "the extra `serve`")
 
 
