@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pplm.attached import steering_presets
     from pplm.chat import Conversation
     from pplm.config import SteeringConfig
+    from pplm.documents import trace_document
     from pplm.errors import InputError, SteeringWarning
     from pplm.explanation.explaining import Explanation, explain
     from pplm.generated_text import Generation
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from pplm.text.decoding import SteeredOutput, steered_decoding
     from pplm.text.details import NewToken, TextDetails, TokenDetails
     from pplm.text.trace import SteeringTrace
-    from pplm.trace_document import trace_document
     from pplm.tuning.choice import tune
     from pplm.tuning.result import Tuned
     from pplm.tuning.settings import TuneSettings

@@ -46,7 +46,7 @@ LEVELS = (
     {"models"},
     {"evaluation"},
     {"generated_text"},
-    {"rerank", "trace_document"},
+    {"rerank", "documents"},
     {"generation"},
     {"chat", "jobs"},
     {"comparison", "benchmark", "pretraining", "explanation"},

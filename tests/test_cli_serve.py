@@ -28,7 +28,7 @@ STEERING = {"bags": ["space"], "strength": 0.6}
 
 
 def test_without_the_extra_one_line_names_the_command_that_installs_it(command, monkeypatch):
-    monkeypatch.setattr(serve, "PACKAGES", ("fastapi", "no_such_package"))
+    monkeypatch.setattr(serve, "PACKAGES", ("pytest", "no_such_package"))
     code, out, err = command("serve")
     assert (code, out) == (2, "")
     assert err == 'Error: pplm serve needs no_such_package; install it with: pip install "pplm[serve]"\n'

@@ -1,6 +1,7 @@
 """What is imported and shown before a command works: `import pplm` and `--help` wait for no torch."""
 
 import ast
+import pkgutil
 import subprocess
 import sys
 import tomllib
@@ -52,6 +53,13 @@ assert not hasattr(pplm, "lod_model")
 print({SLOW} & set(sys.modules))
 """)
     assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_no_public_name_is_that_of_a_module_which_would_take_its_place_once_imported(name):
+    package = import_module(name)
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    assert modules.isdisjoint(package.__all__)
 
 
 @pytest.mark.parametrize("name", LAZY)

@@ -74,7 +74,7 @@ def write_trace(path: Path, texts: Sequence[Generation], setup: Setup, arguments
         If it cannot be written.
 
     """
-    from pplm.trace_document import trace_document
+    from pplm.documents import trace_document
 
     attributes: list[Any] = list(setup.attributes)
     document = trace_document(

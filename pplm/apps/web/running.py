@@ -14,9 +14,9 @@ from pplm.apps.web.copies import as_command
 from pplm.apps.web.draft import Draft
 from pplm.apps.web.request import PageRequest
 from pplm.apps.web.served import SAMPLING, Served
+from pplm.documents import trace_document
 from pplm.errors import SteeringWarning
 from pplm.generation import generate
-from pplm.trace_document import trace_document
 
 PAUSE = 0.2
 """Seconds between two looks at texts that grow."""
