@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from pplm import SteeringConfig, products, steered_decoding
+from pplm import SteeringConfig, private_names, products, steered_decoding
 from pplm.products import fast_products, product
 
 
@@ -153,7 +153,7 @@ def test_without_onednn_everything_is_left_to_torch(fast, monkeypatch, lacking):
         monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     else:
         lacks = {**vars(torch), "ops": types.SimpleNamespace(mkldnn=None)}
-        monkeypatch.setattr(products, "torch", types.SimpleNamespace(**lacks))
+        monkeypatch.setattr(private_names, "torch", types.SimpleNamespace(**lacks))
     layer = of_model(torch.nn.Linear(8, 8))
     with fast_products(layer):
         layer(numbers(1, 8))
