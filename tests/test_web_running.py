@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import fields
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -171,3 +172,29 @@ def test_times_are_measured_from_the_start():
     reins.start()
     time.sleep(0.06)
     assert reins.why == "time"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("bags", "cats", "bags must be a list; got str"),
+        ("bags", 5, "bags must be a list; got int"),
+        ("bags", [5], "must be text; got int"),
+        ("words", ["cat"], "words must be text; got list"),
+        ("prompt", {}, "prompt must be text; got dict"),
+        ("chat", "yes", "chat must be of type bool"),
+        ("samples", 1.5, "samples must be a whole number"),
+        ("strength", None, "strength must be of type float"),
+    ],
+)
+def test_values_that_no_control_sends_are_refused_in_words(name, value, message):
+    require(find_spec("gradio"), "the package gradio (the extra `web`)")
+    from pplm.apps.web.controls import request_of_values, values_of_request
+
+    names = [field.name for field in fields(PageRequest)]
+    values = values_of_request(REQUEST)
+    assert request_of_values(values) == REQUEST
+    values[names.index(name)] = value
+    with pytest.raises(InputError) as caught:
+        request_of_values(values)
+    assert message in str(caught.value)

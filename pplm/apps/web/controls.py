@@ -17,6 +17,7 @@ from pplm.apps.web.request import (
     split_words,
 )
 from pplm.apps.web.served import Served
+from pplm.errors import InputError
 
 STRENGTHS = "0 unsteered · 0.2 gentle · 0.5 usual · 0.8 strong · 1 maximum"
 _LISTS = ("words", "avoid_words", "seeds")
@@ -86,6 +87,9 @@ def request_of_values(values: Sequence[Any]) -> PageRequest:
     given: dict[str, Any] = {}
     for field, value in zip(fields(PageRequest), values, strict=True):
         default = field.default
+        kind = str if field.name in _LISTS or isinstance(default, str) else type(default)
+        if value is not None and kind in (str, tuple) and not isinstance(value, str if kind is str else list):
+            raise InputError(f"{field.name} must be {'text' if kind is str else 'a list'}; got {type(value).__name__}")
         if field.name in _LISTS:
             value = split_words(value or "")
         elif isinstance(default, tuple):

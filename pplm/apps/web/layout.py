@@ -150,9 +150,10 @@ def _write_tab(page: Page, blocks: gr.Blocks) -> None:
             query = gr.Textbox("", visible="hidden", elem_id="query", label="Query")
     outputs = [result, status, query, command, program]
     begun = go.click(page.begin, outputs=[go, stop, status], queue=False, **_PRIVATE)
+    # Without gradio's own check of values, which writes what a stranger has sent into the log; a request checks itself.
     written = begun.then(
         page.write, inputs=controls.all, outputs=outputs, concurrency_limit=1, concurrency_id="model",
-        api_visibility="private", show_progress="minimal", show_progress_on=status,
+        api_visibility="private", show_progress="minimal", show_progress_on=status, preprocess=False,
     )  # fmt: skip
     written.then(page.finish, outputs=[go, stop, status], queue=False, **_PRIVATE)
     go.click(None, js=_SHOW_STATUS, **_PRIVATE)
@@ -171,7 +172,7 @@ def _wave_tab(page: Page, tab: Any) -> None:
     picture = gr.HTML("", elem_id="wave", apply_default_css=False)
     for event in (tab.select, frequency.release, strength.release, frequency.input, strength.input):
         event(page.wave, inputs=[frequency, strength], outputs=picture, concurrency_limit=1, concurrency_id="wave",
-              trigger_mode="always_last", **_PRIVATE)  # fmt: skip
+              trigger_mode="always_last", preprocess=False, **_PRIVATE)  # fmt: skip
 
 
 def _copied(label: str, name: str) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from jinja2 import Environment
 from markupsafe import Markup
 
-from pplm.checks import check_range
+from pplm.checks import check_range, check_type
 from pplm.sine import Oscillator, SineConfig, WaveNetworks, draw, sine_wave, train
 from pplm.sine.network import SAMPLE_RATE
 
@@ -61,6 +61,7 @@ class WaveTab:
             If one is outside its range.
 
         """
+        frequency, strength = (check_type("a slider", value, float) for value in (frequency, strength))
         check_range("frequency", frequency, SLOWEST, FASTEST)
         check_range("strength", strength, 0, 1)
         with self._lock:
