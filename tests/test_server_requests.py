@@ -69,6 +69,9 @@ def test_a_field_that_is_not_served_is_refused_by_name_unless_it_asks_for_nothin
     [
         ({"best": 1}, "best", "best is no field that is served here"),
         ({"max_completion_tokens": 1}, "max_completion_tokens", "is no field"),
+        ({"top-p": 1}, "top-p", "top-p is no field"),
+        ({"str": 1}, "str", "str is no field"),
+        ({"x" * 200: 1}, "x" * 100, "x is no field"),
         ({"prompt": None}, "prompt", "Field required"),
         ({"prompt": [5, 9]}, "prompt.0", "valid string"),
         ({"prompt": ""}, "prompt", "empty"),

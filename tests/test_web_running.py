@@ -198,3 +198,34 @@ def test_values_that_no_control_sends_are_refused_in_words(name, value, message)
     with pytest.raises(InputError) as caught:
         request_of_values(values)
     assert message in str(caught.value)
+
+
+def test_an_interrupt_while_a_text_is_written_ends_the_process_without_an_abort(served, monkeypatch):
+    require(find_spec("gradio"), "the package gradio (the extra `web`)")
+    import uvicorn
+
+    from pplm.apps.web import run, running
+
+    ended, release = [], threading.Event()
+
+    def interrupted(self, sockets):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(uvicorn.Server, "run", interrupted)
+    monkeypatch.setattr(run, "app_of", lambda *_: None)
+    monkeypatch.setattr(run.os, "_exit", ended.append)
+    monkeypatch.setattr(running._Work, "run", lambda _: release.wait(30))
+
+    def serve():
+        with pytest.raises(KeyboardInterrupt):
+            run.serve(lambda: served, run.Settings(port=0), on_ready=lambda _: None)
+
+    texts = running.write(served, PageRequest(), running.Reins(60))
+    monkeypatch.setattr(running._Work, "document", lambda _: {})
+    next(texts)
+    serve()
+    assert ended == [130]
+    release.set()
+    texts.close()
+    serve()
+    assert ended == [130]

@@ -49,10 +49,12 @@ def refused(message: str, param: str | None = None, code: str | None = None) -> 
 def of_validation(errors: list[dict[str, Any]]) -> ApiError:
     """Return the first of pydantic's errors, without the input that it is about."""
     first = errors[0]
-    place = ".".join(str(part) for part in first["loc"][1:] if _is_field(part)) or None
     name = first.get("ctx", {}).get("name")
     if first["type"] == "extra_forbidden":
-        return refused(f"{place} is no field that is served here; leave it out", place, "unknown_parameter")
+        *above, own = first["loc"][1:]  # the last is a client's, whatever it looks like
+        field = ".".join([*(str(part) for part in above if _is_field(part)), str(own)[:100]])
+        return refused(f"{field} is no field that is served here; leave it out", field, "unknown_parameter")
+    place = ".".join(str(part) for part in first["loc"][1:] if _is_field(part)) or None
     if first["type"] == "not_served":
         return refused(first["msg"], name, "unsupported_parameter")
     if first["type"] == "json_invalid":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from pplm.apps.doors.address import LOOPBACK, allowed_hosts, listen, url
 from pplm.apps.doors.key import ApiKey
 from pplm.apps.web.guard import Guard
 from pplm.apps.web.layout import Page, make_page, style
+from pplm.apps.web.running import is_writing
 from pplm.apps.web.served import Served
 from pplm.apps.web.visits import Visits
 from pplm.apps.web.waves import WaveTab
@@ -39,6 +41,7 @@ _CONTRAST = {
     "input_placeholder_color": "*neutral_500",
 }
 """gradio's own greys are too pale to be read by everybody."""
+_INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,4 +138,8 @@ def serve(load: Callable[[], Served], settings: Settings, *, on_ready: Callable[
         )
         logging.getLogger("uvicorn.error").addFilter(_is_no_end)
         on_ready(url(settings.host, listener.getsockname()[1]))
-        uvicorn.Server(config).run(sockets=[listener])
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            if is_writing():  # Python would end that thread in the midst of a token, and abort
+                os._exit(0 if sys.exc_info()[0] is None else _INTERRUPTED)

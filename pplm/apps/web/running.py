@@ -20,6 +20,7 @@ from pplm.generation import generate
 
 PAUSE = 0.2
 """Seconds between two looks at texts that grow."""
+_WRITER = "pplm-writer"
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def write(served: Served, request: PageRequest, reins: Reins) -> Iterator[Progre
     """
     reins.start()
     work = _Work(served, request, reins)
-    thread = threading.Thread(target=work.run, daemon=True)
+    thread = threading.Thread(target=work.run, name=_WRITER, daemon=True)
     thread.start()
     try:
         while thread.is_alive():
@@ -100,6 +101,11 @@ def write(served: Served, request: PageRequest, reins: Reins) -> Iterator[Progre
     if work.error is not None:
         raise work.error
     yield Progress(work.final, reins.why or "done", work.notes)
+
+
+def is_writing() -> bool:
+    """Return whether any text of this process is being written."""
+    return any(thread.name == _WRITER for thread in threading.enumerate())
 
 
 class _Work:
