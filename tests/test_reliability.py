@@ -24,7 +24,7 @@ def found_in(path):
 @pytest.mark.parametrize(("promise", "held_by"), promises(), ids=lambda cell: cell[:50])
 def test_a_promise_names_tests_that_exist(promise, held_by):
     named = re.findall(r"`(tests/\w+\.py)`", held_by)
-    assert named
+    assert named or "`.ci/run`" in held_by
     texts = [(ROOT / name).read_text(encoding="utf-8") for name in named]
     for name in named:
         path = ROOT / name
