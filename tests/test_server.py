@@ -290,6 +290,31 @@ def test_a_text_ends_when_its_time_is_up(gpt2, tokenizer, monkeypatch):
     assert reply.json()["choices"][0]["finish_reason"] == "length"
 
 
+def test_a_text_whose_time_is_up_while_it_is_written_again_is_answered(gpt2, tokenizer, monkeypatch):
+    from pplm.apps.server import writer
+    from pplm.apps.server.jobs import Job
+
+    write, again = writer.write_rows, []
+
+    def twice(*arguments):
+        *others, take = arguments
+        write(*others, lambda new: take(new) or new.position == 5)  # as a batch that ran out of memory left it
+        again.append(True)
+        write(*others, take)
+
+    monkeypatch.setattr(writer, "write_rows", twice)
+    monkeypatch.setattr(Job, "late", property(lambda _: bool(again)))
+
+    async def send():
+        async with running(serving(gpt2, tokenizer)) as client:
+            return await asyncio.wait_for(client.post("/v1/completions", json=BODY), 30)
+
+    reply = asyncio.run(send())
+    assert alone(gpt2, tokenizer, BODY)[0].completion.startswith(texts(reply)[0])
+    assert reply.json()["usage"]["completion_tokens"] == 6
+    assert reply.json()["choices"][0]["finish_reason"] == "length"
+
+
 def test_a_defect_is_an_error_without_details_and_the_next_request_is_answered(gpt2, tokenizer, monkeypatch, caplog):
     from pplm.apps.server import writer
 

@@ -198,6 +198,18 @@ def test_a_list_of_the_operators_travels_with_its_words_and_not_its_path(tmp_pat
     assert "secret" not in as_command(served, request) + as_python(served, request)
 
 
+def test_lists_of_the_operators_whose_names_are_alike_travel_in_files_of_their_own(tmp_path):
+    known = KnownNames.shipped()
+    for name, word in (("my list", "moon"), ("my_list", "sea"), ("海", "lake"), ("月", "star")):
+        path = tmp_path / f"{word}.txt"
+        path.write_text(word, encoding="utf-8")
+        known = known.with_bag(name, path)
+    served = SimpleNamespace(name="gpt2-mini", options={}, known=known)
+    request = PageRequest(bags=("my list", "my_list", "海"), avoid_bags=("月", "my list"))
+    *files, _ = as_command(served, request).split("\n")
+    assert len({line.rpartition(" > ")[2] for line in files}) == len(files) == 4
+
+
 def test_what_the_model_was_loaded_with_is_in_both_copies():
     served = SimpleNamespace(name="smollm2", options={"dtype": "bfloat16"}, known=KnownNames.shipped())
     assert shlex.split(as_command(served, PageRequest()))[2:6] == ["--model", "smollm2", "--dtype", "bfloat16"]

@@ -57,12 +57,13 @@ class Writer:
             answer = job.rows[number].answer
             if job.left:
                 return True
-            known = answer.tokens
+            known, grew = answer.tokens, answer.finish is None
             text = answer.add(new)
             if job.late:
                 text += answer.cut()
             self._metrics.new_tokens.inc(answer.tokens - known)
-            if answer.tokens > known:
+            # Where a batch is written again, a text's time may be up at a token that it has already.
+            if answer.tokens > known or (grew and answer.finish is not None):
                 job.show(number, text)
             return answer.has_ended(new)
 

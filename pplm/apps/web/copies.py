@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from attribute_models.naming import BAGS, INLINE
 from attribute_models.word_list import read_word_list
@@ -24,8 +24,8 @@ def as_command(served: Served, request: PageRequest) -> str:
         words += _option(f"--{name}", value)
     for option, names in (("--bag", request.bags), ("--avoid-bag", request.avoid_bags)):
         for name in names:
-            if name not in shipped_names(BAGS, ".txt"):
-                files[name] = f"./{re.sub('[^A-Za-z0-9]+', '_', name)}.txt"
+            if name not in shipped_names(BAGS, ".txt") and name not in files:
+                files[name] = _new_file(name, files.values())
             words += _option(option, files.get(name, name))
     for option, own in (
         ("--words", request.words),
@@ -102,6 +102,13 @@ def _bag(served: Served, name: str) -> str:
 
 def _own_words(words: tuple[str, ...]) -> str:
     return f"BagOfWords.from_words({list(words)!r}, tokenizer, name={INLINE!r})"
+
+
+def _new_file(name: str, taken: Collection[str]) -> str:
+    """Return a plain file name for a list, another one than those taken."""
+    plain = re.sub("[^A-Za-z0-9]+", "_", name)
+    endings = ("", *(f"_{number}" for number in range(2, len(taken) + 2)))
+    return next(path for ending in endings if (path := f"./{plain}{ending}.txt") not in taken)
 
 
 def _file(served: Served, name: str, path: str) -> str:
