@@ -247,7 +247,7 @@ def test_an_attribute_model_that_cannot_read_texts_is_refused_by_name(gpt2, toke
     [
         ({"attributes": []}, "rerank needs an attribute model"),
         ({"do_sample": False}, "2 greedy candidates would all be the same"),
-        ({"streamer": object()}, "a streamer would show candidates that are not kept"),
+        ({"streamer": object()}, "^streamer would show candidates that are not kept"),
     ],
 )
 def test_requests_that_mean_nothing_are_refused(gpt2, tokenizer, words, arguments, message):
