@@ -144,6 +144,20 @@ def test_errors_name_no_path_of_the_operators(chat, tmp_path):
     assert "secret" not in str(caught.value)
 
 
+def test_visitors_that_nobody_has_seen_take_bounded_memory_and_end_no_text(monkeypatch):
+    monkeypatch.setattr("pplm.apps.web.visits.MOST", 3)
+    visits = Visits(60)
+    writing = visits.begin("writing")
+    writing.start()
+    waiting = visits.begin("waiting")
+    for number in range(50):
+        visits.begin(f"made up {number}")
+    assert visits.find("writing") is writing
+    assert writing.why == ""
+    assert visits.find("waiting") is not waiting
+    assert sum(visits.find(f"made up {number}") is not None for number in range(50)) == 2
+
+
 def test_two_requests_of_one_visitor_end_the_first():
     visits = Visits(60)
     first = visits.begin("a")

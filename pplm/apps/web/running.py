@@ -67,6 +67,11 @@ class Reins:
         self._end = time.monotonic() + self.seconds
 
     @property
+    def started(self) -> bool:
+        """Whether the texts are being written."""
+        return self._end is not None
+
+    @property
     def why(self) -> str:
         """Why the texts end: "stopped", "time" or ""."""
         if self._asked.is_set():

@@ -6,6 +6,9 @@ import threading
 
 from pplm.apps.web.running import Reins
 
+MOST = 1000
+"""Visitors that are remembered at once; each takes some hundred bytes, and anybody can make up new ones."""
+
 
 class Visits:
     """Reins by visitor; a visitor has one request at a time.
@@ -23,10 +26,18 @@ class Visits:
         self._lock = threading.Lock()
 
     def begin(self, visitor: str) -> Reins:
-        """Return new reins for a visitor's request; an earlier one of the same visitor ends."""
+        """Return new reins for a visitor's request; an earlier one of the same visitor ends.
+
+        Of too many visitors those are forgotten who have waited longest; texts that are being written stay.
+        """
         reins = Reins(self._seconds)
         with self._lock:
-            before, self._reins[visitor] = self._reins.get(visitor), reins
+            before = self._reins.pop(visitor, None)
+            if len(self._reins) >= MOST:
+                longest = next((name for name, own in self._reins.items() if not own.started), None)
+                if longest is not None:
+                    del self._reins[longest]
+            self._reins[visitor] = reins
         if before is not None:
             before.stop()
         return reins
