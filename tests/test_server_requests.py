@@ -128,6 +128,7 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(client, changes, param, ne
         ({"messages": [{"role": "user", "content": "x"}] * 201}, "at most 200 items"),
         ({"max_completion_tokens": 3}, "max_tokens and max_completion_tokens differ"),
         ({"tools": [{"type": "function"}]}, "tools is not served here"),
+        ({"logprobs": 0}, "logprobs is not served here"),
     ],
 )
 def test_a_conversation_that_cannot_be_answered_is_refused_in_a_sentence(client, chat, changes, needle):

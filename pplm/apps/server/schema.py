@@ -61,7 +61,8 @@ class _Strict(BaseModel):
             if value is None:
                 continue
             if name in NOT_SERVED and name not in cls.model_fields:
-                if value in NOT_SERVED[name]:
+                # In Python 0 is False, but "logprobs": 0 asks for the probability of the token that was drawn.
+                if any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in NOT_SERVED[name]):
                     continue
                 raise PydanticCustomError("not_served", "{name} is not served here; leave it out", {"name": name})
             kept[name] = value
