@@ -41,7 +41,7 @@ def test_without_the_extra_one_line_names_the_command_that_installs_it(command, 
         (["--host", "0.0.0.0"], "--host 0.0.0.0 is reached from other machines, which takes an API key"),  # noqa: S104
         (["--port", "70000"], "--port must be between 0"),
         (["--host", "no.such.host.invalid"], "--host no.such.host.invalid is reached from other machines"),
-        (["--aliases", "missing.yaml"], "missing.yaml cannot be read"),
+        (["--offers", "missing.yaml"], "missing.yaml cannot be read"),
         (["--api-key-file", "missing"], "missing cannot be read"),
         (["--allow-host", "*"], "--allow-host '*' is no name of a host"),
         (["--max-waiting", "0"], "--max-waiting must be a whole number of at least 1"),
@@ -89,10 +89,10 @@ def server(*options, **environment):
 def test_openai_s_client_talks_to_a_steered_model(tmp_path, embedded):
     needs_server()
     openai = pytest.importorskip("openai")
-    aliases = tmp_path / "aliases.yaml"
-    aliases.write_text("models:\n  gpt2-mini-space: {bags: [space], strength: 0.6}\n")
+    offers = tmp_path / "offers.yaml"
+    offers.write_text("models:\n  gpt2-mini-space: {bags: [space], strength: 0.6}\n")
     key = "a-key-of-some-length"
-    with server("--aliases", str(aliases), PPLM_API_KEY=key) as (process, address, said):
+    with server("--offers", str(offers), PPLM_API_KEY=key) as (process, address, said):
         with openai.OpenAI(base_url=address, api_key=key, max_retries=0, timeout=120) as client:
             assert [model.id for model in client.models.list()] == ["gpt2-mini", "gpt2-mini-space"]
             assert client.models.retrieve("gpt2-mini").object == "model"
@@ -215,12 +215,12 @@ def test_the_examples_of_the_documentation_work(tmp_path, capsys):
     page = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
     (code,) = [text for language, text in blocks if language == "python"]
-    (aliases,) = [text for language, text in blocks if language == "yaml"]
+    (offers,) = [text for language, text in blocks if language == "yaml"]
     (sent,) = [re.search(r"-d '(.*)'", text, re.DOTALL)[1] for _, text in blocks if text.startswith("curl")]
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "cooking.txt").write_text("pan\noven\nsoup\nsalt\n")
-    (tmp_path / "aliases.yaml").write_text(aliases)
-    with server("--aliases", str(tmp_path / "aliases.yaml")) as (_, address, _):
+    (tmp_path / "offers.yaml").write_text(offers)
+    with server("--offers", str(tmp_path / "offers.yaml")) as (_, address, _):
         code = code.replace("http://127.0.0.1:8000/v1", address)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # the example leaves its client to the end of the program

@@ -26,7 +26,7 @@ PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "yaml")
 )
 @click.option("--port", type=int, default=8000, show_default=True, help="0 takes a free one and shows it.")
 @click.option(
-    "--aliases",
+    "--offers",
     type=FILE,
     default=None,
     help="A YAML file with steered models, and further bags and heads, that clients may name: docs/serve.md.",
@@ -76,7 +76,7 @@ PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "yaml")
 )
 @click.option("--max-body", type=int, default=256 * 1024, show_default=True, help="Bytes of a request at most (413).")
 def serve_command(
-    model_name: str, device: str, dtype: Any, quantize: Any, host: str, port: int, aliases: Path | None,
+    model_name: str, device: str, dtype: Any, quantize: Any, host: str, port: int, offers: Path | None,
     api_key_file: Path | None, hosts: tuple[str, ...], origins: tuple[str, ...], **limits: int,
 ) -> None:  # fmt: skip
     """Serve a steered model to programs that speak OpenAI's protocol.
@@ -90,7 +90,7 @@ def serve_command(
     from pplm.apps.server.run import Settings, serve
 
     settings = Settings(
-        host=host, port=port, hosts=hosts, key=find_key(api_key_file), origins=origins, offers=read_offers(aliases),
+        host=host, port=port, hosts=hosts, key=find_key(api_key_file), origins=origins, offers=read_offers(offers),
         limits=Limits(**limits),
     )  # fmt: skip
 
