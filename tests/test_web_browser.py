@@ -1,15 +1,11 @@
 """The web page in a real browser, with the embedded model."""
 
-import json
 import re
 import subprocess
 import sys
-from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.error import HTTPError
 from urllib.parse import parse_qsl, urlencode, urlsplit
-from urllib.request import Request, urlopen
 
 import pytest
 from browser import CHROMIUM, axe_findings, require
@@ -17,11 +13,12 @@ from web_server import opened
 
 import pplm
 from attribute_models import BagOfWords
-from pplm.apps.web.request import PageRequest
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 SECONDS = 120
 """In which anything happens, also on a machine that does much else."""
+REFUSED = "status of 400"
+"""What the browser's console says of a request that is answered by 400."""
 NASTY = "</script><img src=x onerror=alert(1)> \"quoted\" 'single' $(id) ${alert(2)} {{7*7}} {alert(3)}"
 
 
@@ -46,8 +43,10 @@ def address():
 def arrive(address, visitor):
     """Open the page as a new visitor; return Playwright's page, ready to be used."""
 
-    def open_page(query="", **options):
-        page = visitor(**options).open(f"{address}/{query}")
+    def open_page(query="", *, complains="", **options):
+        one = visitor(**options)
+        one.forgiven = complains
+        page = one.open(f"{address}/{query}")
         page.set_default_timeout(SECONDS * 1000)
         page.wait_for_selector("#generate")
         return page
@@ -178,66 +177,11 @@ def test_a_link_restores_every_setting_and_the_same_text(arrive):
     ],
 )
 def test_a_link_that_names_anything_else_is_refused_and_runs_nothing(arrive, query, message):
-    page = arrive(query)
+    page = arrive(query, complains=REFUSED)
     page.locator("#status", has_text="This link cannot be used").wait_for()
     assert message in page.locator("#status").inner_text()
     assert "root:" not in page.content()
     assert page.get_by_label("Prompt").input_value() == "The lake"
-
-
-class Api:
-    """What the page's own scripts do, done by somebody else."""
-
-    def __init__(self, address):
-        self.address, self.session = address, "stranger1"
-        with urlopen(f"{address}/config", timeout=SECONDS) as answer:  # noqa: S310
-            self.config = json.load(answer)
-
-    def find(self, target):
-        """Return the number of the first handler that hears such an event."""
-        return next(one["id"] for one in self.config["dependencies"] if one["targets"][0][1] == target)
-
-    def send(self, path, handler, data, host=None):
-        body = {"data": data, "fn_index": handler, "session_hash": self.session}
-        request = Request(  # noqa: S310
-            f"{self.address}/gradio_api/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        if host is not None:
-            request.add_header("Host", host)
-        with urlopen(request, timeout=SECONDS) as answer:  # noqa: S310
-            return answer.read().decode()
-
-    def hear(self):
-        """Return what the queue says until a handler has ended."""
-        said = ""
-        with urlopen(f"{self.address}/gradio_api/queue/data?session_hash={self.session}", timeout=SECONDS) as events:  # noqa: S310
-            for line in events:
-                said += line.decode()
-                if "process_completed" in said:
-                    break
-        return said
-
-
-@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "openai-community/gpt2"])
-@pytest.mark.parametrize("field", ["bags", "avoid_bags", "heads"])
-def test_behind_the_page_names_of_files_and_of_the_hub_open_nothing(address, field, name):
-    from pplm.apps.web.controls import values_of_request
-
-    api = Api(address)
-    api.send("run/predict", api.find("click"), [])
-    values = dict(zip(fields(PageRequest), values_of_request(PageRequest(length=1)), strict=True))
-    data = [[name] if one.name == field else value for one, value in values.items()]
-    api.send("queue/join", api.find("then"), data)
-    said = api.hear()
-    assert "is not offered here" in said
-    assert "root:" not in said
-    assert "Done." not in said
-
-
-def test_the_page_answers_to_its_own_names_only(address):
-    api = Api(address)
-    with pytest.raises(HTTPError, match="400"):
-        api.send("run/predict", api.find("click"), [], host="evil.example")
 
 
 def test_texts_of_strangers_are_shown_as_they_are_and_run_nothing(arrive):
@@ -294,11 +238,28 @@ def test_a_text_in_the_queue_can_be_taken_back(arrive):
 
 
 def test_settings_that_cannot_be_used_are_said_in_words(arrive):
-    page = arrive()
+    page = arrive(complains=REFUSED)
     page.get_by_label("Prompt").fill("   ")
     page.click("#generate")
     page.locator("#status", has_text="the prompt is empty; write how the text is to begin").wait_for()
     assert page.locator("#status [role=alert]").count() == 1
+    page.get_by_label("Prompt").fill("The lake")
+    page.get_by_text("Own words, more").click()
+    page.get_by_label("Own words").first.fill(3 * NASTY.replace(",", ""))
+    page.click("#generate")
+    page.locator("#status", has_text="each of words may have at most 60 characters").wait_for()
+    page.locator("[data-testid=toast-text]", has_text="each of words may have at most 60 characters").wait_for()
+    page.get_by_label("Own words").first.fill("")
+    choose(page, prompt="The lake", length=2)
+    generate(page)
+
+
+def test_where_too_many_wait_the_visitor_is_told_and_can_try_again(arrive):
+    page = arrive(complains="503")
+    page.route("**/queue/join*", lambda route: route.fulfill(status=503, json={"detail": "Queue is full."}))
+    page.click("#generate")
+    page.locator("#status", has_text="Too many visitors wait already; try again in a minute.").wait_for()
+    page.unroute("**/queue/join*")
     choose(page, prompt="The lake", length=2)
     generate(page)
 

@@ -34,7 +34,17 @@ async def inner(scope, receive, send, headers=()):
     await send({"type": "http.response.body", "body": b"behind %d" % size})
 
 
-def ask(path, method="GET", *, headers=(), bodies=(b"",), key=None, answered=()):
+class Checker:
+    """Refuses the prompt "bad", in a link and among values."""
+
+    def link(self, pairs):
+        return "a bad link" if ("prompt", "bad") in pairs else ""
+
+    def values(self, body):
+        return "<b>bad</b> & 'wrong'" if "bad" in body["data"] else ""
+
+
+def ask(path, method="GET", *, query=b"", headers=(), bodies=(b"",), key=None, answered=()):
     """Send one request through the guard; return the answer's status, headers and text."""
     from pplm.apps.web.guard import Guard
 
@@ -49,11 +59,11 @@ def ask(path, method="GET", *, headers=(), bodies=(b"",), key=None, answered=())
         sent.append(message)
 
     scope = {
-        "type": "http", "method": method, "path": path, "query_string": b"",
+        "type": "http", "method": method, "path": path, "query_string": query,
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
     }  # fmt: skip
     behind = partial(inner, headers=answered)
-    asyncio.run(Guard(behind, key=key, frames=("https://example.com",))(scope, receive, send))
+    asyncio.run(Guard(behind, Checker(), key=key, frames=("https://example.com",))(scope, receive, send))
     return sent[0]["status"], {k.decode(): v.decode() for k, v in sent[0]["headers"]}, sent[-1]["body"].decode()
 
 
@@ -130,6 +140,24 @@ def test_no_value_is_a_file_or_an_address_that_gradio_would_fetch(values, status
     headers = [JSON, ("Content-Length", str(len(body)))]
     found, _, text = ask("/gradio_api/queue/join", "POST", headers=headers, bodies=[body[:9], body[9:]])
     assert (found, text) == (status, f"behind {len(body)}" if status == 200 else text)
+
+
+def test_values_that_the_page_cannot_use_are_answered_by_400_and_get_no_further():
+    body = json.dumps({"fn_index": 1, "data": ["The lake", "bad"]}).encode()
+    headers = [JSON, ("Content-Length", str(len(body)))]
+    for path in ("queue/join", "run/predict"):
+        status, answered, text = ask(f"/gradio_api/{path}", "POST", headers=headers, bodies=[body])
+        assert (status, answered["content-type"]) == (400, "application/json")
+        # Within the page gradio shows it as HTML.
+        assert json.loads(text) == {"detail": "&lt;b&gt;bad&lt;/b&gt; &amp; 'wrong'"}
+
+
+def test_a_link_that_the_page_cannot_use_is_answered_by_400_and_the_page():
+    assert ask("/", query=b"prompt=good")[::2] == (200, "behind 0")
+    assert ask("/", query=b"prompt=bad")[::2] == (400, "behind 0")
+    assert ask("/", "HEAD", query=b"prompt=%62ad")[0] == 400
+    assert ask("/config", query=b"prompt=bad")[0] == 200
+    assert ask("/", query=b"prompt=bad", key=KEY)[0] == 401
 
 
 def test_no_page_of_others_may_read_what_gradio_answers():

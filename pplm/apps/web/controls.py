@@ -81,9 +81,11 @@ def request_of_values(values: Sequence[Any]) -> PageRequest:
     Raises
     ------
     InputError
-        If a value cannot be used.
+        If a value cannot be used, or there are more or fewer than controls.
 
     """
+    if len(values) != len(fields(PageRequest)):
+        raise InputError(f"the page has {len(fields(PageRequest))} settings; got {len(values)} values")
     given: dict[str, Any] = {}
     for field, value in zip(fields(PageRequest), values, strict=True):
         default = field.default

@@ -11,10 +11,12 @@ import base64
 import binascii
 import json
 import re
-from typing import Any
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any, Protocol
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pplm.apps.doors.key import ApiKey
@@ -37,6 +39,16 @@ _POLICY = (
 """gradio's own scripts are inline and use `eval`; nothing may come from, or go to, anywhere else."""
 
 
+class Checker(Protocol):
+    """Says what the app behind the guard cannot use."""
+
+    def link(self, pairs: Iterable[tuple[str, str]]) -> str:
+        """Return why a query string cannot be used; "" where it can."""
+
+    def values(self, body: Mapping[str, Any]) -> str:
+        """Return why a handler's values, `body["data"]`, cannot be used; "" where they can."""
+
+
 class Guard:
     """Wraps an app.
 
@@ -44,6 +56,8 @@ class Guard:
     ----------
     app
         What is behind it.
+    checker
+        What it cannot use: values are answered by 400 alone, a link by 400 and the page, which shows the reason.
     key
         What opens the page, as the password of HTTP's basic authentication, any name with it; None for nobody.
     frames
@@ -51,8 +65,8 @@ class Guard:
 
     """
 
-    def __init__(self, app: ASGIApp, *, key: ApiKey | None, frames: tuple[str, ...] = ()) -> None:
-        self._app, self._key = app, key
+    def __init__(self, app: ASGIApp, checker: Checker, *, key: ApiKey | None, frames: tuple[str, ...] = ()) -> None:
+        self._app, self._checker, self._key = app, checker, key
         own = {
             "Content-Security-Policy": _POLICY.format(frames=" ".join(["'self'", *frames])),
             "Referrer-Policy": "no-referrer",
@@ -65,13 +79,15 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            send, answer = self._with_headers(send), self._refusal(scope)
+            answer = self._refusal(scope)
+            wrong_link = answer is None and scope["path"] == "/" and bool(self._checker.link(_pairs(scope)))
+            send = self._with_headers(send, 400 if wrong_link else None)
             if answer is None and scope["method"] == "POST":
                 body = await _read(receive)
-                answer, receive = _refused(body), _again(body or b"", receive)
+                answer, receive = self._refused(body), _again(body or b"", receive)
             await (answer or self._app)(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+    def _refusal(self, scope: Scope) -> Response | None:
         """Return the answer to what is not let through."""
         path, headers = scope["path"], Headers(scope=scope)
         if path == HEALTH:
@@ -100,9 +116,30 @@ class Guard:
             return False
         return self._key is not None and self._key.matches(password)
 
-    def _with_headers(self, send: Send) -> Send:
+    def _refused(self, body: bytes | None) -> Response | None:
+        """Return the answer to a body that is not let through."""
+        if body is None:
+            return PlainTextResponse(f"The body did not arrive within {_BODY_SECONDS} seconds.", 408)
+        if len(body) > LARGEST_BODY:
+            return _too_large()
+        try:
+            given = json.loads(body)
+        except (ValueError, RecursionError):
+            return PlainTextResponse("The body must be JSON.", 400)
+        values = given.get("data", []) if isinstance(given, dict) else None
+        # gradio takes a table for a file, and fetches it from the address that it names.
+        if not isinstance(values, list) or not all(_is_plain(value) for value in values):
+            return PlainTextResponse("The values must be texts, numbers and lists of texts.", 400)
+        why = self._checker.values(given) if "data" in given else ""
+        # gradio's page shows it as HTML.
+        return JSONResponse({"detail": escape(why, quote=False)}, 400) if why else None
+
+    def _with_headers(self, send: Send, status: int | None) -> Send:
+        """Return what sends an answer with the headers of all, and a status of its own if one is given."""
+
         async def start(message: Message) -> None:
             if message["type"] == "http.response.start":
+                message["status"] = status or message["status"]
                 headers = MutableHeaders(scope=message)
                 for name in [name for name in headers if name.startswith("access-control-")]:
                     del headers[name]
@@ -140,21 +177,8 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return read
 
 
-def _refused(body: bytes | None) -> PlainTextResponse | None:
-    """Return the answer to a body that is not let through."""
-    if body is None:
-        return PlainTextResponse(f"The body did not arrive within {_BODY_SECONDS} seconds.", 408)
-    if len(body) > LARGEST_BODY:
-        return _too_large()
-    try:
-        given = json.loads(body)
-    except (ValueError, RecursionError):
-        return PlainTextResponse("The body must be JSON.", 400)
-    values = given.get("data", []) if isinstance(given, dict) else None
-    # gradio takes a table for a file, and fetches it from the address that it names.
-    if not isinstance(values, list) or not all(_is_plain(value) for value in values):
-        return PlainTextResponse("The values must be texts, numbers and lists of texts.", 400)
-    return None
+def _pairs(scope: Scope) -> list[tuple[str, str]]:
+    return QueryParams(scope.get("query_string", b"")).multi_items()
 
 
 def _is_plain(value: Any) -> bool:

@@ -20,8 +20,10 @@ from starlette.types import ASGIApp
 
 from pplm.apps.doors.address import LOOPBACK, allowed_hosts, listen, url
 from pplm.apps.doors.key import ApiKey
+from pplm.apps.web.checker import PageChecker
 from pplm.apps.web.guard import Guard
-from pplm.apps.web.layout import Page, make_page, style
+from pplm.apps.web.handlers import Page
+from pplm.apps.web.layout import make_page, style
 from pplm.apps.web.running import is_writing
 from pplm.apps.web.served import Served
 from pplm.apps.web.visits import Visits
@@ -77,7 +79,8 @@ class Settings:
 
 def app_of(served: Served, settings: Settings, *, epochs: int = 200) -> ASGIApp:
     """Return the app that serves the page; `epochs` as for `WaveTab`."""
-    blocks = make_page(Page(served, Visits(settings.seconds), WaveTab(epochs)))
+    page = Page(served, Visits(settings.seconds), WaveTab(epochs))
+    blocks, checks = make_page(page)
     theme = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=_FONTS, font_mono=_MONO).set(**_CONTRAST)
     app = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
@@ -94,7 +97,7 @@ def app_of(served: Served, settings: Settings, *, epochs: int = 200) -> ASGIApp:
         theme=theme,
         css=style(),
     )
-    guarded = Guard(app, key=settings.key, frames=settings.frames)
+    guarded = Guard(app, PageChecker(page, checks), key=settings.key, frames=settings.frames)
     return TrustedHostMiddleware(
         guarded, allowed_hosts=allowed_hosts(settings.host, settings.hosts), www_redirect=False
     )

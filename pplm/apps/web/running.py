@@ -51,10 +51,13 @@ class Reins:
     ----------
     seconds
         How long all texts of a request may take.
+    refused
+        Why none is written; "" unless the request cannot be used.
 
     """
 
     seconds: float
+    refused: str = ""
     _asked: threading.Event = field(default_factory=threading.Event)
     _end: float | None = None
 

@@ -52,13 +52,18 @@ class Visits:
         if (reins := self.find(visitor)) is not None:
             reins.stop()
 
-    def leave(self, visitor: str) -> bool:
-        """End a visitor's texts and forget them; return whether there was something to end."""
+    def refuse(self, visitor: str, why: str) -> None:
+        """Keep why a visitor's request cannot be used, unless it is being written."""
+        if (reins := self.find(visitor)) is not None and not reins.started:
+            reins.refused = why
+
+    def leave(self, visitor: str) -> Reins | None:
+        """End a visitor's texts and forget them; return their reins, None where there was nothing to end."""
         with self._lock:
             reins = self._reins.pop(visitor, None)
         if reins is not None:
             reins.stop()
-        return reins is not None
+        return reins
 
     def end(self, visitor: str, reins: Reins) -> None:
         """Forget a request that has ended."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
 
 from pplm.checks import check_range, check_type
+from pplm.errors import InputError
 from pplm.sine import Oscillator, SineConfig, WaveNetworks, draw, sine_wave, train
 from pplm.sine.network import SAMPLE_RATE
 
@@ -61,9 +63,7 @@ class WaveTab:
             If one is outside its range.
 
         """
-        frequency, strength = (check_type("a slider", value, float) for value in (frequency, strength))
-        check_range("frequency", frequency, SLOWEST, FASTEST)
-        check_range("strength", strength, 0, 1)
+        frequency, strength = check_wave(frequency, strength)
         with self._lock:
             if self._networks is None:
                 self._networks = train([0], epochs=self.epochs)
@@ -88,6 +88,23 @@ class WaveTab:
                 label=label,
             )
         )
+
+
+def check_wave(*values: Any) -> tuple[float, float]:
+    """Return the frequency and the strength of a wave that can be drawn.
+
+    Raises
+    ------
+    InputError
+        If one is no number or outside its range, or there are not two.
+
+    """
+    if len(values) != 2:
+        raise InputError(f"a wave takes a frequency and a strength; got {len(values)} values")
+    frequency, strength = (check_type("a slider", value, float) for value in values)
+    check_range("frequency", frequency, SLOWEST, FASTEST)
+    check_range("strength", strength, 0, 1)
+    return frequency, strength
 
 
 def _line(wave: Sequence[float]) -> str:
