@@ -283,8 +283,10 @@ def test_the_wave_follows_its_sliders(arrive):
     assert page.locator("#wave path.steered").get_attribute("d") == alone
 
 
-def test_axe_finds_nothing_serious_on_the_page(arrive):
-    page = arrive()
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_the_page(arrive, scheme):
+    page = arrive(color_scheme=scheme)
+    assert page.evaluate("document.body.classList.contains('dark')") is (scheme == "dark")
     assert axe_findings(page) == []
     choose(page, prompt="The lake", topics=["space"], length=5)
     generate(page)
