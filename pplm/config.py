@@ -52,7 +52,7 @@ class SteeringConfig:
     strength: float | None = _setting(
         None,
         "How strongly to steer, alike on every model (0 to 1): 0 leaves the text unsteered, 0.2 is gentle, 0.5 usual, "
-        "0.8 strong. It limits how far each token's distribution may diverge from the unsteered one (0.1 nats at 0.5). "
+        "0.8 strong. It limits how far each token's distribution may diverge from the unsteered one: 0.15 nats at 0.5. "
         "Takes the place of --step-size; --gm-scale is then the largest share.",
     )
     step_size: float = _setting(

@@ -115,7 +115,8 @@ def test_a_new_folder_is_made_and_takes_the_same_settings_again(tmp_path, caplog
         ({"arms": {"unsteered": None, "steered": {"step_size": 0.2}}}, r"arms\.steered\.step_size was 0\.1, is 0\.2"),
         ({"prompts": ("a",)}, r'prompts was \["a", "b"\], is \["a"\]'),
         ({"more": 1}, "more was not set, is 1"),
-        ({"seed": 1, "a": 1, "b": 2, "c": 3, "d": 4}, "and 2 more"),
+        ({"seed": 1, "a": 1, "b": 2, "c": 3, "d": 4}, r"and 2 more \(c, d\)"),
+        ({f"setting {n:03}": n for n in range(500)}, r"and 497 more \(setting 003, (\w+ \w+, ){9}\.\.\.\);"),
     ],
 )
 def test_changed_settings_are_refused_by_name(tmp_path, change, message):

@@ -13,7 +13,8 @@ from pplm.files.atomic import atomic_file
 from pplm.files.reading import parse_json
 
 _SHOWN = 3
-"""Number of differences that an error gives with their values; of more it gives the names."""
+"""Number of differences that an error gives with their values; of more it gives the names, up to `_NAMED` of them."""
+_NAMED = 10
 _NOTHING = "not set"
 _log = logging.getLogger(__name__)
 
@@ -57,7 +58,8 @@ def name_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str
     """Return the settings that differ, the first ones with both values; empty where none do."""
     changed = _differences(_plain(before), _plain(after))
     others = [name for name, _, _ in changed[_SHOWN:]]
-    more = f" and {len(others)} more ({', '.join(others)})" if others else ""
+    names = ", ".join([*others[:_NAMED], *(["..."] if others[_NAMED:] else [])])
+    more = f" and {len(others)} more ({names})" if others else ""
     return "; ".join(f"{name} was {old}, is {new}" for name, old, new in changed[:_SHOWN]) + more
 
 
