@@ -39,14 +39,25 @@ def address():
         yield address
 
 
+@pytest.fixture(scope="module")
+def chat_address(chat, tmp_path_factory):
+    """Where the page of a tiny model with a chat template is."""
+    require(find_spec("gradio"), "the package gradio (the extra `web`)")
+    folder = tmp_path_factory.mktemp("chat")
+    for part in chat:
+        part.save_pretrained(folder)
+    with opened("--model", str(folder)) as address:
+        yield address
+
+
 @pytest.fixture
 def arrive(address, visitor):
     """Open the page as a new visitor; return Playwright's page, ready to be used."""
 
-    def open_page(query="", *, complains="", **options):
+    def open_page(query="", *, complains="", at=address, **options):
         one = visitor(**options)
         one.forgiven = complains
-        page = one.open(f"{address}/{query}")
+        page = one.open(f"{at}/{query}")
         page.set_default_timeout(SECONDS * 1000)
         page.wait_for_selector("#generate")
         return page
@@ -200,6 +211,56 @@ def test_texts_of_strangers_are_shown_as_they_are_and_run_nothing(arrive):
     assert texts(page)[0][1].startswith(NASTY)
 
 
+def test_a_chat_goes_on_turn_by_turn_and_a_link_restores_it(arrive, chat_address):
+    page = arrive(at=chat_address)
+    page.get_by_label("Answer me (chat)").check()
+    choose(page, prompt="the cat", topics=["space"], length=4)
+    generate(page)
+    ((_, steered), _) = texts(page)
+    page.get_by_role("button", name="Reply to the steered answer").click()
+    talk = page.locator("#talk")
+    talk.locator("dd").nth(1).wait_for()
+    assert page.get_by_label("Prompt").input_value() == ""
+    assert page.evaluate("document.activeElement === document.querySelector('#prompt textarea')")
+    assert talk.locator("dt").all_inner_texts() == ["You", "Model"]
+    assert talk.locator("dd").first.text_content() == "the cat"
+    assert talk.locator("dd").nth(1).text_content() in steered
+    assert not page.locator("#reply").is_visible()
+    page.get_by_label("Prompt").fill(NASTY)
+    generate(page)
+    second = texts(page)
+    assert [heading for heading, _ in second] == ["Steered", "Unsteered, same random numbers"]
+    settings = parse_qsl(urlsplit(page.url).query, keep_blank_values=True)
+    assert next(value for name, value in settings if name == "conversation") == "the cat"
+    other = arrive("?" + urlsplit(page.url).query, at=chat_address)
+    other.locator("#status", has_text="Restored from the link").wait_for()
+    other.locator("#talk dd").nth(1).wait_for()
+    generate(other)
+    assert texts(other) == second
+    page.get_by_role("button", name="Reply to the steered answer").click()
+    talk.locator("dd").nth(3).wait_for()
+    assert talk.locator("dd").nth(2).text_content() == NASTY
+    assert talk.locator("img, script").count() == 0
+    assert axe_findings(page) == []
+    page.get_by_role("button", name="New conversation").click()
+    talk.wait_for(state="hidden")
+    page.get_by_label("Prompt").fill("the cat")
+    generate(page)
+    assert texts(page)[0] == ("Steered", steered)
+
+
+def test_a_conversation_from_a_link_runs_nothing_and_belongs_to_the_chat_alone(arrive, chat_address):
+    page = arrive(link(prompt="the cat", chat=1, conversation=[NASTY, NASTY], length=2), at=chat_address)
+    page.locator("#talk dd").nth(1).wait_for()
+    assert page.locator("#talk dd").all_inner_texts() == [NASTY, NASTY]
+    assert page.locator("#talk img, #talk script").count() == 0
+    page.get_by_label("Continue my text").check()
+    page.locator("#talk").wait_for(state="hidden")
+    generate(page)
+    assert "conversation" not in page.url
+    assert not page.locator("#reply").is_visible()
+
+
 def test_two_visitors_write_at_once_and_each_gets_their_own_text(arrive, embedded):
     pages = [arrive(), arrive()]
     asked = [("The doctor", "science"), ("The judge", "legal")]
@@ -224,8 +285,9 @@ def test_a_visitor_who_leaves_frees_the_place(arrive):
 
 
 def test_a_text_in_the_queue_can_be_taken_back(arrive):
-    first, second = arrive(), arrive()
-    choose(first, prompt="The king", topics=["legal"], length=200)
+    # The first one's texts take long on any machine.
+    first, second = arrive(link(prompt="The king", bags=["legal", "space"], samples=4, length=200)), arrive()
+    first.locator("#status", has_text="Restored").wait_for()
     first.click("#generate")
     first.wait_for_selector("#result .token")
     choose(second, prompt="The queen", topics=["space"], length=200)

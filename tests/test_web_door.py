@@ -112,13 +112,13 @@ def test_a_page_loads_nothing_from_elsewhere_and_is_framed_by_nobody_else():
         ([JSON, ("Content-Length", "2")], [b"{}"], 200),
         ([("Content-Type", "text/plain"), ("Content-Length", "2")], [b"{}"], 415),
         ([("Content-Length", "2")], [b"{}"], 415),
-        ([JSON, ("Content-Length", "65537")], [b"{}"], 413),
+        ([JSON, ("Content-Length", "131073")], [b"{}"], 413),
         ([JSON, ("Content-Length", "-1")], [b"{}"], 413),
         ([JSON], [b"{}"], 413),
-        ([JSON, ("Content-Length", "10")], [b"a" * 40_000, b"a" * 40_000], 413),
+        ([JSON, ("Content-Length", "10")], [b"a" * 70_000, b"a" * 70_000], 413),
         ([JSON, ("Content-Length", "2")], [b"{]"], 400),
         ([JSON, ("Content-Length", "2")], [b"[]"], 400),
-        ([JSON, ("Content-Length", "60000")], [b"[" * 60_000], 400),
+        ([JSON, ("Content-Length", "120000")], [b"[" * 120_000], 400),
     ],
 )
 def test_only_small_json_is_taken(headers, bodies, status):

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import tomllib
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qsl
@@ -17,6 +18,7 @@ from attribute_models.naming import KnownNames
 from pplm.apps.web.copies import as_command, as_python
 from pplm.apps.web.link import query_of, request_of
 from pplm.apps.web.request import PageRequest, check_offered, split_words
+from pplm.chat import read_conversations
 from pplm.cli.app import pplm
 from pplm.errors import InputError
 
@@ -46,6 +48,16 @@ FULL = PageRequest(
         ({"prompt": "a\ud800"}, "control character"),
         ({"prompt": 5}, "prompt must be text; got int"),
         ({"system": "Be brief."}, "a system message belongs to a chat"),
+        ({"conversation": ("Hi", "Hello")}, "a conversation belongs to a chat"),
+        ({"chat": True, "conversation": ("Hi",)}, "a list of messages, each followed by its answer"),
+        ({"chat": True, "conversation": "Hi"}, "a list of messages, each followed by its answer"),
+        ({"chat": True, "conversation": (" ", "Hello")}, "a message of the conversation is empty"),
+        ({"chat": True, "conversation": ("Hi", 5)}, "each answer of a conversation must be text; got int"),
+        ({"chat": True, "conversation": ("a\x1b", "Hello")}, "control character '\\x1b'"),
+        ({"chat": True, "conversation": ("Hi", "a\ud800")}, "control character"),
+        ({"chat": True, "conversation": ("Hi", "Hello") * 17}, "at most 32 messages and answers"),
+        ({"chat": True, "conversation": ("a" * 2001, "")}, "at most 2000 characters; this one has 2001"),
+        ({"chat": True, "conversation": ("Hi", "a" * 3999) * 2}, "8000 characters in all; this one has 4 of 8002"),
         ({"strength": 1.5}, "strength must be"),
         ({"strength": float("nan")}, "strength must be"),
         ({"strength": "strong"}, "strength must be"),
@@ -85,6 +97,7 @@ def test_words_are_split_at_commas_and_lines_each_once():
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=40)
+CONVERSATIONS = st.lists(st.tuples(TEXTS.filter(str.strip), st.one_of(TEXTS, st.just(""), st.just("\r\x07\n"))))
 WORDS = st.lists(TEXTS.map(lambda text: text.replace(",", "").strip()).filter(bool), max_size=4, unique=True).map(tuple)
 
 
@@ -98,10 +111,10 @@ WORDS = st.lists(TEXTS.map(lambda text: text.replace(",", "").strip()).filter(bo
     samples=st.integers(1, 4),
     seed=st.integers(0, 2**31 - 1),
     length=st.integers(1, 200),
-    chat=st.booleans(),
+    talk=st.one_of(st.none(), CONVERSATIONS.map(lambda pairs: tuple(chain.from_iterable(pairs[:4])))),
 )
-def test_a_link_restores_every_setting(**settings):
-    request = PageRequest(**settings)
+def test_a_link_restores_every_setting(talk, **settings):
+    request = PageRequest(chat=talk is not None, conversation=talk or (), **settings)
     query = query_of(request)
     assert request_of(parse_qsl(query, keep_blank_values=True)) == request
     assert set(query) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-~%+=&")
@@ -116,6 +129,8 @@ def test_a_link_restores_every_setting(**settings):
         ("samples=1.5", "samples must be a number"),
         ("samples=99", "samples must be at most 4"),
         ("chat=yes", "chat must be 0 or 1"),
+        ("chat=1&conversation=Hi", "a list of messages, each followed by its answer"),
+        ("conversation=Hi&conversation=Hello", "a conversation belongs to a chat"),
         ("prompt=" + "a" * 8001, "longer than 8000 characters"),
         ("__class__=a", "which the page has not"),
     ],
@@ -127,8 +142,12 @@ def test_a_link_that_asks_for_what_the_page_has_not_is_refused(query, message):
 
 
 def test_a_request_too_long_for_a_link_has_none():
-    with pytest.raises(InputError, match="at most 8000 characters"):
-        query_of(PageRequest(prompt="🌒" * 1000))
+    for request in (
+        PageRequest(prompt="🌒" * 1000),
+        PageRequest(chat=True, conversation=("Why?", "ä" * 1000, "And?", "ö" * 1000)),
+    ):
+        with pytest.raises(InputError, match="at most 8000 characters"):
+            query_of(request)
 
 
 def parsed(command):
@@ -168,6 +187,45 @@ def test_a_shell_takes_the_command_as_it_stands(tmp_path):
 def test_a_chat_is_a_chat_in_the_command():
     found = parsed(as_command(SERVED, PageRequest(prompt="Hello", chat=True, system="--brief")))
     assert (found["chat"], found["system"], found["prompts"]) == (True, "--brief", ("Hello",))
+
+
+TALK = PageRequest(
+    prompt=NASTY, chat=True, system="--brief", conversation=(NASTY, "It's\t\x1b[201~ \u202e$(id)\n", "Häuser?", "")
+)
+SAID = [
+    {"role": "system", "content": "--brief"},
+    *[{"role": role, "content": text} for role, text in zip(["user", "assistant"] * 2, TALK.conversation, strict=True)],
+    {"role": "user", "content": NASTY},
+]
+
+
+def test_a_conversation_is_a_file_in_the_command_and_nothing_in_it_runs_or_acts_on_a_terminal(tmp_path):
+    stub = tmp_path / "pplm"
+    stub.write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n')
+    stub.chmod(0o755)
+    command = as_command(SERVED, TALK)
+    assert command.isascii()
+    assert all(letter.isprintable() for letter in command.replace("\n", ""))
+    done = subprocess.run(  # noqa: S603
+        ["/bin/bash", "-c", command], cwd=tmp_path, env={"PATH": str(tmp_path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    found = parsed(command.rpartition("\n")[2])
+    assert (found["messages_file"], found["chat"], found["system"], found["prompts"]) == (
+        Path("conversation.jsonl"), False, None, (),
+    )  # fmt: skip
+    (messages,) = read_conversations(tmp_path / "conversation.jsonl")
+    assert messages == SAID
+
+
+def test_a_conversation_is_a_list_of_messages_in_the_program():
+    (said,) = [
+        node.value
+        for node in ast.walk(ast.parse(as_python(SERVED, TALK)))
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets) == "prompt"
+    ]
+    assert ast.literal_eval(said) == SAID
 
 
 def test_the_program_holds_values_as_literals_alone():

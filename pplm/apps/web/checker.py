@@ -19,12 +19,12 @@ class PageChecker:
     page
         The page.
     checks
-        By the number that gradio gives a handler: what refuses its values.
+        By the number that gradio gives a handler: how many values it takes, and what refuses them.
 
     """
 
     page: Page
-    checks: Mapping[int, Callable[..., Any]]
+    checks: Mapping[int, tuple[int, Callable[..., Any]]]
 
     def link(self, pairs: Iterable[tuple[str, str]]) -> str:
         """Return why a link cannot be used; "" where it can."""
@@ -39,8 +39,13 @@ class PageChecker:
         number = body.get("fn_index")
         if type(number) is not int:  # gradio would also take "3"
             return "fn_index must be a whole number"
+        if number not in self.checks:
+            return ""
+        count, check = self.checks[number]
+        if len(body["data"]) != count:
+            return f"this takes {count} values; got {len(body['data'])}"
         try:
-            self.checks.get(number, lambda *_: None)(*body["data"])
+            check(*body["data"])
         except InputError as error:
             self.page.visits.refuse(str(body.get("session_hash")), str(error))
             return str(error)

@@ -27,9 +27,25 @@ _MOST_LETTERS = 4000
 
 @dataclass(frozen=True)
 class Controls:
-    """A component for each field of `PageRequest`, by its name, in that order."""
+    """What a visitor sets, and presses.
+
+    Attributes
+    ----------
+    by_name
+        A component for each field of `PageRequest`, by its name.
+    go, stop
+        The buttons that generate and stop.
+    talk, said, anew
+        What is there of a conversation alone: all of it, the messages as they are read, the button that forgets them.
+
+    """
 
     by_name: dict[str, Any]
+    go: Any
+    stop: Any
+    talk: Any
+    said: Any
+    anew: Any
 
     @property
     def all(self) -> list[Any]:
@@ -37,14 +53,19 @@ class Controls:
         return [self.by_name[field.name] for field in fields(PageRequest)]
 
 
-def make_controls(served: Served) -> tuple[Controls, Any, Any]:
-    """Lay the controls out where this is called; return them, and the buttons that generate and stop."""
+def make_controls(served: Served) -> Controls:
+    """Lay the controls out where this is called."""
     usual = PageRequest()
     found: dict[str, Any] = {}
     found["chat"] = gr.Radio(
         [("Continue my text", False), ("Answer me (chat)", True)], value=False, label="Write", visible=served.chat
     )
-    found["prompt"] = gr.Textbox(usual.prompt, label="Prompt", lines=2, max_lines=8, max_length=LONGEST_PROMPT)
+    found["conversation"] = gr.JSON([], visible="hidden")
+    with gr.Column(visible=False, elem_id="talk") as talk:
+        said = gr.HTML("", apply_default_css=False)
+        anew = gr.Button("New conversation", size="sm", elem_id="anew")
+    found["prompt"] = gr.Textbox(usual.prompt, label="Prompt", lines=2, max_lines=8, max_length=LONGEST_PROMPT,
+                                 elem_id="prompt")  # fmt: skip
     found["bags"] = gr.CheckboxGroup(list(served.bags), label="Topics", info="Steer towards their words.",
                                      elem_id="bags")  # fmt: skip
     found["strength"] = gr.Slider(0, 1, usual.strength, step=0.05, label="Strength", info=STRENGTHS, elem_id="strength")
@@ -72,7 +93,7 @@ def make_controls(served: Served) -> tuple[Controls, Any, Any]:
     with gr.Accordion("System message", open=False, visible=served.chat):
         found["system"] = gr.Textbox("", label="System message", lines=2, max_length=LONGEST_PROMPT,
                                      info="How a chat's answers are to be; only with “Answer me”.")  # fmt: skip
-    return Controls(found), go, stop
+    return Controls(found, go, stop, talk, said, anew)
 
 
 def request_of_values(values: Sequence[Any]) -> PageRequest:
@@ -81,11 +102,9 @@ def request_of_values(values: Sequence[Any]) -> PageRequest:
     Raises
     ------
     InputError
-        If a value cannot be used, or there are more or fewer than controls.
+        If a value cannot be used.
 
     """
-    if len(values) != len(fields(PageRequest)):
-        raise InputError(f"the page has {len(fields(PageRequest))} settings; got {len(values)} values")
     given: dict[str, Any] = {}
     for field, value in zip(fields(PageRequest), values, strict=True):
         default = field.default
@@ -102,7 +121,7 @@ def request_of_values(values: Sequence[Any]) -> PageRequest:
             value = (value or "").replace("\r\n", "\n")
         given[field.name] = value
     if not given["chat"]:
-        given["system"] = ""
+        given |= {"system": "", "conversation": ()}
     return PageRequest(**given)
 
 

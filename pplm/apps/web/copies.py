@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from attribute_models.naming import BAGS, INLINE
 from attribute_models.word_list import read_word_list
@@ -12,13 +13,17 @@ from pplm.apps.web.request import PageRequest
 from pplm.apps.web.served import SAMPLING, Served
 from pplm.models.resources import EMBEDDED_MODEL, shipped_names
 
+_CONVERSATION = "./conversation.jsonl"
+
 
 def as_command(served: Served, request: PageRequest) -> str:
     """Return the command that generates the texts, each argument quoted for a shell.
 
-    A list of the operator's is not on the visitor's machine, so its words come first, as the file they are read from.
+    A list of the operator's is not on the visitor's machine, so its words come first, as the file they are read from;
+    so do the messages of a conversation.
     """
     files: dict[str, str] = {}
+    written: list[str] = []
     words = ["pplm", "generate", *_option("--model", served.name, EMBEDDED_MODEL)]
     for name, value in served.options.items():
         words += _option(f"--{name}", value)
@@ -26,6 +31,8 @@ def as_command(served: Served, request: PageRequest) -> str:
         for name in names:
             if name not in shipped_names(BAGS, ".txt") and name not in files:
                 files[name] = _new_file(name, files.values())
+                lines = (f"{word}\t{weight}" for word, weight in read_word_list(served.known.bags[name]).items())
+                written.append(_file(lines, files[name]))
             words += _option(option, files.get(name, name))
     for option, own in (
         ("--words", request.words),
@@ -35,14 +42,19 @@ def as_command(served: Served, request: PageRequest) -> str:
         words += _option(option, ",".join(own), "")
     for name in request.heads:
         words += _option("--discriminator", name)
-    if request.chat:
+    if request.conversation:
+        # ASCII, so that nothing in an answer acts on a terminal that the command is pasted into.
+        written.append(_file([json.dumps(request.messages())], _CONVERSATION))
+        words += ["--messages", _CONVERSATION]
+    elif request.chat:
         words += ["--chat", *_option("--system", request.system, "")]
     words += ["--num-samples", str(request.samples)]
     if request.names_any:
         words += ["--unsteered-samples", str(request.samples), "--strength", str(request.strength)]
     words += ["--max-new-tokens", str(request.length), "--seed", str(request.seed)]
-    words += [*(["--"] if request.prompt.startswith("-") else []), request.prompt]
-    return "\n".join([*(_file(served, name, path) for name, path in files.items()), shlex.join(words)])
+    if not request.conversation:
+        words += [*(["--"] if request.prompt.startswith("-") else []), request.prompt]
+    return "\n".join([*written, shlex.join(words)])
 
 
 def as_python(served: Served, request: PageRequest) -> str:
@@ -111,9 +123,8 @@ def _new_file(name: str, taken: Collection[str]) -> str:
     return next(path for ending in endings if (path := f"./{plain}{ending}.txt") not in taken)
 
 
-def _file(served: Served, name: str, path: str) -> str:
-    """Return the command that writes a list of the operator's into a file."""
-    lines = [f"{word}\t{weight}" for word, weight in read_word_list(served.known.bags[name]).items()]
+def _file(lines: Iterable[str], path: str) -> str:
+    """Return the command that writes lines into a file."""
     return f"printf '%s\\n' {shlex.join(lines)} > {path}"
 
 

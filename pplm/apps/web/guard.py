@@ -22,8 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pplm.apps.doors.key import ApiKey
 
 HEALTH = "/health"
-LARGEST_BODY = 64 * 1024
-"""Bytes of a request: many times what the page's settings can hold."""
+LARGEST_BODY = 128 * 1024
+"""Bytes of a request: more than the page's settings can hold in any script."""
 _BODY_SECONDS = 20
 """In which a request's body has to arrive."""
 _READ = re.compile(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import cycle
+from typing import Any, NamedTuple
 
 import gradio as gr
 from markupsafe import Markup
 
 from pplm.apps.html import trace_fragment
+from pplm.apps.html.shown import clean
 from pplm.apps.web.controls import request_of_values, values_of_request
 from pplm.apps.web.copies import as_command, as_python
 from pplm.apps.web.link import query_of, request_of
-from pplm.apps.web.request import PageRequest
+from pplm.apps.web.request import PageRequest, check_conversation
 from pplm.apps.web.running import Progress, write
 from pplm.apps.web.served import Served
 from pplm.apps.web.visits import Visits
@@ -30,6 +32,25 @@ _OF_GRADIO = ("__theme", "__lang", "__sign", "view", "logs", "deep_link")
 """What gradio and Spaces put into a page's address."""
 
 
+_TALK = Markup(
+    """<div class="talk" tabindex="0" role="region" aria-label="Conversation so far"><dl>{}</dl></div>
+<p class="note">Both new answers follow this conversation. It keeps the steered answers (of several samples the first),
+and the unsteered ones where nothing steered.</p>"""
+)
+
+
+class Shown(NamedTuple):
+    """What changes on the page while texts are written, in the order of the layout's outputs."""
+
+    result: Any = gr.skip()
+    status: Any = gr.skip()
+    query: Any = gr.skip()
+    command: Any = gr.skip()
+    program: Any = gr.skip()
+    following: Any = gr.skip()
+    reply: Any = gr.skip()
+
+
 @dataclass(frozen=True)
 class Page:
     """What the page's handlers work with."""
@@ -38,29 +59,33 @@ class Page:
     visits: Visits
     waves: WaveTab
 
-    def begin(self, visitor: gr.Request) -> tuple[Any, Any, str]:
+    def begin(self, visitor: gr.Request) -> tuple[Any, Any, str, Any]:
         """Show at once that Generate was pressed."""
         self.visits.begin(_name(visitor))
-        return gr.update(interactive=False), gr.update(interactive=True), _said("Waiting for its turn ...")
+        said = _said("Waiting for its turn ...")
+        return gr.update(interactive=False), gr.update(interactive=True), said, gr.update(visible=False)
 
-    def write(self, visitor: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """Yield what the page shows while the texts are written: result, status, link, command, program."""
-        name, keep = _name(visitor), gr.skip()
+    def write(self, visitor: gr.Request, *values: Any) -> Iterator[Shown]:
+        """Yield what the page shows while the texts are written."""
+        name = _name(visitor)
         reins = self.visits.find(name)
         if reins is None:  # has left
             return
         try:
             if reins.why:
-                yield keep, _said("Stopped before it began."), keep, keep, keep
+                yield Shown(status=_said("Stopped before it began."))
                 return
             request = self.read_values(*values)
-            copies = self._link(request), as_command(self.served, request), as_python(self.served, request)
-            yield keep, _said("Reading the request ..."), *copies
+            query, *notes = _link(request)
+            copies = as_command(self.served, request), as_python(self.served, request)
+            yield Shown(gr.skip(), _said("Reading the request ...", notes=notes), query, *copies)
             for progress in write(self.served, request, reins):
-                said = _said(_ENDED.get(progress.ended, "Writing ..."), notes=progress.notes)
-                yield _shown(progress, keep), said, keep, keep, keep
+                following, *full = _following(request, progress)
+                said = _said(_ENDED.get(progress.ended, "Writing ..."), notes=(*notes, *progress.notes, *full))
+                reply = gr.update(visible=bool(following), value=_reply_to(request))
+                yield Shown(_result(progress), said, following=following, reply=reply)
         except InputError as error:
-            yield keep, _said(str(error), wrong=True), keep, keep, keep
+            yield Shown(status=_said(str(error), wrong=True))
         finally:
             reins.stop()
             self.visits.end(name, reins)
@@ -89,6 +114,26 @@ class Page:
         if request is None:
             return [*keep, gr.skip()]
         return [*values_of_request(request), _said("Restored from the link; press Generate.")]
+
+    def reply(self, following: list[str], prompt: str) -> tuple[Any, ...]:
+        """Go on from an answer: return the conversation with it, the prompt, chat, the button and the status.
+
+        What the visitor has written since stays as the prompt.
+        """
+        prompt = "" if [prompt] == following[-2:-1] else prompt
+        said = _said("Write your next message, and press Generate.")
+        return following, prompt, True, gr.update(visible=False), said
+
+    def forget(self) -> tuple[Any, ...]:
+        """Return an empty conversation, the button to reply and the status."""
+        return [], gr.update(visible=False), _said("The next message begins a new conversation.")
+
+    def show_conversation(self, chat: Any, said: Any) -> tuple[Any, str]:
+        """Return whether a conversation is shown, and what there is to read."""
+        said = check_conversation(said)
+        named = zip(cycle(("You", "Model")), said, strict=False)
+        lines = (Markup("<dt>{}</dt><dd>{}</dd>").format(role, clean(text)) for role, text in named)
+        return gr.update(visible=bool(chat and said)), _TALK.format(Markup("").join(lines))
 
     def wave(self, frequency: float, strength: float) -> Iterator[str]:
         """Yield the picture of a wave, and before the first one what takes so long."""
@@ -122,16 +167,33 @@ class Page:
         own = [(str(name), str(text)) for name, text in pairs if name not in _OF_GRADIO]
         return self.served.check(request_of(own)) if own else None
 
-    def _link(self, request: Any) -> str:
-        try:
-            return query_of(request)
-        except InputError:  # too long for one; the command and the program are there all the same
-            return ""
+
+def _link(request: PageRequest) -> list[str]:
+    """Return a link's query string; where there is none "", and why."""
+    try:
+        return [query_of(request)]
+    except InputError as error:
+        return ["", f"These settings have no link: {error}. The command and the program hold all of them."]
 
 
-def _shown(progress: Progress, keep: Any) -> Any:
+def _following(request: PageRequest, progress: Progress) -> list[Any]:
+    """Return the conversation that goes on from an answer once it is there, empty if none can, and why none can."""
+    if not (request.chat and progress.ended and progress.document):
+        return [[]]
+    try:
+        return [list(request.continued(progress.document["texts"][0]["completion"]))]
+    except InputError as error:
+        return [[], f"This cannot be replied to: {error}"]
+
+
+def _reply_to(request: PageRequest) -> str:
+    first, steered = "first " if request.samples > 1 else "", "steered " if request.names_any else ""
+    return f"Reply to the {first}{steered}answer"
+
+
+def _result(progress: Progress) -> Any:
     if progress.document is None:
-        return keep
+        return gr.skip()
     fragment = Markup(trace_fragment(progress.document))  # noqa: S704 - escaped by its templates
     return Markup('<div data-ended="{}">{}</div>').format(progress.ended or "no", fragment)
 

@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 import gradio as gr
 from markupsafe import Markup
 
-from pplm.apps.web.controls import make_controls
+from pplm.apps.web.controls import Controls, make_controls
 from pplm.apps.web.handlers import Page
+from pplm.apps.web.request import check_conversation
 from pplm.apps.web.waves import FASTEST, SLOWEST, check_wave
 
 TITLE = "pplm: steer a language model while it writes"
@@ -20,15 +21,19 @@ the topic's probability there.</p><p>The model itself stays as it is: steering m
 little before each token.</p></div>"""
 _WAVES = """<p>A network of 769 numbers that was trained on a wave of 2 Hz continues ten samples of it. Steering moves
 its hidden activation before each sample, towards a formula of the wanted wave; no weight changes.</p>"""
-_SHOW_LINK = "(query) => { if (!query) return ''; history.replaceState(null, '', '?' + query); return location.href; }"
+_SHOW_LINK = """(query) => {
+  history.replaceState(null, "", query ? "?" + query : location.pathname);
+  return query ? location.href : "";
+}"""
+_TO_PROMPT = "() => document.querySelector('#prompt textarea').focus()"
 _SHOW = """() => setTimeout(() => {
   const found = document.querySelector("%s");
   if (found?.getBoundingClientRect().top > innerHeight) found.scrollIntoView({ behavior: "smooth" });
 }, 100)"""
 """On a phone the result and what is said stand below the settings."""
 _PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-Checks: TypeAlias = dict[int, Callable[..., Any]]
-"""By the number that gradio gives a handler: what refuses values that cannot be used."""
+Checks: TypeAlias = dict[int, tuple[int, Callable[..., Any]]]
+"""By the number that gradio gives a handler: how many values it takes, and what refuses those that cannot be used."""
 
 
 def make_page(page: Page) -> tuple[gr.Blocks, Checks]:
@@ -49,17 +54,20 @@ def make_page(page: Page) -> tuple[gr.Blocks, Checks]:
 def _write_tab(page: Page, blocks: gr.Blocks) -> Checks:
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            controls, go, stop = make_controls(page.served)
+            controls = make_controls(page.served)
         with gr.Column(scale=3, min_width=320):
             status = gr.HTML("", elem_id="status", apply_default_css=False)
+            reply = gr.Button("Reply", visible=False, elem_id="reply")
             result = gr.HTML(_HINT, elem_id="result", apply_default_css=False)
             with gr.Accordion("Take it along: link, command, Python", open=False):
                 link = _copied("Link to these settings", "link")
                 command = _copied("The same texts from the command line", "command")
                 program = _copied("The same texts from Python", "program")
             query = gr.Textbox("", visible="hidden", elem_id="query", label="Query")
-    outputs = [result, status, query, command, program]
-    begun = go.click(page.begin, outputs=[go, stop, status], queue=False, **_PRIVATE)
+            following = gr.JSON([], visible="hidden")
+    go, stop = controls.go, controls.stop
+    outputs = [result, status, query, command, program, following, reply]
+    begun = go.click(page.begin, outputs=[go, stop, status, reply], queue=False, **_PRIVATE)
     # Without gradio's own check of values, which writes what a stranger has sent into the log; a request checks itself.
     written = begun.then(
         page.write, inputs=controls.all, outputs=outputs, concurrency_limit=1, concurrency_id="model",
@@ -67,12 +75,30 @@ def _write_tab(page: Page, blocks: gr.Blocks) -> Checks:
     )  # fmt: skip
     for ended in (written.then, written.failure):  # the first alone is not called where the queue takes nothing
         ended(page.finish, outputs=[go, stop, status], queue=False, **_PRIVATE)
+    talks = _talk_events(page, controls, status, following, reply)
     go.click(None, js=_SHOW % "#status", **_PRIVATE)
     query.change(None, inputs=query, outputs=link, js=_SHOW_LINK, **_PRIVATE)
     stop.click(page.stop, queue=False, **_PRIVATE)
     restored = blocks.load(page.restore, outputs=[*controls.all, status], **_PRIVATE)
     restored.then(None, js=_SHOW % "#status .wrong", **_PRIVATE)
-    return {written["id"]: page.read_values}
+    return {written["id"]: (len(controls.all), page.read_values), **talks}
+
+
+def _talk_events(page: Page, controls: Controls, status: Any, following: Any, reply: Any) -> Checks:
+    """Let a conversation go on from an answer, and begin anew; whatever sets it, it is shown."""
+    how = {"queue": False, "preprocess": False, **_PRIVATE}
+    said, prompt, chat = (controls.by_name[name] for name in ("conversation", "prompt", "chat"))
+    replied = reply.click(
+        page.reply, inputs=[following, prompt], outputs=[said, prompt, chat, reply, status], **how
+    )  # fmt: skip
+    replied.then(None, js=_TO_PROMPT, **_PRIVATE)
+    controls.anew.click(page.forget, outputs=[said, reply, status], **how)
+    shown = [
+        event(page.show_conversation, inputs=[chat, said], outputs=[controls.talk, controls.said], **how)
+        for event in (chat.change, said.change)
+    ]
+    checks: Checks = {replied["id"]: (2, lambda said, _: check_conversation(said))}
+    return checks | {one["id"]: (2, lambda _, said: check_conversation(said)) for one in shown}
 
 
 def _wave_tab(page: Page, tab: Any) -> Checks:
@@ -89,7 +115,7 @@ def _wave_tab(page: Page, tab: Any) -> Checks:
               trigger_mode="always_last", preprocess=False, **_PRIVATE)
         for event in events
     ]  # fmt: skip
-    return {one["id"]: check_wave for one in drawn}
+    return {one["id"]: (2, check_wave) for one in drawn}
 
 
 def _copied(label: str, name: str) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from itertools import cycle
+from typing import Any
 
 from pplm.apps.doors.asked import LONGEST_WORD, Asked, read_asked
 from pplm.checks import check_range, check_type, check_whole
@@ -12,6 +14,8 @@ from pplm.errors import InputError
 
 LONGEST_PROMPT = 2000
 """Characters of the prompt and of the system message."""
+MOST_MESSAGES, LONGEST_CONVERSATION = 32, 8000
+"""Messages and answers before the prompt, and the characters of all of them."""
 MOST_SEEDS = 8
 """Words that one bag is grown from."""
 MOST_SAMPLES, MOST_TOKENS, LARGEST_SEED = 4, 200, 2**31 - 1
@@ -27,6 +31,8 @@ class PageRequest:
         What is continued, or with `chat` the message that is answered; 1 to 2000 characters.
     chat, system
         Whether the model's chat template makes the prompt, and the system message then; "" for none.
+    conversation
+        What a chat goes on from: a message, the model's answer to it, and so on; none at its beginning.
     bags, avoid_bags, heads
         Names of word lists to steer towards and away from, and `NAME:LABEL` of heads.
     words, avoid_words
@@ -48,6 +54,7 @@ class PageRequest:
     prompt: str = "The lake"
     chat: bool = False
     system: str = ""
+    conversation: tuple[str, ...] = ()
     bags: tuple[str, ...] = ()
     avoid_bags: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
@@ -67,6 +74,9 @@ class PageRequest:
             raise InputError("the prompt is empty; write how the text is to begin")
         if self.system and not self.chat:
             raise InputError("a system message belongs to a chat; turn chat on, or leave it out")
+        if self.conversation and not self.chat:
+            raise InputError("a conversation belongs to a chat; turn chat on, or leave it out")
+        check_conversation(self.conversation)
         check_type("chat", self.chat, bool)
         object.__setattr__(self, "strength", check_type("strength", self.strength, float))
         check_range("strength", self.strength, 0, 1)
@@ -112,9 +122,47 @@ class PageRequest:
         return replace(asked, choice=replace(asked.choice, bag_from=grown), settings={"strength": self.strength})
 
     def messages(self) -> list[dict[str, str]]:
-        """Return the conversation of a chat."""
+        """Return the messages of a chat, the prompt last."""
         before = [{"role": "system", "content": self.system}] if self.system else []
-        return [*before, {"role": "user", "content": self.prompt}]
+        said = zip(cycle(("user", "assistant")), (*self.conversation, self.prompt), strict=False)
+        return [*before, *({"role": role, "content": text} for role, text in said)]
+
+    def continued(self, answer: str) -> tuple[str, ...]:
+        """Return the conversation with the prompt and an answer to it at its end.
+
+        Raises
+        ------
+        InputError
+            If it is then longer than a conversation may be.
+
+        """
+        # A model may put white space around its answer, which templates do not expect in a message.
+        return check_conversation((*self.conversation, self.prompt, answer.strip()))
+
+
+def check_conversation(said: Any) -> tuple[str, ...]:
+    """Return a conversation that a chat can go on from.
+
+    Raises
+    ------
+    InputError
+        If it is no list of messages, each with its answer, or too long.
+
+    """
+    if not isinstance(said, list | tuple) or len(said) % 2:
+        raise InputError("a conversation must be a list of messages, each followed by its answer")
+    for message, answer in zip(said[::2], said[1::2], strict=True):
+        _check_text("each message of a conversation", message, LONGEST_PROMPT)
+        _check_text("each answer of a conversation", answer, LONGEST_CONVERSATION, refused=("Cs",))
+        if not message.strip():
+            raise InputError("a message of the conversation is empty; take it out, with its answer")
+    length = sum(map(len, said))
+    if len(said) > MOST_MESSAGES or length > LONGEST_CONVERSATION:
+        raise InputError(
+            f"a conversation may have at most {MOST_MESSAGES} messages and answers, of {LONGEST_CONVERSATION} "
+            f"characters in all; this one has {len(said)} of {length}; begin a new one"
+        )
+    return tuple(said)
 
 
 def check_offered(request: PageRequest, bags: Collection[str], heads: Collection[str], *, chat: bool) -> PageRequest:
@@ -146,12 +194,15 @@ def split_words(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in words if word))
 
 
-def _check_text(what: str, text: str, longest: int) -> None:
-    """Refuse what is no text, too long, or would act on a terminal that a command is pasted into."""
+def _check_text(what: str, text: str, longest: int, refused: Collection[str] = ("Cc", "Cs")) -> None:
+    """Refuse what is no text, too long, or would act on a terminal that a command is pasted into.
+
+    Answers, which a command holds as JSON, may have control characters (Cc), as models write them.
+    """
     if not isinstance(text, str):
         raise InputError(f"{what} must be text; got {type(text).__name__}")
     if len(text) > longest:
         raise InputError(f"{what} may have at most {longest} characters; this one has {len(text)}")
     for character in text:
-        if character != "\n" and unicodedata.category(character) in ("Cc", "Cs"):
+        if character != "\n" and unicodedata.category(character) in refused:
             raise InputError(f"{what} holds the control character {character!r}; take it out")

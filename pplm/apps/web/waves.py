@@ -11,7 +11,6 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from pplm.checks import check_range, check_type
-from pplm.errors import InputError
 from pplm.sine import Oscillator, SineConfig, WaveNetworks, draw, sine_wave, train
 from pplm.sine.network import SAMPLE_RATE
 
@@ -90,18 +89,16 @@ class WaveTab:
         )
 
 
-def check_wave(*values: Any) -> tuple[float, float]:
+def check_wave(frequency: Any, strength: Any) -> tuple[float, float]:
     """Return the frequency and the strength of a wave that can be drawn.
 
     Raises
     ------
     InputError
-        If one is no number or outside its range, or there are not two.
+        If one is no number or outside its range.
 
     """
-    if len(values) != 2:
-        raise InputError(f"a wave takes a frequency and a strength; got {len(values)} values")
-    frequency, strength = (check_type("a slider", value, float) for value in values)
+    frequency, strength = (check_type("a slider", value, float) for value in (frequency, strength))
     check_range("frequency", frequency, SLOWEST, FASTEST)
     check_range("strength", strength, 0, 1)
     return frequency, strength
