@@ -174,6 +174,11 @@ def test_a_link_restores_every_setting_and_the_same_text(arrive):
     other.locator("#status", has_text="Restored from the link").wait_for()
     generate(other)
     assert texts(other) == before
+    other.get_by_text("Avoid", exact=True).click()
+    other.get_by_label("Words to avoid").fill(",".join(f"{number:02}" + 55 * "(" for number in range(60)))
+    generate(other)
+    assert "These settings have no link" in other.locator("#status").inner_text()
+    assert urlsplit(other.url).query == ""
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_a_conversation_that_is_full_or_too_long_for_a_link_says_so(served, monk
     assert "This cannot be replied to: a conversation may have at most 32 messages" in last.status
     monkeypatch.setattr("pplm.apps.web.link.LONGEST_LINK", 60)
     first, *_, last = shown(served, TALK)
-    assert first.query == ""
+    assert first.query == "?"
     assert "the moon" in first.command
     for one in (first, last):
         assert "These settings have no link: a link may have at most 60 characters; this one has 92" in one.status

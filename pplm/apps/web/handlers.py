@@ -169,11 +169,11 @@ class Page:
 
 
 def _link(request: PageRequest) -> list[str]:
-    """Return a link's query string; where there is none "", and why."""
+    """Return a link's query string with its question mark; where there is none the mark alone, and why."""
     try:
-        return [query_of(request)]
+        return [f"?{query_of(request)}"]
     except InputError as error:
-        return ["", f"These settings have no link: {error}. The command and the program hold all of them."]
+        return ["?", f"These settings have no link: {error}. The command and the program hold all of them."]
 
 
 def _following(request: PageRequest, progress: Progress) -> list[Any]:

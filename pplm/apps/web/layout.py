@@ -22,15 +22,15 @@ little before each token.</p></div>"""
 _WAVES = """<p>A network of 769 numbers that was trained on a wave of 2 Hz continues ten samples of it. Steering moves
 its hidden activation before each sample, towards a formula of the wanted wave; no weight changes.</p>"""
 _SHOW_LINK = """(query) => {
-  history.replaceState(null, "", query ? "?" + query : location.pathname);
-  return query ? location.href : "";
+  history.replaceState(null, "", location.pathname + (query === "?" ? "" : query));
+  return query === "?" ? "" : location.href;
 }"""
 _TO_PROMPT = "() => document.querySelector('#prompt textarea').focus()"
 _SHOW = """() => setTimeout(() => {
-  const found = document.querySelector("%s");
-  if (found?.getBoundingClientRect().top > innerHeight) found.scrollIntoView({ behavior: "smooth" });
+  const found = document.querySelector("%s"), place = found?.getBoundingClientRect();
+  if (place && (place.top > innerHeight || place.bottom < 0)) found.scrollIntoView({ behavior: "smooth" });
 }, 100)"""
-"""On a phone the result and what is said stand below the settings."""
+"""On a phone the result and what is said stand below the settings; a long conversation leaves them above."""
 _PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 Checks: TypeAlias = dict[int, tuple[int, Callable[..., Any]]]
 """By the number that gradio gives a handler: how many values it takes, and what refuses those that cannot be used."""
