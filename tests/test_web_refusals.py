@@ -101,6 +101,23 @@ def test_a_request_of_fewer_values_or_of_no_handler_is_answered_by_400(page):
     for number in (str(handler(page, "then")), float(handler(page, "then")), None, [1]):
         answer = send(page, "queue/join", number, values(bags=["/etc/passwd"]))
         assert (answer.status_code, answer.json()) == (400, {"detail": "fn_index must be a whole number"})
+    for number in (-1, 1000, 10**30):
+        for path in ("queue/join", "run/predict"):
+            answer = send(page, path, number, [])
+            assert (answer.status_code, "fn_index must be between 0 and" in answer.json()["detail"]) == (400, True)
+
+
+@pytest.mark.parametrize("name", [None, 5, [], "", "\ud800", "<b>", "a" * 65])
+def test_a_visitor_of_an_odd_name_is_answered_by_400(page, name):
+    number = handler(page, "then")
+    for body in ({"data": values(), "fn_index": number}, {"event_id": "a", "fn_index": number}):
+        path = "queue/join" if "data" in body else "cancel"
+        answer = page.post(
+            f"/gradio_api/{path}",
+            content=json.dumps({**body, "session_hash": name}),
+            headers={"Content-Type": "application/json"},
+        )
+        assert (answer.status_code, answer.text) == (400, "The session_hash must be at most 64 letters and digits.")
 
 
 def test_what_the_page_offers_is_let_through(page):

@@ -19,7 +19,7 @@ class PageChecker:
     page
         The page.
     checks
-        By the number that gradio gives a handler: how many values it takes, and what refuses them.
+        By the number that gradio gives a handler, of all: how many values it takes, and what refuses them.
 
     """
 
@@ -39,8 +39,8 @@ class PageChecker:
         number = body.get("fn_index")
         if type(number) is not int:  # gradio would also take "3"
             return "fn_index must be a whole number"
-        if number not in self.checks:
-            return ""
+        if number not in self.checks:  # gradio would fail
+            return f"fn_index must be between 0 and {max(self.checks)}; got {number}"
         count, check = self.checks[number]
         if len(body["data"]) != count:
             return f"this takes {count} values; got {len(body['data'])}"

@@ -30,6 +30,8 @@ _READ = re.compile(
     r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/(static|assets|svelte)/[^%]*"
     r"|/gradio_api/(theme\.css|app_id/?|startup-events|queue/data|heartbeat/\w+)"
 )
+_VISITOR = re.compile(r"\w{1,64}", re.ASCII)
+"""A session_hash, which gradio's page makes up. Over half a character gradio fails, also at requests of others."""
 _SENT = re.compile(r"/gradio_api/(queue/join|run/predict|cancel|reset)/?")
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -130,6 +132,9 @@ class Guard:
         # gradio takes a table for a file, and fetches it from the address that it names.
         if not isinstance(values, list) or not all(_is_plain(value) for value in values):
             return PlainTextResponse("The values must be texts, numbers and lists of texts.", 400)
+        visitor = given.get("session_hash", "0")
+        if not (isinstance(visitor, str) and _VISITOR.fullmatch(visitor)):
+            return PlainTextResponse("The session_hash must be at most 64 letters and digits.", 400)
         why = self._checker.values(given) if "data" in given else ""
         # gradio's page shows it as HTML.
         return JSONResponse({"detail": escape(why, quote=False)}, 400) if why else None

@@ -47,8 +47,9 @@ def make_page(page: Page) -> tuple[gr.Blocks, Checks]:
             with gr.Tab("Sine wave") as tab:
                 checks |= _wave_tab(page, tab)
         blocks.unload(page.leave)
+    others: Checks = {number: (len(handler.inputs), lambda *_: None) for number, handler in blocks.fns.items()}
     # Two texts at once would only share the processor; others wait, and not too many of them.
-    return blocks.queue(max_size=16, default_concurrency_limit=8, api_open=False), checks
+    return blocks.queue(max_size=16, default_concurrency_limit=8, api_open=False), {**others, **checks}
 
 
 def _write_tab(page: Page, blocks: gr.Blocks) -> Checks:
