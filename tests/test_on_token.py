@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import pytest
 import torch
-from helpers import STRONG
+from helpers import STRONG, dial
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -67,6 +67,20 @@ def test_a_token_shows_its_details_with_a_trace(gpt2, tokenizer, words):
         for shown, kept in zip(by_text(seen)[text.prompt_index, text.sample], text.details.tokens, strict=True):
             assert (shown.details.levels, shown.details.seconds) == (kept.levels, kept.seconds)
             assert set(shown.details.words) <= set(kept.words)
+
+
+def test_a_token_shows_the_levels_so_far_with_the_dial(gpt2, tokenizer, words):
+    seen = []
+    texts = run(gpt2, tokenizer, attributes=[words], num_samples=2, on_token=seen.append,
+                steering=dial([words], strength=0.5))  # fmt: skip
+    for text in texts:
+        own = by_text(seen)[text.prompt_index, text.sample]
+        assert own[-1].levels == text.levels
+        assert text.levels
+        assert len({token.levels[words.name] for token in own}) > 1
+    seen.clear()
+    run(gpt2, tokenizer, attributes=[words], on_token=seen.append)
+    assert all(token.levels == {} for token in seen)
 
 
 def test_numbers_of_prompts_are_those_of_the_call(gpt2, tokenizer):

@@ -183,6 +183,19 @@ def test_a_warning_goes_to_the_client_every_time_and_not_into_the_log(client, ca
     assert "bag space" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize("target", [0.9, 0.001])
+def test_a_target_that_the_texts_miss_is_told_to_the_client(client, capfd, target):
+    server = client()
+    body = BODY | {"max_tokens": 4, "n": 2, "steering": {"words": ["moon", "star"], "target": target}}
+    found = server.post("/v1/completions", json=body).json()["pplm"].get("warnings", [])
+    stream = [event for event in events(server.post("/v1/completions", json=body | {"stream": True}).text)
+              if event["choices"] and event["choices"][0]["finish_reason"]]  # fmt: skip
+    assert [event["pplm"].get("warnings", []) for event in stream] == [[], found]
+    missed = [f"target {target:g} of 'words' is not reached"] * (target > 0.5)
+    assert [warning.partition(":")[0] for warning in found] == missed
+    assert "not reached" not in "".join(capfd.readouterr())
+
+
 @pytest.mark.filterwarnings("default")
 def test_prompts_and_words_are_not_logged(client, capfd, caplog):
     caplog.set_level(logging.DEBUG)

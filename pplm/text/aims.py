@@ -163,11 +163,17 @@ def wanted_levels(
 
 
 def warn_of_missed(
-    attributes: Sequence[WeightedAttribute],
-    steering: SteeringConfig,
-    levels: Sequence[Mapping[str, float]],
+    attributes: Sequence[WeightedAttribute], steering: SteeringConfig, levels: Sequence[Mapping[str, float]]
 ) -> None:
-    """Warn of each attribute whose mean level over texts is off its target by more than a quarter.
+    """Warn of what `missed_targets` tells."""
+    for told in missed_targets(attributes, steering, levels):
+        warnings.warn(told, SteeringWarning, stacklevel=3)
+
+
+def missed_targets(
+    attributes: Sequence[WeightedAttribute], steering: SteeringConfig, levels: Sequence[Mapping[str, float]]
+) -> list[str]:
+    """Return what there is to tell of each attribute whose mean level over texts is off its target by over a quarter.
 
     Parameters
     ----------
@@ -177,8 +183,9 @@ def warn_of_missed(
         Of each text, by name of attribute.
 
     """
+    told: list[str] = []
     if not attributes or steering.target is None:
-        return
+        return told
     stronger = "" if steering.strength is None else f"leave strength out (now {steering.strength:g}), "
     for attribute, wanted in zip(attributes, wanted_levels(steering.target, attributes), strict=True):
         found = [own[attribute.name] for own in levels if attribute.name in own]
@@ -188,10 +195,9 @@ def warn_of_missed(
         avoids = getattr(attribute.model, "avoids", False)
         if mean > (1 + _TOLERANCE) * wanted if avoids else mean < (1 - _TOLERANCE) * wanted:
             name = repr(attribute.name)
-            warnings.warn(
+            told.append(
                 f"target {wanted:g} of {name} is not reached: the mean level of the texts is {mean:.2g}; "
                 f"{stronger}{'allow more of it' if avoids else 'ask for less'}, or write longer texts, in which "
-                "the push can grow",
-                SteeringWarning,
-                stacklevel=3,
+                "the push can grow"
             )
+    return told

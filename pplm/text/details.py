@@ -147,6 +147,9 @@ class NewToken:
         are `Generation.completion`.
     finished
         Whether the text ends with this token, unless `on_token` ends it now.
+    levels
+        Of the attributes in the text so far, with the dial; empty without. Those of the last token are
+        `Generation.levels`.
     details
         With `trace`. Of a word of several tokens, `words` names its bag only from the token on that completes it; in
         `Generation.details` all of its tokens do.
@@ -160,4 +163,5 @@ class NewToken:
     token_id: int
     text: str
     finished: bool
+    levels: Mapping[str, float] = field(default_factory=dict)
     details: TokenDetails | None = field(default=None, repr=False)

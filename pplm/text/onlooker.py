@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -130,7 +130,9 @@ class WatchedText:
             )
         )
 
-    def new_token(self, attributes: Sequence[WeightedAttribute], *, finished: bool) -> NewToken:
+    def new_token(
+        self, attributes: Sequence[WeightedAttribute], levels: Mapping[str, float], *, finished: bool
+    ) -> NewToken:
         """Return the token that was added last, as `on_token` is shown it."""
         details = self._with_words(attributes)[-1] if self._tokens else None
         return NewToken(
@@ -141,6 +143,7 @@ class WatchedText:
             token_id=self.pieces.token_ids[-1],
             text=self.pieces.texts[-1],
             finished=finished,
+            levels=levels,
             details=details,
         )
 
@@ -186,6 +189,7 @@ class Onlooker:
         self._gauge = None if measured is None else Gauge(measured)
         self._decode = lru_cache(maxsize=None)(lambda token: tokenizer.decode([token]))
         self._seen: dict[int, Measures] = {}
+        self._levels: dict[int, Mapping[str, float]] = {}
         self._begun = 0.0
 
     def begin(self, text: SteeredText) -> None:
@@ -196,8 +200,13 @@ class Onlooker:
 
     def look(self, text: SteeredText) -> None:
         """Measure what the next tokens are drawn from."""
+        outcome = text.outcome()
         if self._gauge is not None:
-            self._seen = self._gauge.measure(text.outcome())
+            self._seen = self._gauge.measure(outcome)
+        if self._on_token is not None and outcome.fused.levels is not None:
+            names = [attribute.name for attribute in text.attributes]
+            levels = [dict(zip(names, own, strict=True)) for own in outcome.fused.levels.T.tolist()]
+            self._levels = dict(zip(outcome.rows.tolist(), levels, strict=True))
 
     def take(self, chosen: Tensor, going_on: Tensor) -> Tensor:
         """Take the tokens (B,) of one step and which texts go on, (B,) on the host; return which go on after this."""
@@ -212,7 +221,7 @@ class Onlooker:
                 text.add_details(self._seen[row], self._decode, seconds)
             if self._on_token is not None:
                 attributes = () if self._gauge is None else self._gauge.attributes
-                if self._on_token(text.new_token(attributes, finished=finished)):
+                if self._on_token(text.new_token(attributes, self._levels.get(row, {}), finished=finished)):
                     going_on[row] = 0
             text.goes_on = bool(going_on[row])
         self._begun = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,6 +26,8 @@ class Answer:
         What of it may be shown: all but what may yet turn out to begin a stop string.
     tokens
         New tokens so far.
+    levels
+        Of the attributes in it, with the dial.
     finish
         Why it ended; None while it grows.
 
@@ -35,6 +37,7 @@ class Answer:
     ends: Collection[int] = ()
     shown: str = ""
     tokens: int = 0
+    levels: Mapping[str, float] = field(default_factory=dict)
     finish: FinishReason | None = None
     _waiting: str = field(default="", repr=False)
 
@@ -46,6 +49,7 @@ class Answer:
         if new.position < self.tokens or self.finish is not None:
             return ""
         self.tokens += 1
+        self.levels = new.levels
         self._waiting += new.text
         if (stop := _first(self._waiting, self.stops)) is not None:
             self._waiting, self.finish = self._waiting[:stop], "stop"

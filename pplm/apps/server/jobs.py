@@ -14,6 +14,7 @@ from pplm.apps.server.answers import Answer
 from pplm.apps.server.errors import ApiError
 from pplm.config import SteeringConfig
 from pplm.interface import WeightedAttribute
+from pplm.text.aims import missed_targets
 from pplm.text.prompts import Prompt
 
 
@@ -134,9 +135,13 @@ class Job:
     def show(self, row: int, text: str) -> None:
         """Tell the client of what one of its texts has gained; called by the worker."""
         ends = self.rows[row].answer.finish is not None
+        over = all(own.answer.finish is not None for own in self.rows)
+        if over:  # before the last piece, which tells of it
+            levels = [own.answer.levels for own in self.rows]
+            self.notices = [*self.notices, *missed_targets(self.attributes, self.way.steering, levels)]
         if text or ends:
             self._tell(Piece(row, text, ends))
-        if all(own.answer.finish is not None for own in self.rows):
+        if over:
             self.end()
 
     def end(self, error: ApiError | None = None) -> None:
