@@ -254,6 +254,30 @@ def test_a_chat_goes_on_turn_by_turn_and_a_link_restores_it(arrive, chat_address
     assert texts(page)[0] == ("Steered", steered)
 
 
+def test_an_answer_that_is_still_shown_can_be_replied_to_once_and_not_after_a_new_conversation(arrive, chat_address):
+    page = arrive(link(prompt="the cat", chat=1, length=2), at=chat_address, complains=REFUSED)
+    page.locator("#status", has_text="Restored from the link").wait_for()
+
+    def refused():
+        page.get_by_label("Prompt").fill(" ")
+        page.click("#generate")
+        page.locator("#status", has_text="the prompt is empty").wait_for()
+        page.locator("#generate:enabled").wait_for()
+
+    generate(page)
+    refused()
+    page.get_by_role("button", name="Reply to the answer").click()
+    page.locator("#talk dd").nth(1).wait_for()
+    refused()
+    assert not page.locator("#reply").is_visible()
+    page.get_by_label("Prompt").fill("a star")
+    generate(page)
+    page.get_by_role("button", name="New conversation").click()
+    page.locator("#talk").wait_for(state="hidden")
+    refused()
+    assert not page.locator("#reply").is_visible()
+
+
 def test_a_conversation_from_a_link_runs_nothing_and_belongs_to_the_chat_alone(arrive, chat_address):
     page = arrive(link(prompt="the cat", chat=1, conversation=[NASTY, NASTY], length=2), at=chat_address)
     page.locator("#talk dd").nth(1).wait_for()

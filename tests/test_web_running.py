@@ -168,8 +168,23 @@ def test_a_reply_clears_the_prompt_unless_the_next_message_is_there_already():
     from pplm.apps.web.handlers import Page
 
     page = Page(None, None, None)
-    assert page.reply(["the cat", "a star"], "the cat")[:3] == (["the cat", "a star"], "", True)
-    assert page.reply(["the cat", "a star"], "And why?")[:3] == (["the cat", "a star"], "And why?", True)
+    assert page.reply(["the cat", "a star"], "the cat")[:4] == (["the cat", "a star"], [], "", True)
+    assert page.reply(["the cat", "a star"], "And why?")[:4] == (["the cat", "a star"], [], "And why?", True)
+
+
+def test_a_new_conversation_ends_the_answer_that_is_being_written_and_that_cannot_be_replied_to(served):
+    require(find_spec("gradio"), "the package gradio (the extra `web`)")
+    from pplm.apps.web.controls import values_of_request
+    from pplm.apps.web.handlers import Page
+
+    page, visitor = Page(served, Visits(60), None), SimpleNamespace(session_hash="a")
+    page.begin(visitor)
+    changes = page.write(visitor, *values_of_request(replace(TALK, length=100)))
+    next(changes)
+    assert page.forget(visitor)[:2] == ([], [])
+    *_, last = changes
+    assert "Stopped" in last.status
+    assert (last.following, last.reply["visible"]) == ([], False)
 
 
 def test_a_conversation_is_shown_as_text_with_its_roles_where_a_chat_is():

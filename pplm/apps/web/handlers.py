@@ -80,7 +80,9 @@ class Page:
             copies = as_command(self.served, request), as_python(self.served, request)
             yield Shown(gr.skip(), _said("Reading the request ...", notes=notes), query, *copies)
             for progress in write(self.served, request, reins):
-                following, *full = _following(request, progress)
+                # A new conversation that began meanwhile has forgotten this one.
+                goes_on = self.visits.find(name) is reins
+                following, *full = _following(request, progress) if goes_on else [[]]
                 said = _said(_ENDED.get(progress.ended, "Writing ..."), notes=(*notes, *progress.notes, *full))
                 reply = gr.update(visible=bool(following), value=_reply_to(request))
                 yield Shown(_result(progress), said, following=following, reply=reply)
@@ -90,11 +92,14 @@ class Page:
             reins.stop()
             self.visits.end(name, reins)
 
-    def finish(self, visitor: gr.Request) -> tuple[Any, Any, Any]:
-        """Let the visitor press Generate again, also where the request was refused before it was in the queue."""
+    def finish(self, visitor: gr.Request, following: list[str]) -> tuple[Any, ...]:
+        """Let the visitor press Generate again, also where the request was refused before it was in the queue.
+
+        The answer that is still shown then can be replied to.
+        """
         reins = self.visits.leave(_name(visitor))
         said = gr.skip() if reins is None else _said(reins.refused or _QUEUE_FULL, wrong=True)
-        return gr.update(interactive=True), gr.update(interactive=False), said
+        return gr.update(interactive=True), gr.update(interactive=False), said, gr.update(visible=bool(following))
 
     def stop(self, visitor: gr.Request) -> None:
         """End the visitor's texts; what is said of it comes with them."""
@@ -116,17 +121,18 @@ class Page:
         return [*values_of_request(request), _said("Restored from the link; press Generate.")]
 
     def reply(self, following: list[str], prompt: str) -> tuple[Any, ...]:
-        """Go on from an answer: return the conversation with it, the prompt, chat, the button and the status.
+        """Go on from an answer: return the conversation with it, what now goes on, prompt, chat, button and status.
 
         What the visitor has written since stays as the prompt.
         """
         prompt = "" if [prompt] == following[-2:-1] else prompt
         said = _said("Write your next message, and press Generate.")
-        return following, prompt, True, gr.update(visible=False), said
+        return following, [], prompt, True, gr.update(visible=False), said
 
-    def forget(self) -> tuple[Any, ...]:
-        """Return an empty conversation, the button to reply and the status."""
-        return [], gr.update(visible=False), _said("The next message begins a new conversation.")
+    def forget(self, visitor: gr.Request) -> tuple[Any, ...]:
+        """End the visitor's text; return an empty conversation, nothing to go on from, the button and the status."""
+        self.visits.leave(_name(visitor))
+        return [], [], gr.update(visible=False), _said("The next message begins a new conversation.")
 
     def show_conversation(self, chat: Any, said: Any) -> tuple[Any, str]:
         """Return whether a conversation is shown, and what there is to read."""

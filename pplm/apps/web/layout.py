@@ -75,7 +75,8 @@ def _write_tab(page: Page, blocks: gr.Blocks) -> Checks:
         api_visibility="private", show_progress="minimal", show_progress_on=status, preprocess=False,
     )  # fmt: skip
     for ended in (written.then, written.failure):  # the first alone is not called where the queue takes nothing
-        ended(page.finish, outputs=[go, stop, status], queue=False, **_PRIVATE)
+        ended(page.finish, inputs=following, outputs=[go, stop, status, reply], queue=False, preprocess=False,
+              **_PRIVATE)  # fmt: skip
     talks = _talk_events(page, controls, status, following, reply)
     go.click(None, js=_SHOW % "#status", **_PRIVATE)
     query.change(None, inputs=query, outputs=link, js=_SHOW_LINK, **_PRIVATE)
@@ -90,10 +91,10 @@ def _talk_events(page: Page, controls: Controls, status: Any, following: Any, re
     how = {"queue": False, "preprocess": False, **_PRIVATE}
     said, prompt, chat = (controls.by_name[name] for name in ("conversation", "prompt", "chat"))
     replied = reply.click(
-        page.reply, inputs=[following, prompt], outputs=[said, prompt, chat, reply, status], **how
+        page.reply, inputs=[following, prompt], outputs=[said, following, prompt, chat, reply, status], **how
     )  # fmt: skip
     replied.then(None, js=_TO_PROMPT, **_PRIVATE)
-    controls.anew.click(page.forget, outputs=[said, reply, status], **how)
+    controls.anew.click(page.forget, outputs=[said, following, reply, status], **how)
     shown = [
         event(page.show_conversation, inputs=[chat, said], outputs=[controls.talk, controls.said], **how)
         for event in (chat.change, said.change)
