@@ -272,8 +272,9 @@ def test_an_answer_that_is_still_shown_can_be_replied_to_once_and_not_after_a_ne
     assert not page.locator("#reply").is_visible()
     page.get_by_label("Prompt").fill("a star")
     generate(page)
-    page.get_by_role("button", name="New conversation").click()
+    page.get_by_role("button", name="New conversation").press("Enter")
     page.locator("#talk").wait_for(state="hidden")
+    page.locator("#prompt textarea:focus").wait_for()
     refused()
     assert not page.locator("#reply").is_visible()
 

@@ -277,10 +277,10 @@ def test_two_requests_of_one_visitor_end_the_first():
 
 def test_the_page_writes_for_nobody_who_has_left(served):
     require(find_spec("gradio"), "the package gradio (the extra `web`)")
-    from pplm.apps.web.handlers import Page
+    from pplm.apps.web.handlers import Page, Shown
 
     page = Page(served, Visits(60), None)
-    assert list(page.write(SimpleNamespace(session_hash="gone"))) == []
+    assert list(page.write(SimpleNamespace(session_hash="gone"))) == [Shown()]
 
 
 def test_times_are_measured_from_the_start():

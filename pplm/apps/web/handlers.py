@@ -69,7 +69,8 @@ class Page:
         """Yield what the page shows while the texts are written."""
         name = _name(visitor)
         reins = self.visits.find(name)
-        if reins is None:  # has left
+        if reins is None:  # has left, or forgotten it for a new conversation
+            yield Shown()  # without which gradio would empty all that is shown
             return
         try:
             if reins.why:

@@ -93,8 +93,9 @@ def _talk_events(page: Page, controls: Controls, status: Any, following: Any, re
     replied = reply.click(
         page.reply, inputs=[following, prompt], outputs=[said, following, prompt, chat, reply, status], **how
     )  # fmt: skip
-    replied.then(None, js=_TO_PROMPT, **_PRIVATE)
-    controls.anew.click(page.forget, outputs=[said, following, reply, status], **how)
+    begun = controls.anew.click(page.forget, outputs=[said, following, reply, status], **how)
+    for pressed in (replied, begun):  # the button goes, and would take the focus with it
+        pressed.then(None, js=_TO_PROMPT, **_PRIVATE)
     shown = [
         event(page.show_conversation, inputs=[chat, said], outputs=[controls.talk, controls.said], **how)
         for event in (chat.change, said.change)
