@@ -116,6 +116,7 @@ def generate_command(
         made = _write_and_show(setup, texts, processes, output)
         if asked.trace is not None and processes.main:
             write_trace(asked.trace, made, setup, context.find_root().obj)
+            click.echo(f"trace: {asked.trace}", err=True)
         return
     processes.on_main(lambda: file_job.check_output(asked.choice.save_bag))
     found = file_job.read(processes)

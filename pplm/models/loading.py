@@ -263,6 +263,7 @@ def _cannot_load(kind: str, name: str, arguments: dict[str, Any], error: Excepti
         return (
             f"cannot load {kind} {name!r}: it is no folder here, not in the local cache, and the hub cannot be "
             "reached; check the spelling and the network, or pass a local folder or .gguf file"
+            + (f"; names of pplm's own are {', '.join([EMBEDDED_MODEL, *PACKAGED])}" if kind == "model" else "")
         )
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, UnpicklingError):

@@ -23,7 +23,7 @@ from pplm.apps.web.waves import WaveTab
 from pplm.errors import InputError
 
 _ENDED = {
-    "done": "Done.",
+    "done": "Done. No topic in it? Raise the strength, or take another seed. Cut off? Raise the length.",
     "stopped": "Stopped; this is what was written until then.",
     "time": "The time for one request is over; this is what was written until then.",
 }
