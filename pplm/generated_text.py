@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pplm.errors import InputError
 from pplm.notebook import plain_html, traced_html
+from pplm.text.aims import named_levels
 from pplm.text.decoding import SteeredOutput
 from pplm.text.details import TextDetails
 from pplm.text.onlooker import Onlooker
@@ -178,8 +179,7 @@ def _of_text(trace: SteeringTrace, row: int, length: int) -> SteeringTrace:
 
 def _levels(trace: SteeringTrace) -> dict[str, float]:
     """Return the levels that a text, B = 1, ends with, by attribute model."""
-    last = trace.levels[-1, :, 0].tolist()
-    return {name: level for name, level in zip(trace.names, last, strict=True) if not math.isnan(level)}
+    return named_levels(trace.names, trace.levels[-1, :, 0].tolist())
 
 
 def _by_token(values: Tensor) -> list[list[float]]:

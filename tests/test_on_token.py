@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 import pplm
 from attribute_models import BagOfWords
 from pplm import InputError
+from pplm.text.aims import named_levels
 from pplm.text.pieces import Pieces, completion_of
 from pplm.text.prompts import Prompt
 
@@ -78,6 +79,7 @@ def test_a_token_shows_the_levels_so_far_with_the_dial(gpt2, tokenizer, words):
         assert own[-1].levels == text.levels
         assert text.levels
         assert len({token.levels[words.name] for token in own}) > 1
+    assert named_levels(["sky", "mood"], [0.5, float("nan")]) == {"sky": 0.5}
     seen.clear()
     run(gpt2, tokenizer, attributes=[words], on_token=seen.append)
     assert all(token.levels == {} for token in seen)

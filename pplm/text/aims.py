@@ -5,6 +5,7 @@ A level is a probability: of a bag's words as the next token, or of a head's cla
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -160,6 +161,11 @@ def wanted_levels(
     if unknown := set(wanted) - set(names):
         raise InputError(f"target names {min(unknown)!r}; the attributes are {', '.join(names) or 'none'}")
     return [wanted.get(name) for name in names]
+
+
+def named_levels(names: Sequence[str], levels: Sequence[float]) -> dict[str, float]:
+    """Return the levels of one text by attribute, without those that there are none of (NaN)."""
+    return {name: level for name, level in zip(names, levels, strict=True) if not math.isnan(level)}
 
 
 def warn_of_missed(

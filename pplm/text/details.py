@@ -148,7 +148,7 @@ class NewToken:
     finished
         Whether the text ends with this token, unless `on_token` ends it now.
     levels
-        Of the attributes in the text so far, with the dial; empty without. Those of the last token are
+        Of the attributes that have one in the text so far, with the dial; empty without. Those of the last token are
         `Generation.levels`.
     details
         With `trace`. Of a word of several tokens, `words` names its bag only from the token on that completes it; in

@@ -13,6 +13,7 @@ from transformers.generation import BaseStreamer
 
 from pplm.errors import InputError
 from pplm.interface import AttributeModel, WeightedAttribute, weigh_attributes
+from pplm.text.aims import named_levels
 from pplm.text.details import LikelyToken, NewToken, TextDetails, TokenDetails
 from pplm.text.gauge import Gauge, Measures, text_level
 from pplm.text.pieces import Pieces, text_before
@@ -205,7 +206,7 @@ class Onlooker:
             self._seen = self._gauge.measure(outcome)
         if self._on_token is not None and outcome.fused.levels is not None:
             names = [attribute.name for attribute in text.attributes]
-            levels = [dict(zip(names, own, strict=True)) for own in outcome.fused.levels.T.tolist()]
+            levels = [named_levels(names, own) for own in outcome.fused.levels.T.tolist()]
             self._levels = dict(zip(outcome.rows.tolist(), levels, strict=True))
 
     def take(self, chosen: Tensor, going_on: Tensor) -> Tensor:

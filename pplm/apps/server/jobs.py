@@ -88,11 +88,15 @@ class Order:
 
 @dataclass(frozen=True)
 class Piece:
-    """What a token adds to one of a request's texts; the last one of a text says that it `ends`."""
+    """What a token adds to one of a request's texts; the last one of a text says that it `ends`.
+
+    `notices` are the request's warnings so far: the worker may be ahead of what a client is told.
+    """
 
     index: int
     text: str
     ends: bool
+    notices: Sequence[str] = ()
 
 
 class Job:
@@ -140,7 +144,7 @@ class Job:
             levels = [own.answer.levels for own in self.rows]
             self.notices = [*self.notices, *missed_targets(self.attributes, self.way.steering, levels)]
         if text or ends:
-            self._tell(Piece(row, text, ends))
+            self._tell(Piece(row, text, ends, self.notices))
         if over:
             self.end()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from pplm.apps.server.errors import ApiError
@@ -40,7 +40,13 @@ class Reply:
             own = {"message": {"role": "assistant", "content": text, "refusal": None}} if self._chat else {"text": text}
             choices.append({"index": index, **own, "logprobs": None, "finish_reason": row.answer.finish})
         kind = "chat.completion" if self._chat else "text_completion"
-        return {**self._same, "object": kind, "choices": choices, "usage": self._usage(), "pplm": self._own()}
+        return {
+            **self._same,
+            "object": kind,
+            "choices": choices,
+            "usage": self._usage(),
+            "pplm": self._own(self._job.notices),
+        }
 
     async def events(self, first: Piece | None) -> AsyncIterator[str]:
         """Yield the server-sent events of a stream, given the first piece that there is."""
@@ -53,7 +59,7 @@ class Reply:
                 if piece.text:
                     yield self._chunk(piece.index, {"content": piece.text} if self._chat else piece.text)
                 if piece.ends:
-                    yield self._chunk(piece.index, {} if self._chat else "", self._finish(piece.index))
+                    yield self._chunk(piece.index, {} if self._chat else "", piece)
                 piece = await self._job.next()
         except ApiError as error:
             yield _event(error.body())
@@ -62,12 +68,10 @@ class Reply:
             yield _event({**self._head(), "choices": [], "usage": self._usage()})
         yield DONE
 
-    def _finish(self, index: int) -> str:
-        return str(self._job.rows[index].answer.finish)
-
-    def _chunk(self, index: int, added: Any, finish: str | None = None) -> str:
+    def _chunk(self, index: int, added: Any, last: Piece | None = None) -> str:
+        finish = None if last is None else self._job.rows[index].answer.finish
         choice = {"index": index, "delta" if self._chat else "text": added, "logprobs": None, "finish_reason": finish}
-        own = {} if finish is None else {"pplm": self._own()}
+        own = {} if last is None else {"pplm": self._own(last.notices)}
         usage = {"usage": None} if self._with_usage else {}
         return _event({**self._head(), "choices": [choice], **usage, **own})
 
@@ -78,8 +82,8 @@ class Reply:
         asked, made = self._job.prompt_tokens, self._job.new_tokens
         return {"prompt_tokens": asked, "completion_tokens": made, "total_tokens": asked + made}
 
-    def _own(self) -> dict[str, Any]:
-        warnings = {"warnings": list(self._job.notices)} if self._job.notices else {}
+    def _own(self, notices: Sequence[str]) -> dict[str, Any]:
+        warnings = {"warnings": list(notices)} if notices else {}
         return {"seed": self._job.rows[0].seed, **warnings}
 
 
