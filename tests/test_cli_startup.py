@@ -9,9 +9,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
+import click
 import pytest
 
 from pplm.benchmark import RANDOM_MODELS
+from pplm.cli import run_command
 from pplm.cli.app import pplm as group
 from pplm.sine import SteeringProtocol
 
@@ -95,6 +97,25 @@ def test_the_list_of_commands_gives_whole_sentences(command, monkeypatch):
         first, *_ = each.help.split("\n\n")
         assert first.endswith(".")
         assert " ".join(first.split()) in shown
+
+
+@pytest.mark.parametrize("name", group.commands)
+def test_every_command_has_both_names_of_its_help_also_by_itself(name):
+    with group.commands[name].make_context(name, [], resilient_parsing=True) as alone:
+        assert alone.command.get_help_option(alone).opts == ["-h", "--help"]
+
+
+def test_a_script_has_both_names_of_its_help(capsys):
+    @click.command()
+    def script():
+        """Do something."""
+
+    helps = []
+    for name in ("-h", "--help"):
+        run_command(script, [name])
+        helps.append(capsys.readouterr().out)
+    assert "Do something." in helps[0]
+    assert helps[0] == helps[1]
 
 
 def test_helps_name_the_choices_that_their_modules_have(command):

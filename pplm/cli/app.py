@@ -36,9 +36,11 @@ from pplm.errors import InputError, SteeringWarning
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a full disk, wherever a command meets it."""
 _format_others = warnings.formatwarning
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+"""Settings of every command, its own and not only inherited: click keeps the help option of a command's first use."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(context_settings=_HELP)
 @click.version_option(package_name="pplm")
 def pplm() -> None:
     """Steer a language model while it writes, without training it.
@@ -63,6 +65,7 @@ for _command in (
     benchmark.benchmark_command,
     train_base.train_base_command,
 ):
+    _command.context_settings = _HELP
     _command.short_help = (_command.help or "").partition("\n\n")[0]  # click's own choice ends in the middle
     pplm.add_command(_command)
 
@@ -83,6 +86,7 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None, 
     warnings.formatwarning = _format_warning
     warnings.simplefilter("once", SteeringWarning, append=True)  # after the filters that the user has set
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command.context_settings = _HELP | command.context_settings
     stdout = sys.stdout
     try:
         for argument in arguments:
