@@ -44,6 +44,9 @@ class Steered:
         (I, G, B): Euclidean norm of each group's weighted gradient; for A steps, of their A gradients taken together.
     norms
         (G, B), for A steps (A, G, B): the largest norms so far, to pass in for the next token.
+    reach
+        (B,): how long the steps were, beside steps by gradients as long as the longest so far: from 0 to 1, and 1
+        throughout where `norm_rule` is "current" and `gamma` 1.
     untouched
         (B,) bool: the samples whose state is still what it was when none had moved; None where that was not asked for.
     cosines
@@ -57,6 +60,7 @@ class Steered:
     divergence: Tensor
     gradient_norms: Tensor
     norms: Tensor
+    reach: Tensor
     untouched: Tensor | None = None
     cosines: Tensor | None = None
 
@@ -116,6 +120,7 @@ def steer(
         norms = deltas[0][0].new_zeros(len(rules), len(state), batch)
     norms = norms.view(len(rules), len(state), batch)
     attribute_losses, divergences, gradient_norms = [], [], []
+    taken = longest = norms.new_zeros(batch)  # squares of lengths
     cosines = None
     for _ in range(config.num_iterations):
         deltas = [[d.detach().requires_grad_() for d in group] for group in deltas]
@@ -141,6 +146,8 @@ def steer(
             size = size if push is None else size * push
             # A sample whose gradient has vanished so far stays where it is, instead of dividing zero by zero.
             scales = torch.where(norm > 0, size / (norm + NORM_EPSILON) ** rule.gamma, 0.0)
+            taken = taken + (scales * now).square().sum(0)
+            longest = longest + torch.where(largest > 0, size * largest ** (1 - rule.gamma), 0.0).square().sum(0)
             deltas = [
                 [d - _per_sample(scale, g) * g for d, g in zip(delta_group, gradient_group, strict=True)]
                 for delta_group, gradient_group, scale in zip(deltas, own, scales, strict=True)
@@ -155,6 +162,7 @@ def steer(
         divergence=torch.stack(divergences) if divergences else norms.new_empty(0, batch),
         gradient_norms=torch.stack(gradient_norms) if gradient_norms else norms.new_empty(0, *norms.shape[1:]),
         norms=norms[0] if steps is None else norms,
+        reach=torch.where(longest > 0, (taken / longest).sqrt(), 0.0),
         untouched=untouched,
         cosines=cosines,
     )

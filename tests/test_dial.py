@@ -11,6 +11,7 @@ import pplm
 from attribute_models import BagOfWords
 from pplm import SteeringConfig
 from pplm.presets import MAX_DIVERGENCE
+from pplm.text.dial import Dial
 from pplm.text.distributions import kl_from_log_probs
 
 pytestmark = pytest.mark.filterwarnings("ignore:target .* is not reached:pplm.SteeringWarning")
@@ -80,6 +81,30 @@ def test_what_earlier_tokens_left_is_scaled_back_where_it_exceeds_the_budget_alo
     scaled_back = record.gm_scale[3:] < weak.gm_scale
     assert scaled_back.any()
     assert (record.final_kl[3:][scaled_back] > 0.9 * limit).all()
+
+
+@pytest.mark.parametrize(("name", "fields", "follows"), [
+    ("bag", {"strength": 0.5}, True), ("head", {"strength": 0.5}, False), ("bag", {"target": 0.05}, False),
+])  # fmt: skip
+def test_steps_of_bags_grow_less_after_a_token_whose_gradient_is_weak(
+    gpt2, bag, head, monkeypatch, name, fields, follows
+):
+    def pushes(share):
+        found = []
+
+        class Watched(Dial):
+            def fuse(self, text, steered_logits, reach):
+                fused = super().fuse(text, steered_logits, share * reach)
+                found.append(self.push)
+                return fused
+
+        monkeypatch.setattr("pplm.text.dial.Dial", Watched)
+        own = {"bag": bag, "head": head}[name]
+        decode(gpt2, PROMPTS, [own], dial([own], **fields), new=1)
+        return found[0]
+
+    strong, weak = pushes(1.0), pushes(0.1)
+    assert (weak < strong).all() if follows else torch.equal(weak, strong)
 
 
 def test_gm_scale_bounds_the_weight_that_the_dial_takes(gpt2, bag):

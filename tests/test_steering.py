@@ -277,3 +277,23 @@ def test_a_gradient_weaker_than_the_strongest_so_far_earns_a_shorter_step_of_the
     assert first.state[0][0].item() == pytest.approx(-0.5)  # 2 nats per unit
     later = steer(state, loss, settings, 4 * first.norms, steps=[step])
     assert later.state[0][0].item() == pytest.approx(-0.5 / 16)
+
+
+@pytest.mark.parametrize(("norm_rule", "gamma", "shares"), [
+    ("running_max", 1.0, (1, 1 / 4, 0)), ("running_max", 1.5, (1, 1 / 4, 0)),
+    ("current", 1.0, (1, 1, 0)), ("current", 0.5, (1, 1 / 2, 0)),
+])  # fmt: skip
+def test_the_reach_of_a_step_is_its_length_beside_one_by_the_longest_gradient_so_far(norm_rule, gamma, shares):
+    settings = SteeringConfig(strength=0.5, num_iterations=1, kl_scale=0.0)
+    step = Step(step_size=0.7, gamma=gamma, norm_rule=norm_rule, window_length=0)
+    state, norms = [[torch.zeros(2, 3)], [torch.zeros(2, 1)]], None
+    for slope, share in zip((4.0, 1.0, 0.0), shares, strict=True):
+
+        def loss(state, slope=slope):
+            own = slope * torch.tensor([1.0, 9.0]) * sum(group[0].sum(1) for group in state)
+            return own[None], torch.zeros_like(own)
+
+        found = steer(state, loss, settings, norms, steps=[step])
+        norms = found.norms
+        torch.testing.assert_close(found.reach, torch.full((2,), float(share)))
+    assert steer(state, loss, settings, steps=[step]).reach.tolist() == [0, 0]  # no gradient so far

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 from rich.console import Console
@@ -36,7 +36,7 @@ from pplm.errors import InputError, SteeringWarning
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a full disk, wherever a command meets it."""
 _format_others = warnings.formatwarning
-_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+_HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 """Settings of every command, its own and not only inherited: click keeps the help option of a command's first use."""
 
 
@@ -86,7 +86,7 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None, 
     warnings.formatwarning = _format_warning
     warnings.simplefilter("once", SteeringWarning, append=True)  # after the filters that the user has set
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    command.context_settings = _HELP | command.context_settings
+    command.context_settings = {**_HELP, **command.context_settings}
     stdout = sys.stdout
     try:
         for argument in arguments:

@@ -16,19 +16,21 @@ from torch import Tensor
 from pplm.config import SteeringConfig
 from pplm.control import Controller, Gains
 from pplm.interface import WeightedAttribute
-from pplm.presets import MAX_DIVERGENCE, USUAL_STRENGTH
+from pplm.presets import MAX_DIVERGENCE, USUAL_STRENGTH, kind_of
 from pplm.text.aims import Aim, wanted_levels
 from pplm.text.distributions import Tilt, fuse, kl_from_log_probs
 from pplm.text.objective import TextSoFar
 from pplm.text.sampling import is_distribution
 
 _STRIDE = Gains(proportional=0.0, integral=0.4, low=-2.5, high=2.5)
-"""Of the logarithm of the steps' length."""
-_SPENT = 0.8
-_OVERSPENT = 2.0
-"""Steps are made so long that the largest weight would spend this share of the budget, as a square root, which is
-nearly proportional to a step; a single token counts at most as `_OVERSPENT`. So most tokens take the largest weight,
-and the budget holds back those that a step moves most."""
+"""Of the logarithm of the steps' length. Steps are made so long that the largest weight would spend a share of the
+budget, measured as its square root, which is nearly proportional to a step. So most tokens take the largest weight, and
+the budget holds back those that a step moves most."""
+_SPENT, _OVERSPENT = 0.8, 2.0
+"""The wanted share, and the most that a single token's counts as."""
+_LARGEST_ERROR = 1.0
+_LEAST = 1e-4
+"""For steps that follow the gradient's length: bounds of a token's error, and of a share whose logarithm is taken."""
 _CREDIT = 9
 """So many tokens' levels may come early: a bag's words are cheap at few tokens, and a text takes them there."""
 _HALVINGS = 8
@@ -77,7 +79,7 @@ class FixedFusion:
         """Return the attribute models that are content with a text, (A, B) bool; None where none can be."""
         return None
 
-    def fuse(self, text: TextSoFar, steered_logits: Tensor, moved: Tensor) -> Fused:  # noqa: ARG002
+    def fuse(self, text: TextSoFar, steered_logits: Tensor, reach: Tensor) -> Fused:  # noqa: ARG002
         """Return the distribution of the next token, given its steered logits (B, V)."""
         logits = fuse(text.reader.unsteered.logits, steered_logits, self._gm_scale)
         return Fused(logits, _divergence(text, logits), torch.full_like(logits[:, 0], self._gm_scale))
@@ -112,6 +114,10 @@ class Dial:
         pushing = [aim for aim in self._aims if aim.attribute.weight]
         self._free = any(aim.free for aim in pushing)
         self._targets = [aim for aim in pushing if not aim.free]
+        # A step that is short because the gradient is weak, as a bag's is at most tokens, should spend little: made
+        # longer, it would buy little of the attribute. A target is to be reached even so.
+        rules = {steering.step_of(kind_of(aim.attribute.model)).norm_rule for aim in pushing}
+        self._follows_gradient = rules == {"running_max"} and not self._targets
 
     @property
     def push(self) -> Tensor:
@@ -136,11 +142,11 @@ class Dial:
                 idle.append(aim.content(level) if aim.attribute.weight else torch.ones_like(level, dtype=torch.bool))
         return torch.stack(idle) if self._targets else None
 
-    def fuse(self, text: TextSoFar, steered_logits: Tensor, moved: Tensor) -> Fused:
+    def fuse(self, text: TextSoFar, steered_logits: Tensor, reach: Tensor) -> Fused:
         """Return the distribution of the next token, given its steered logits (B, V).
 
-        `moved` (B,) bool names the samples whose history was moved before this token: the others show nothing of how
-        long a step should be.
+        `reach` (B,) is the length of this token's steps beside the longest that the text allowed, NaN where its history
+        was not moved: such a token shows nothing of how long a step should be.
         """
         unsteered, allowed = text.reader.unsteered.logits, self._allowed()
         tilt = Tilt(text.reader.unsteered_log_probs, steered_logits, self._limit)
@@ -151,8 +157,7 @@ class Dial:
             own = tilt.affordable(aim.allowed)
             own = self._least(aim, text, steered_logits, own) if aim.of_token else own
             scale = torch.maximum(scale, own)
-        spent = (tilt.most / allowed).sqrt().clamp(max=_OVERSPENT)
-        self._stride.update(torch.where(moved, _SPENT - spent, torch.nan))
+        self._stride.update(self._error((tilt.most / allowed).sqrt(), reach))
         # What is no distribution is to be refused, not weighed with 0.
         scale = torch.where(is_distribution(steered_logits), scale, torch.nan)
         logits = fuse(unsteered, steered_logits, scale)
@@ -167,6 +172,16 @@ class Dial:
         self._stride.select(index)
         for aim in self._aims:
             aim.select(index)
+
+    def _error(self, spent: Tensor, reach: Tensor) -> Tensor:
+        """Return how much longer steps should be (B,), from the root of the share of the budget that a token takes.
+
+        NaN where nothing was moved.
+        """
+        if not self._follows_gradient:
+            return torch.where(reach.isnan(), torch.nan, _SPENT - spent.clamp(max=_OVERSPENT))
+        wanted = reach.sqrt().clamp(min=_LEAST)
+        return (wanted / spent.clamp(min=_LEAST)).log().clamp(-_LARGEST_ERROR, _LARGEST_ERROR)
 
     def _least(self, aim: Aim, text: TextSoFar, steered_logits: Tensor, most: Tensor) -> Tensor:
         """Return the smallest weight (B,) that meets a target now, at most `most` (B,)."""

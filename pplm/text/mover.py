@@ -77,7 +77,7 @@ class HistoryMover:
         # Whether an iteration needs the next token's logits: for the KL, for a look ahead or for an attribute.
         ask = [getattr(attribute.model, "reads_logits", True) for attribute in attributes]
         self._reads_logits = steering.kl_scale > 0 or steering.horizon_length > 0 or any(ask)
-        self.moved = torch.zeros_like(self._untouched)  # samples that the last token's steps moved
+        self.reach = self._nothing()  # (B,) of the last token's steps, NaN where a sample was not moved
         self.measures_steps = False
         self.step_length: Tensor | None = None  # (B,) of the last token's movement, NaN where a sample was not steered
         self.watch = SteeringWatch(attributes, len(like), like.device)
@@ -92,14 +92,14 @@ class HistoryMover:
 
     def rest(self, logits: Tensor) -> Tensor:
         """Move nothing before the next token; return its logits (B, V) as they are."""
-        self.moved, self.step_length = torch.zeros_like(self._untouched), None
+        self.reach, self.step_length = self._nothing(), None
         self.recorder.record_unsteered(logits)
         return logits
 
     def move(self, text: TextSoFar, turn: Turn) -> Tensor:
         """Move the steered histories before the next token; return its logits (B, V) over them."""
         reader, everyone = text.reader, torch.arange(len(turn.lengths), device=turn.lengths.device)
-        self.moved, self.step_length = torch.zeros_like(self._untouched), None
+        self.reach, self.step_length = self._nothing(), None
         if turn.idle is None and not self.steering.skips:
             return self._move(text, everyone, reader, turn)
         # One look at all samples decides which are steered; only they take the iterations.
@@ -153,7 +153,7 @@ class HistoryMover:
         if result.untouched is not None:
             self._untouched = self._untouched.index_copy(0, index, result.untouched)
         has_history = turn.lengths > 0
-        self.moved = self.moved.index_copy(0, index, has_history)
+        self.reach = self.reach.index_copy(0, index, result.reach.float().masked_fill(~has_history, torch.nan))
         self.watch.losses(objective.acted if turn.idle is None else objective.acted | turn.idle, self.rows[index])
         self.watch.broke |= objective.broke
         if objective.gradient_norms is not None:
@@ -176,7 +176,10 @@ class HistoryMover:
             new - old for own, moved in zip(before, after, strict=True) for old, new in zip(own, moved, strict=True)
         ]
         length = whole_norm(parts).float().masked_fill(~took_part, torch.nan)
-        self.step_length = length.new_full((len(self.rows),), torch.nan).index_copy(0, index, length)
+        self.step_length = self._nothing().index_copy(0, index, length)
+
+    def _nothing(self) -> Tensor:
+        return torch.full((len(self.rows),), torch.nan, device=self.rows.device)
 
     def _objective(self, text: TextSoFar, **flags: Any) -> TextObjective:
         flags["apart"] = self._plan.steps is not None

@@ -125,7 +125,7 @@ class SteeredText:
         seen = self.attention_mask[:, -self.input_ids.shape[1] :]
         text = TextSoFar(self.input_ids, seen, reader, self._pooled, self._last_counts)
         steered_logits = self._steer(text)
-        fused = self._fusion.fuse(text, steered_logits, self._mover.moved)
+        fused = self._fusion.fuse(text, steered_logits, self._mover.reach)
         self._unsteered = reader.unsteered
         self._show_unsteered(self._length + 1)
         self._mover.recorder.record_final(fused, self._rows)
