@@ -28,9 +28,10 @@ budget, measured as its square root, which is nearly proportional to a step. So 
 the budget holds back those that a step moves most."""
 _SPENT, _OVERSPENT = 0.8, 2.0
 """The wanted share, and the most that a single token's counts as."""
-_LARGEST_ERROR = 1.0
-_LEAST = 1e-4
-"""For steps that follow the gradient's length: bounds of a token's error, and of a share whose logarithm is taken."""
+_STRIDE_OF_BAGS = Gains(proportional=0.0, integral=0.4, low=-2.5, high=4.0)
+_SPENT_BY_BAGS, _EXPONENT, _LARGEST_ERROR, _LEAST = 0.9, 0.3, 1.0, 1e-4
+"""Where steps follow a gradient that comes and goes, as a bag's: the share that the longest one should spend, the
+exponent of a shorter one's, and the bounds of a token's error and of a share whose logarithm is taken."""
 _CREDIT = 9
 """So many tokens' levels may come early: a bag's words are cheap at few tokens, and a text takes them there."""
 _HALVINGS = 8
@@ -108,16 +109,16 @@ class Dial:
         none = torch.zeros(len(like), device=like.device)
         self._limit = steering.gm_scale
         self._free_budget = MAX_DIVERGENCE * USUAL_STRENGTH**2 if steering.strength is None else steering.budget
-        self._stride = Controller(_STRIDE, none)
         wanted = wanted_levels(steering.target, attributes)
         self._aims = [Aim(own, level, steering.budget, like) for own, level in zip(attributes, wanted, strict=True)]
         pushing = [aim for aim in self._aims if aim.attribute.weight]
         self._free = any(aim.free for aim in pushing)
         self._targets = [aim for aim in pushing if not aim.free]
-        # A step that is short because the gradient is weak, as a bag's is at most tokens, should spend little: made
+        # A step that is short because the gradient is weak, as a bag's is at most tokens, need not spend as much: made
         # longer, it would buy little of the attribute. A target is to be reached even so.
         rules = {steering.step_of(kind_of(aim.attribute.model)).norm_rule for aim in pushing}
         self._follows_gradient = rules == {"running_max"} and not self._targets
+        self._stride = Controller(_STRIDE_OF_BAGS if self._follows_gradient else _STRIDE, none)
 
     @property
     def push(self) -> Tensor:
@@ -180,7 +181,7 @@ class Dial:
         """
         if not self._follows_gradient:
             return torch.where(reach.isnan(), torch.nan, _SPENT - spent.clamp(max=_OVERSPENT))
-        wanted = reach.sqrt().clamp(min=_LEAST)
+        wanted = (_SPENT_BY_BAGS * reach**_EXPONENT).clamp(min=_LEAST)
         return (wanted / spent.clamp(min=_LEAST)).log().clamp(-_LARGEST_ERROR, _LARGEST_ERROR)
 
     def _least(self, aim: Aim, text: TextSoFar, steered_logits: Tensor, most: Tensor) -> Tensor:
