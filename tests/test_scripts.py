@@ -35,7 +35,9 @@ def test_the_gpu_check_runs_on_a_processor_and_leaves_out_what_there_is_no_time_
     parts = {name: part for name, part in found.items() if name.startswith(("dtypes", "benchmark"))}
     assert all(isinstance(rows, list) for rows in parts.values()), parts
     assert len(parts) + len(found["left_out"]) == 8
-    assert {row["dtype"] for row in parts["dtypes paper"]} == {"bfloat16", "float16"}
+    for name in parts.keys() - found["left_out"]:  # how many there is time for depends on the machine
+        if name.startswith("dtypes"):
+            assert {row["dtype"] for row in parts[name]} == {"bfloat16", "float16"}
 
 
 @pytest.mark.alone

@@ -76,6 +76,9 @@ def choose(page, *, prompt, topics=(), length=None):
     if length is not None:
         number(page, "Length").fill(str(length))
         number(page, "Length").blur()
+        page.wait_for_function(
+            "length => document.querySelector('[aria-label=\"range slider for Length\"]').value == length", arg=length
+        )
 
 
 def number(page, label):
