@@ -44,14 +44,14 @@ class Steered:
         (I, G, B): Euclidean norm of each group's weighted gradient; for A steps, of their A gradients taken together.
     norms
         (G, B), for A steps (A, G, B): the largest norms so far, to pass in for the next token.
-    reach
-        (B,): how long the steps were, beside steps by gradients as long as the longest so far: from 0 to 1, and 1
-        throughout where `norm_rule` is "current" and `gamma` 1.
     untouched
         (B,) bool: the samples whose state is still what it was when none had moved; None where that was not asked for.
     cosines
         (A, A, B): between the A weighted gradients of the first iteration, below 0 where two steps pull against each
         other; None for a single one.
+    reach
+        (B,): how long the dial's steps were, beside steps by gradients as long as the longest so far: from 0 to 1, and
+        1 throughout where `norm_rule` is "current" and `gamma` 1; None without the dial.
 
     """
 
@@ -60,9 +60,9 @@ class Steered:
     divergence: Tensor
     gradient_norms: Tensor
     norms: Tensor
-    reach: Tensor
     untouched: Tensor | None = None
     cosines: Tensor | None = None
+    reach: Tensor | None = None
 
 
 def steer(
@@ -146,8 +146,9 @@ def steer(
             size = size if push is None else size * push
             # A sample whose gradient has vanished so far stays where it is, instead of dividing zero by zero.
             scales = torch.where(norm > 0, size / (norm + NORM_EPSILON) ** rule.gamma, 0.0)
-            taken = taken + (scales * now).square().sum(0)
-            longest = longest + torch.where(largest > 0, size * largest ** (1 - rule.gamma), 0.0).square().sum(0)
+            if config.dialled:
+                taken = taken + (scales * now).square().sum(0)
+                longest = longest + torch.where(largest > 0, size * largest ** (1 - rule.gamma), 0.0).square().sum(0)
             deltas = [
                 [d - _per_sample(scale, g) * g for d, g in zip(delta_group, gradient_group, strict=True)]
                 for delta_group, gradient_group, scale in zip(deltas, own, scales, strict=True)
@@ -162,9 +163,9 @@ def steer(
         divergence=torch.stack(divergences) if divergences else norms.new_empty(0, batch),
         gradient_norms=torch.stack(gradient_norms) if gradient_norms else norms.new_empty(0, *norms.shape[1:]),
         norms=norms[0] if steps is None else norms,
-        reach=torch.where(longest > 0, (taken / longest).sqrt(), 0.0),
         untouched=untouched,
         cosines=cosines,
+        reach=torch.where(longest > 0, (taken / longest).sqrt(), 0.0) if config.dialled else None,
     )
 
 

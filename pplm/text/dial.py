@@ -146,8 +146,8 @@ class Dial:
     def fuse(self, text: TextSoFar, steered_logits: Tensor, reach: Tensor) -> Fused:
         """Return the distribution of the next token, given its steered logits (B, V).
 
-        `reach` (B,) is the length of this token's steps beside the longest that the text allowed, NaN where its history
-        was not moved: such a token shows nothing of how long a step should be.
+        `reach` (B,) is the length of this token's steps beside that of steps by the text's strongest gradient so far,
+        NaN where its history was not moved: such a token shows nothing of how long a step should be.
         """
         unsteered, allowed = text.reader.unsteered.logits, self._allowed()
         tilt = Tilt(text.reader.unsteered_log_probs, steered_logits, self._limit)
@@ -175,9 +175,9 @@ class Dial:
             aim.select(index)
 
     def _error(self, spent: Tensor, reach: Tensor) -> Tensor:
-        """Return how much longer steps should be (B,), from the root of the share of the budget that a token takes.
+        """Return how much longer steps should be (B,), as a logarithm; NaN where nothing was moved.
 
-        NaN where nothing was moved.
+        `spent` (B,) is the root of the share of the budget that the largest weight would take, `reach` as in `fuse`.
         """
         if not self._follows_gradient:
             return torch.where(reach.isnan(), torch.nan, _SPENT - spent.clamp(max=_OVERSPENT))

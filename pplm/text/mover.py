@@ -77,7 +77,7 @@ class HistoryMover:
         # Whether an iteration needs the next token's logits: for the KL, for a look ahead or for an attribute.
         ask = [getattr(attribute.model, "reads_logits", True) for attribute in attributes]
         self._reads_logits = steering.kl_scale > 0 or steering.horizon_length > 0 or any(ask)
-        self.reach = self._nothing()  # (B,) of the last token's steps, NaN where a sample was not moved
+        self.reach = self._nothing()  # (B,) of the last token's steps with the dial, NaN where a sample was not moved
         self.measures_steps = False
         self.step_length: Tensor | None = None  # (B,) of the last token's movement, NaN where a sample was not steered
         self.watch = SteeringWatch(attributes, len(like), like.device)
@@ -153,7 +153,8 @@ class HistoryMover:
         if result.untouched is not None:
             self._untouched = self._untouched.index_copy(0, index, result.untouched)
         has_history = turn.lengths > 0
-        self.reach = self.reach.index_copy(0, index, result.reach.float().masked_fill(~has_history, torch.nan))
+        if result.reach is not None:
+            self.reach = self.reach.index_copy(0, index, result.reach.float().masked_fill(~has_history, torch.nan))
         self.watch.losses(objective.acted if turn.idle is None else objective.acted | turn.idle, self.rows[index])
         self.watch.broke |= objective.broke
         if objective.gradient_norms is not None:
@@ -179,6 +180,7 @@ class HistoryMover:
         self.step_length = self._nothing().index_copy(0, index, length)
 
     def _nothing(self) -> Tensor:
+        """Return NaN for each sample, (B,): nothing is measured of it."""
         return torch.full((len(self.rows),), torch.nan, device=self.rows.device)
 
     def _objective(self, text: TextSoFar, **flags: Any) -> TextObjective:
