@@ -9,13 +9,14 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pplm.apps.doors.connections import CLIENT_SECONDS
 from pplm.apps.doors.key import ApiKey
 from pplm.apps.server.errors import ApiError
 
 OPEN = ("/health",)
 """Paths that take no key."""
-_BODY_SECONDS = 20
-"""In which a request's body has to arrive."""
+_CLOSE = {"Connection": "close"}
+"""Of answers to requests whose body is not read to its end."""
 
 
 class Guard:
@@ -58,7 +59,7 @@ class Guard:
             raise self._too_large()
         body = b""
         try:
-            async with asyncio.timeout(_BODY_SECONDS):
+            async with asyncio.timeout(CLIENT_SECONDS):
                 while True:
                     message = await receive()
                     body += message.get("body", b"")
@@ -67,10 +68,11 @@ class Guard:
                     if not message.get("more_body", False):
                         return body
         except TimeoutError:
-            raise ApiError(408, f"the body did not arrive within {_BODY_SECONDS} seconds") from None
+            late = f"the body did not arrive within {CLIENT_SECONDS} seconds"
+            raise ApiError(408, late, headers=_CLOSE) from None
 
     def _too_large(self) -> ApiError:
-        return ApiError(413, f"the body may have at most {self._max_body} bytes", headers={"Connection": "close"})
+        return ApiError(413, f"the body may have at most {self._max_body} bytes", headers=_CLOSE)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from pplm.apps.doors.address import LOOPBACK, allowed_hosts, listen, url
+from pplm.apps.doors.connections import uvicorn_config
 from pplm.apps.doors.key import ApiKey, check_key
 from pplm.apps.doors.offers import Offers
 from pplm.apps.server.app import LAST_SECONDS, make_app
@@ -102,17 +103,8 @@ def serve(
     with listen(settings.host, settings.port) as listener:
         model, tokenizer = load()
         app = app_of(name, model, tokenizer, settings)
-        config = uvicorn.Config(
-            app,
-            access_log=False,
-            lifespan="on",
-            limit_concurrency=4 * settings.limits.max_waiting + 100,
-            log_config=None,
-            log_level="warning",
-            server_header=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-            ws="none",
-        )
+        places = 4 * settings.limits.max_waiting + 100
+        config = uvicorn_config(app, places=places, grace_seconds=GRACE_SECONDS)
         on_ready(url(settings.host, listener.getsockname()[1]))
         try:
             with _sigterm_is_an_end():

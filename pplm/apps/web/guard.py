@@ -19,17 +19,18 @@ from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pplm.apps.doors.connections import CLIENT_SECONDS
 from pplm.apps.doors.key import ApiKey
 
 HEALTH = "/health"
 LARGEST_BODY = 128 * 1024
 """Bytes of a request: more than the page's settings can hold in any script."""
-_BODY_SECONDS = 20
-"""In which a request's body has to arrive."""
 _READ = re.compile(
     r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/(static|assets|svelte)/[^%]*"
     r"|/gradio_api/(theme\.css|app_id/?|startup-events|queue/data|heartbeat/\w+)"
 )
+_CLOSE = {"Connection": "close"}
+"""Of answers to requests whose body is not read to its end."""
 _VISITOR = re.compile(r"\w{1,64}", re.ASCII)
 """A session_hash, which gradio's page makes up. Over half a character gradio fails, also at requests of others."""
 _SENT = re.compile(r"/gradio_api/(queue/join|run/predict|cancel|reset)/?")
@@ -121,7 +122,7 @@ class Guard:
     def _refused(self, body: bytes | None) -> Response | None:
         """Return the answer to a body that is not let through."""
         if body is None:
-            return PlainTextResponse(f"The body did not arrive within {_BODY_SECONDS} seconds.", 408)
+            return PlainTextResponse(f"The body did not arrive within {CLIENT_SECONDS} seconds.", 408, _CLOSE)
         if len(body) > LARGEST_BODY:
             return _too_large()
         try:
@@ -159,7 +160,7 @@ async def _read(receive: Receive) -> bytes | None:
     """Return a request's body, of which more than may be is left unread; None where it does not arrive in time."""
     body = b""
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout(CLIENT_SECONDS):
             while len(body) <= LARGEST_BODY:
                 message = await receive()
                 body += message.get("body", b"")
@@ -193,4 +194,4 @@ def _is_plain(value: Any) -> bool:
 
 
 def _too_large() -> PlainTextResponse:
-    return PlainTextResponse(f"The body may have at most {LARGEST_BODY} bytes.", 413, {"Connection": "close"})
+    return PlainTextResponse(f"The body may have at most {LARGEST_BODY} bytes.", 413, _CLOSE)

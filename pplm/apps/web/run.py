@@ -19,6 +19,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp
 
 from pplm.apps.doors.address import LOOPBACK, allowed_hosts, listen, url
+from pplm.apps.doors.connections import uvicorn_config
 from pplm.apps.doors.key import ApiKey
 from pplm.apps.web.checker import PageChecker
 from pplm.apps.web.guard import Guard
@@ -128,17 +129,7 @@ def serve(load: Callable[[], Served], settings: Settings, *, on_ready: Callable[
 
     """
     with listen(settings.host, settings.port) as listener:
-        config = uvicorn.Config(
-            app_of(load(), settings),
-            access_log=False,
-            lifespan="on",
-            limit_concurrency=256,
-            log_config=None,
-            log_level="warning",
-            server_header=False,
-            timeout_graceful_shutdown=2,
-            ws="none",
-        )
+        config = uvicorn_config(app_of(load(), settings), places=256, grace_seconds=2)
         logging.getLogger("uvicorn.error").addFilter(_is_no_end)
         on_ready(url(settings.host, listener.getsockname()[1]))
         try:
