@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from server_clients import events, needs_server, serving
@@ -194,6 +195,24 @@ def test_a_target_that_the_texts_miss_is_told_to_the_client(client, capfd, targe
     missed = [f"target {target:g} of 'words' is not reached"] * (target > 0.5)
     assert [warning.partition(":")[0] for warning in found] == missed
     assert "not reached" not in "".join(capfd.readouterr())
+
+
+def test_what_could_not_act_on_a_text_is_told_to_the_client(client, monkeypatch, capfd):
+    steering = {"words": ["moon"], "avoid_words": ["sea"], "strength": 0.5}
+    loss = attribute_models.BagOfWords.loss
+
+    def loss_of_an_idle_bag(bag, step):
+        return loss(bag, step) + (torch.inf if "moon" in bag.words else 0.0)
+
+    monkeypatch.setattr(attribute_models.BagOfWords, "loss", loss_of_an_idle_bag)
+    body = BODY | {"max_tokens": 4, "n": 2, "steering": steering, "stop": "zzz"}
+    server = client()
+    (told,) = server.post("/v1/completions", json=body).json()["pplm"]["warnings"]
+    assert told.startswith("attribute 'words' could not act at any token of 2 of 2 texts")
+    stream = [event for event in events(server.post("/v1/completions", json=body | {"stream": True}).text)
+              if event["choices"] and event["choices"][0]["finish_reason"]]  # fmt: skip
+    assert [event["pplm"].get("warnings", []) for event in stream] == [[], [told]]
+    assert "could not act" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.filterwarnings("default")

@@ -150,6 +150,8 @@ class NewToken:
     levels
         Of the attributes that have one in the text so far, with the dial; empty without. Those of the last token are
         `Generation.levels`.
+    idle
+        Names of the attributes that could not act at any token of the text so far, and so have not steered it.
     details
         With `trace`. Of a word of several tokens, `words` names its bag only from the token on that completes it; in
         `Generation.details` all of its tokens do.
@@ -164,4 +166,5 @@ class NewToken:
     text: str
     finished: bool
     levels: Mapping[str, float] = field(default_factory=dict)
+    idle: tuple[str, ...] = ()
     details: TokenDetails | None = field(default=None, repr=False)

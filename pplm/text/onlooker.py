@@ -132,7 +132,12 @@ class WatchedText:
         )
 
     def new_token(
-        self, attributes: Sequence[WeightedAttribute], levels: Mapping[str, float], *, finished: bool
+        self,
+        attributes: Sequence[WeightedAttribute],
+        levels: Mapping[str, float],
+        idle: tuple[str, ...],
+        *,
+        finished: bool,
     ) -> NewToken:
         """Return the token that was added last, as `on_token` is shown it."""
         details = self._with_words(attributes)[-1] if self._tokens else None
@@ -145,6 +150,7 @@ class WatchedText:
             text=self.pieces.texts[-1],
             finished=finished,
             levels=levels,
+            idle=idle,
             details=details,
         )
 
@@ -191,6 +197,7 @@ class Onlooker:
         self._decode = lru_cache(maxsize=None)(lambda token: tokenizer.decode([token]))
         self._seen: dict[int, Measures] = {}
         self._levels: dict[int, Mapping[str, float]] = {}
+        self._idle: Sequence[tuple[str, ...]] = ()
         self._begun = 0.0
 
     def begin(self, text: SteeredText) -> None:
@@ -208,6 +215,8 @@ class Onlooker:
             names = [attribute.name for attribute in text.attributes]
             levels = [named_levels(names, own) for own in outcome.fused.levels.T.tolist()]
             self._levels = dict(zip(outcome.rows.tolist(), levels, strict=True))
+        if self._on_token is not None:
+            self._idle = text.idle
 
     def take(self, chosen: Tensor, going_on: Tensor) -> Tensor:
         """Take the tokens (B,) of one step and which texts go on, (B,) on the host; return which go on after this."""
@@ -222,7 +231,8 @@ class Onlooker:
                 text.add_details(self._seen[row], self._decode, seconds)
             if self._on_token is not None:
                 attributes = () if self._gauge is None else self._gauge.attributes
-                if self._on_token(text.new_token(attributes, self._levels.get(row, {}), finished=finished)):
+                levels, idle = self._levels.get(row, {}), self._idle[row]
+                if self._on_token(text.new_token(attributes, levels, idle, finished=finished)):
                     going_on[row] = 0
             text.goes_on = bool(going_on[row])
         self._begun = time.perf_counter()

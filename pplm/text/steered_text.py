@@ -132,6 +132,11 @@ class SteeredText:
         self._read = (self._unsteered, fused)
         return self._ended.fill(fused.logits, self._rows)
 
+    @property
+    def idle(self) -> list[tuple[str, ...]]:
+        """For each sample of the whole batch, the names of the attribute models that could not act on it so far."""
+        return self._mover.watch.idle
+
     def measure_steps(self) -> None:
         """Measure from now on how far steering moves the histories."""
         self._mover.measures_steps = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -78,16 +78,39 @@ class SteeringWatch:
                 stacklevel=2,
             )
 
+    @property
+    def idle(self) -> list[tuple[str, ...]]:
+        """For each text, the names of the attribute models that were meant to act and could not at any token so far."""
+        meant = [a.weight and not getattr(a.model, "may_be_idle", False) for a in self._attributes]
+        return [
+            tuple(a.name for a, own, is_idle in zip(self._attributes, meant, text, strict=True) if own and is_idle)
+            for text in (~self._acted & self._asked).T.tolist()
+        ]
+
     def warn_of_idle(self) -> None:
-        """Warn of each attribute model that could not act at any token of a text."""
-        idle = (~self._acted & self._asked).sum(1).tolist()
-        for attribute, texts in zip(self._attributes, idle, strict=True):
-            if texts and attribute.weight and not getattr(attribute.model, "may_be_idle", False):
-                # Those that read the mean hidden state lack nothing but, before a chat's answer, a token of it.
-                head = getattr(attribute.model, "steering_kind", None) == "discriminator"
-                warnings.warn(
-                    f"attribute {attribute.name!r} could not act at any token of {texts} of {len(self._asked)} texts, "
-                    f"so it did not steer them; likely {_IDLE_HEAD if head else _IDLE_BAG}",
-                    SteeringWarning,
-                    stacklevel=2,
-                )
+        """Warn of what `idle_attributes` tells."""
+        for told in idle_attributes(self._attributes, self.idle):
+            warnings.warn(told, SteeringWarning, stacklevel=2)
+
+
+def idle_attributes(attributes: Sequence[WeightedAttribute], idle: Sequence[Collection[str]]) -> list[str]:
+    """Return what there is to tell of attribute models that could not act at any token of a text.
+
+    Parameters
+    ----------
+    attributes
+        All of them.
+    idle
+        Of each text, the names of those.
+
+    """
+    told: list[str] = []
+    for attribute in attributes:
+        if texts := sum(attribute.name in names for names in idle):
+            # Those that read the mean hidden state lack nothing but, before a chat's answer, a token of it.
+            head = getattr(attribute.model, "steering_kind", None) == "discriminator"
+            told.append(
+                f"attribute {attribute.name!r} could not act at any token of {texts} of {len(idle)} texts, "
+                f"so it did not steer them; likely {_IDLE_HEAD if head else _IDLE_BAG}"
+            )
+    return told

@@ -28,6 +28,8 @@ class Answer:
         New tokens so far.
     levels
         Of the attributes in it, with the dial.
+    idle
+        Names of the attributes that could not act on it so far.
     finish
         Why it ended; None while it grows.
 
@@ -38,6 +40,7 @@ class Answer:
     shown: str = ""
     tokens: int = 0
     levels: Mapping[str, float] = field(default_factory=dict)
+    idle: Collection[str] = ()
     finish: FinishReason | None = None
     _waiting: str = field(default="", repr=False)
 
@@ -49,7 +52,7 @@ class Answer:
         if new.position < self.tokens or self.finish is not None:
             return ""
         self.tokens += 1
-        self.levels = new.levels
+        self.levels, self.idle = new.levels, new.idle
         self._waiting += new.text
         if (stop := _first(self._waiting, self.stops)) is not None:
             self._waiting, self.finish = self._waiting[:stop], "stop"

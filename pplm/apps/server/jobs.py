@@ -16,6 +16,7 @@ from pplm.config import SteeringConfig
 from pplm.interface import WeightedAttribute
 from pplm.text.aims import missed_targets
 from pplm.text.prompts import Prompt
+from pplm.text.watch import idle_attributes
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,10 @@ class Job:
         ends = self.rows[row].answer.finish is not None
         over = all(own.answer.finish is not None for own in self.rows)
         if over:  # before the last piece, which tells of it
-            levels = [own.answer.levels for own in self.rows]
-            self.notices = [*self.notices, *missed_targets(self.attributes, self.way.steering, levels)]
+            answers = [own.answer for own in self.rows]
+            missed = missed_targets(self.attributes, self.way.steering, [answer.levels for answer in answers])
+            idle = idle_attributes(self.attributes, [answer.idle for answer in answers])
+            self.notices = [*self.notices, *missed, *idle]
         if text or ends:
             self._tell(Piece(row, text, ends, self.notices))
         if over:
