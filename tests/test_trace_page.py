@@ -130,6 +130,58 @@ def test_levels_that_are_missing_break_the_line():
     assert '<path class="unsteered" d="M0.5' not in trace_page(trace)
 
 
+def charted(finals, unsteered=0.01):
+    """Return a page whose steered text has these levels of the topic, and the chart of them."""
+    trace = document(words=[f"w{place}" for place in range(len(finals))], unsteered=False)
+    for token, final in zip(trace["texts"][0]["tokens"], finals, strict=True):
+        token["levels"]["space"] = {"unsteered": unsteered, "final": final, "gain": final - unsteered}
+    [chart] = re.findall(r"<figcaption>space.*?</figure>", trace_page(trace), re.DOTALL)
+    return chart
+
+
+def heights(chart):
+    """Return how high the steered line is at each token, as a share of the chart."""
+    [line] = re.findall(r'class="final" d="M(.*?)"', chart)
+    return [1 - float(point.split(" ")[1]) / 100 for point in line.split("L")]
+
+
+def test_a_peak_that_towers_over_a_chart_is_cut_off_and_its_height_written_beside_it():
+    chart = charted([0.03] * 20 + [0.8] + [0.02] * 9 + [0.05] * 10)
+    assert '<span class="top">8%</span>' in chart  # a tenth of the peak
+    assert heights(chart)[39] == pytest.approx(0.05 / 0.08, abs=1e-3)
+    assert heights(chart)[20] > 1
+    assert re.findall(r"<text .*?>(.*?)</text>", chart) == ["↑ 80%"]
+    assert "with higher peaks cut off" in chart
+
+
+def test_a_chart_without_such_a_peak_is_drawn_whole_and_fills_its_height():
+    for finals, top in (([0.03] * 30 + [0.21, 0.1, 0.05], "25%"), ([0.01] * 20 + [0.7] * 8, "80%"), ([0.9], "100%")):
+        chart = charted(finals)
+        assert f'<span class="top">{top}</span>' in chart
+        assert max(heights(chart)) <= 1
+        assert "<text" not in chart
+        assert "cut off" not in chart
+
+
+def test_the_averages_compare_the_steered_text_with_the_unsteered_one():
+    trace = document()
+    for text, level in zip(trace["texts"], (0.02, 0.3), strict=True):
+        for token in text["tokens"]:
+            token["levels"]["space"] = {"unsteered": min(level, 0.1), "final": level, "gain": 0.0}
+    for made in (trace_page(trace), trace_fragment(trace)):
+        assert "<strong>30%</strong> in the steered text, 2% in the unsteered one" in made
+        assert "After the steered words, the model alone would have 10%" in made
+    del trace["texts"][0]
+    assert "unsteered one" not in trace_page(trace)
+
+
+def test_the_legend_says_which_attribute_texts_are_shaded_by():
+    several = document(names=("calm", "space"))
+    assert "raised the probability of calm by" in trace_fragment(several)
+    assert "raised the probability of the attribute by" in trace_page(several)  # whose reader chooses
+    assert "raised the probability of space by" in trace_page(document())
+
+
 @pytest.mark.parametrize(
     ("change", "message"), [({"schema_version": 2}, "schema_version 2"), ({"texts": []}, "no text")]
 )

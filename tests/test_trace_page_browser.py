@@ -88,6 +88,26 @@ def test_a_token_is_found_in_the_chart_and_from_it(opened):
     assert plot.locator(".cursor").get_attribute("d") == "M3.5 0V100"
 
 
+def test_a_token_that_is_nothing_but_a_space_can_be_seen_among_the_likeliest(opened):
+    trace = document()
+    trace["texts"][1]["tokens"][0]["likeliest"]["final"][0]["text"] = " "
+    page = opened(trace)
+    page.locator(".text[data-text='1'] .token").first.hover()
+    assert page.locator("#final li").first.inner_text().split() == ["␣", "40%"]
+
+
+@pytest.mark.parametrize("width", [1200, 360])
+def test_the_page_says_what_its_numbers_mean_and_still_shows_the_text(opened, width):
+    page = opened(document(words=WORDS * 3), viewport={"width": width, "height": 760})
+    page.get_by_text("What these numbers mean").click()
+    named = page.locator("#numbers dt").all_inner_texts()
+    assert page.locator(".meaning dt").all_inner_texts() == [*named, "∅ ↵ ␣"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert axe_findings(page) == []
+    text, details = page.locator(".text:visible").first.bounding_box(), page.locator("#details").bounding_box()
+    assert details["y"] >= text["y"] + text["height"]
+
+
 def test_nothing_that_a_text_holds_runs(opened):
     page = opened(nasty())
     page.locator(".text .token").first.focus()

@@ -5,13 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 from pplm.apps.html.shown import explained, number, percent
 
 HEIGHT = 100
 """Of a drawing, in its own units; a token is 1 wide. The page stretches it to any size."""
+_PEAKS = 3
+"""So many peaks at most are cut off, so that the rest of a curve is seen."""
+_TOWERS = 2.5
+"""So many times as high as all the rest they are."""
+_LOWEST = 10
+"""An axis ends no lower than at this part of its highest peak: what is smaller is not worth a look."""
+_APART = 6
+"""Of cut peaks that are closer than this part of the width only the highest is labelled."""
+_ROUND = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +33,8 @@ class Panel:
         The attribute's, or None for the divergence.
     final, unsteered, between, bars
         Values of `d`; an empty path where there is nothing to draw.
+    cut
+        Peaks that reach beyond the upper edge: where, as a share of the width, and how high.
 
     """
 
@@ -34,6 +45,7 @@ class Panel:
     unsteered: str = ""
     between: str = ""
     bars: str = ""
+    cut: Sequence[tuple[float, str]] = ()
 
 
 def panels(text: dict[str, Any], attributes: Sequence[dict[str, Any]]) -> list[Panel]:
@@ -46,9 +58,10 @@ def _level(tokens: Sequence[dict[str, Any]], attribute: dict[str, Any]) -> Panel
     name = attribute["name"]
     levels = [token["levels"].get(name) or {} for token in tokens]
     final, unsteered = ([level.get(kind) for level in levels] for kind in ("final", "unsteered"))
-    top = _round_up(max((value for value in (*final, *unsteered) if value is not None), default=None))
-    if top is None:
+    highest = [_highest(both) for both in zip(final, unsteered, strict=True)]
+    if all(value is None for value in highest):
         return None
+    top = _top(highest)
     return Panel(
         name=name,
         title=f"{name}: {explained(attribute)}",
@@ -56,18 +69,20 @@ def _level(tokens: Sequence[dict[str, Any]], attribute: dict[str, Any]) -> Panel
         final=_line(final, top),
         unsteered=_line(unsteered, top),
         between=_between(final, unsteered, top),
+        cut=[(place, percent(value)) for place, value in _cut(highest, top)],
     )
 
 
 def _divergence(tokens: Sequence[dict[str, Any]]) -> Panel:
     values = [token["kl"] for token in tokens]
-    top = _round_up(max((value for value in values if value is not None), default=None)) or 1.0
+    top = _top(values)
     bars = "".join(
         f"M{place + 0.2:g} {HEIGHT}V{_height(value, top)}H{place + 0.8:g}V{HEIGHT}Z"
         for place, value in enumerate(values)
         if value
     )
-    return Panel(name=None, title="KL divergence from the unsteered model, nats", top=number(top), bars=bars)
+    cut = [(place, number(value)) for place, value in _cut(values, top)]
+    return Panel(name=None, title="Distance from unsteered (KL, nats)", top=number(top), bars=bars, cut=cut)
 
 
 def _line(values: Sequence[float | None], top: float) -> str:
@@ -102,11 +117,31 @@ def _height(value: float, top: float) -> str:
     return f"{HEIGHT - HEIGHT * max(value, 0.0) / top:.5g}"
 
 
-def _round_up(value: float | None) -> float | None:
-    """Return the next 1, 2 or 5 times a power of ten, 1 for 0, None for None."""
-    if value is None:
-        return None
-    if value <= 0:
+def _highest(values: Sequence[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _top(values: Sequence[float | None]) -> float:
+    """Return where an axis ends: above all values, or below a few peaks that would press the others to the ground."""
+    found = sorted((value for value in values if value is not None), reverse=True)
+    if not found or found[0] <= 0:
         return 1.0
+    few = min(_PEAKS, len(found) // 10)
+    top = next((low for high, low in pairwise(found[: few + 1]) if _TOWERS * low < high), found[0])
+    return _round_up(max(top, found[0] / _LOWEST))
+
+
+def _cut(values: Sequence[float | None], top: float) -> list[tuple[float, float]]:
+    """Return the (place, height) of the peaks above an axis, from left to right, none close beside a higher one."""
+    found: list[tuple[float, float]] = []
+    for value, index in sorted(((value, index) for index, value in enumerate(values) if value), reverse=True):
+        place = (index + 0.5) / len(values)
+        if value > top and all(abs(place - other) * _APART >= 1 for other, _ in found):
+            found.append((place, value))
+    return sorted(found)
+
+
+def _round_up(value: float) -> float:
+    """Return the next number that reads well, of one digit or 1.5 or 2.5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9))
+    return next(step * power for step in _ROUND if step * power >= value * (1 - 1e-9))

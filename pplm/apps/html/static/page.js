@@ -13,7 +13,7 @@
     share === null ? "—" : share > 0 && share < 1e-5 ? "<0.001%" : digits(share * 100) + "%";
   const points = (gain) =>
     gain === null ? "—" : Math.abs(gain) < 1e-5 ? "±0 points" : (gain > 0 ? "+" : "-") + digits(Math.abs(gain) * 100) + " points";
-  const visible = (text) => text.replace(/\n/g, "↵") || "∅";
+  const visible = (text) => (text.trim() ? text : text.replace(/ /g, "␣")).replace(/\n/g, "↵") || "∅";
 
   const make = (tag, content = "", classes = "") => {
     const element = document.createElement(tag);
