@@ -69,11 +69,11 @@ class BagReport:
         """Return one line for people."""
         text = f"bag {self.name}: {self.words} words"
         if self.long_words:
-            text += f", {len(self.long_words)} of them of several tokens, matched piece by piece"
-        if self.never_begun:
+            text += f", {len(self.long_words)} of them of several tokens"
+        if lost := len(self.never_begun):
             text += (
-                f"; {len(self.never_begun)} of these start with a token too common to reward; only their later tokens "
-                "are credited"
+                f"; steering can begin {self.words - lost} of them, and only completes the other {lost}, whose first "
+                "token is too common to reward"
             )
         if self.unmatched:
             text += f"; {len(self.unmatched)} cannot be spelt and are left out: {', '.join(self.unmatched)}"

@@ -448,7 +448,7 @@ def test_a_report_counts_words_spellings_and_tokens_and_names_the_long_ones(toke
     assert report.long_words == ("zebra", "sun sea")
     letters = set("moon" + "zebra" + "sun") | {" "}
     assert report.tokens == len(letters) + 3  # " moon", " sun", " sea"
-    assert str(report) == "bag mixed: 3 words, 2 of them of several tokens, matched piece by piece"
+    assert str(report) == "bag mixed: 3 words, 2 of them of several tokens"
 
 
 def test_a_report_of_single_tokens_is_short():
@@ -520,8 +520,8 @@ def test_the_report_counts_words_whose_later_tokens_alone_are_credited(gpt2, tok
     report = BagOfWords.from_words(["moon", "zebra"], tokenizer, name="two").for_model(gpt2).report()
     assert report.never_begun == ("zebra",)
     assert str(report) == (
-        "bag two: 2 words, 1 of them of several tokens, matched piece by piece; 1 of these start with a token too "
-        "common to reward; only their later tokens are credited"
+        "bag two: 2 words, 1 of them of several tokens; steering can begin 1 of them, and only completes the other 1, "
+        "whose first token is too common to reward"
     )
 
 

@@ -247,6 +247,21 @@ def test_the_command_line_names_the_preset(command, preset, line):
     assert f"steering: preset {'paper' if 'paper' in given else 'fast'}, step_size" in err
 
 
+def test_a_user_who_chose_no_setting_reads_which_one_to_turn(command):
+    def said(*given):
+        code, _, err = command("generate", "The lake", "--max-new-tokens", "2", "--greedy", *given)
+        assert code == 0
+        return err.splitlines()
+
+    knob = "to steer more or less: --strength, from 0 (unsteered) to 1"
+    settings, advice = said("--bag", "space")[-3:-1]  # then the seed
+    assert settings.startswith("steering: preset fast, ")
+    assert advice.startswith(knob)
+    for chosen in (("--strength", "0.5"), ("--step-size", "2"), ("--preset", "paper")):
+        assert knob not in "".join(said("--bag", "space", *chosen))
+    assert knob not in "".join(said())  # unsteered
+
+
 def test_the_command_line_says_where_a_preset_was_not_made_for_the_model(command, gpt2, tokenizer, tmp_path):
     for part in (gpt2, tokenizer):
         part.save_pretrained(tmp_path)

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from pplm.models.processes import Processes
     from pplm.rerank import Rerank
 
+_FIRST_KNOB = (
+    "to steer more or less: --strength, from 0 (unsteered) to 1, 0.5 is usual; what each setting does: "
+    "pplm generate --help"
+)
+"""Said below the settings of a user who has chosen none."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -217,10 +223,13 @@ def set_up(asked: Asked, texts: Sequence[Any], place: str, processes: Processes,
         seed = processes.share(secrets.randbelow(2**31) if stored is None else stored)
     if processes.main:
         unsteered = "no attribute given (--bag, --discriminator, ...): the texts are unsteered"
-        if idle := [name for name, value in asked.given.items() if value is not None]:
-            unsteered += f", and {', '.join(idle)} without effect"
+        chosen = [name for name, value in asked.given.items() if value is not None]
+        if chosen:
+            unsteered += f", and {', '.join(chosen)} without effect"
         preset = SteeringConfig.preset_for(attributes, steering_presets(model), **asked.given)
         click.echo(steering_line(steering, preset, asked.given) if weighed or by_rows else unsteered, err=True)
+        if weighed and not chosen:
+            click.echo(_FIRST_KNOB, err=True)
         if asked.seed is None:
             click.echo(f"seed {seed}", err=True)
     return Setup(asked, model, tokenizer, weighed, steering, seed, by_rows)
