@@ -211,3 +211,11 @@ def test_the_readme_is_short_and_begins_with_what_installs_it():
     first = blocks("README.md", "bash")[0]
     assert first.startswith("pip install -c constraints.txt -e . && pplm generate ")
     assert "--model" not in first  # the embedded model
+
+
+def test_the_readme_and_the_site_lead_to_every_page_and_to_the_notebooks():
+    pages = [path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")]
+    pages += ["docs/evaluation/README.md", "examples/README.md"]
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    assert [page for page in pages if f"]({page}" not in PAGES["README.md"]] == []
+    assert [page for page in pages if f": {page.removeprefix('docs/')}\n" not in f"{menu}\n"] == []

@@ -159,3 +159,20 @@ def test_the_search_finds_a_page_by_a_word(served, visitor):
 def test_a_phone_shows_the_first_page_without_scrolling_sideways(served, visitor):
     page = visitor(viewport={"width": 390, "height": 800}).open(f"{served}/index.html")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.browser
+def test_the_button_that_copies_a_command_covers_none_of_it(served, visitor):
+    page = visitor(viewport={"width": 390, "height": 800}).open(f"{served}/start.html")
+    page.wait_for_selector("pre .md-code__button")
+    assert (
+        page.locator("pre:has(.md-code__button)").evaluate_all(
+            """all => all.filter(block => {
+          const button = block.querySelector(".md-code__button").getBoundingClientRect(), text = document.createRange();
+          text.selectNodeContents(block.querySelector("code"));
+          return [...text.getClientRects()].some(({ right, bottom, top }) =>
+            right > button.left && top < button.bottom && bottom > button.top);
+        }).map(block => block.textContent)"""
+        )
+        == []
+    )
