@@ -215,6 +215,17 @@ def test_what_could_not_act_on_a_text_is_told_to_the_client(client, monkeypatch,
     assert "could not act" not in "".join(capfd.readouterr())
 
 
+def test_steering_that_moves_nothing_is_told_to_the_client(client, monkeypatch):
+    loss = attribute_models.BagOfWords.loss
+    monkeypatch.setattr(  # as with layers that pass no gradient on
+        attribute_models.BagOfWords, "loss",
+        lambda bag, step: loss(bag, step).detach() + 0.0 * step.log_probs.sum(1).nan_to_num(),
+    )  # fmt: skip
+    body = BODY | {"steering": {"words": ["moon"], "strength": 0.5}}
+    (told,) = client().post("/v1/completions", json=body).json()["pplm"]["warnings"]
+    assert told.startswith("the gradient of attribute 'words' is exactly zero")
+
+
 @pytest.mark.filterwarnings("default")
 def test_prompts_and_words_are_not_logged(client, capfd, caplog):
     caplog.set_level(logging.DEBUG)

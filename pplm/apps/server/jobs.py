@@ -137,15 +137,15 @@ class Job:
         """Tokens of all its texts so far."""
         return sum(row.answer.tokens for row in self.rows)
 
-    def show(self, row: int, text: str) -> None:
-        """Tell the client of what one of its texts has gained; called by the worker."""
+    def show(self, row: int, text: str, heard: Sequence[str] = ()) -> None:
+        """Tell the client of what one of its texts has gained, and of warnings so far; called by the worker."""
         ends = self.rows[row].answer.finish is not None
         over = all(own.answer.finish is not None for own in self.rows)
         if over:  # before the last piece, which tells of it
             answers = [own.answer for own in self.rows]
             missed = missed_targets(self.attributes, self.way.steering, [answer.levels for answer in answers])
             idle = idle_attributes(self.attributes, [answer.idle for answer in answers])
-            self.notices = [*self.notices, *missed, *idle]
+            self.notices = [*self.notices, *heard, *missed, *idle]
         if text or ends:
             self._tell(Piece(row, text, ends, self.notices))
         if over:

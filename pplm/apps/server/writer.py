@@ -17,6 +17,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from pplm.apps.server.errors import refused
 from pplm.apps.server.jobs import Job, Row, Way
 from pplm.apps.server.metrics import Metrics
+from pplm.apps.server.notices import listening
 from pplm.batching import in_batches
 from pplm.errors import InputError
 from pplm.interface import WeightedAttribute
@@ -64,12 +65,13 @@ class Writer:
             self._metrics.new_tokens.inc(answer.tokens - known)
             # Where a batch is written again, a text's time may be up at a token that it has already.
             if answer.tokens > known or (grew and answer.finish is not None):
-                job.show(number, text)
+                job.show(number, text, heard)
             return answer.has_ended(new)
 
         try:
             rows = [job.rows[number] for job, number in places]
-            write_rows(self._model, self._tokenizer, rows, jobs[0].way, jobs[0].attributes, take)
+            with listening() as heard:
+                write_rows(self._model, self._tokenizer, rows, jobs[0].way, jobs[0].attributes, take)
         except InputError as error:
             for job in jobs if len(jobs) > 1 else ():
                 self.write([job])
