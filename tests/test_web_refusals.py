@@ -1,6 +1,7 @@
 """What `pplm web` answers to links and values that it cannot use: 400, and nothing of a file."""
 
 import json
+import math
 import re
 from dataclasses import fields
 from importlib.util import find_spec
@@ -118,6 +119,23 @@ def test_a_visitor_of_an_odd_name_is_answered_by_400(page, name):
             headers={"Content-Type": "application/json"},
         )
         assert (answer.status_code, answer.text) == (400, "The session_hash must be at most 64 letters and digits.")
+
+
+@pytest.mark.parametrize("path", ["queue/join", "run/predict", "cancel", "reset"])
+def test_fields_that_the_page_does_not_send_are_answered_by_400(page, path):
+    usual = {"session_hash": "stranger1", "fn_index": 0, "data": []} if path in ("queue/join", "run/predict") else {}
+    odd = [{name: value} for name in ("trigger_id", "event_id", "event_data")
+           for value in (math.nan, "\ud800", {"\ud800": 1}, {"a": [math.nan]})]  # fmt: skip
+    types = ({"trigger_id": "1"}, {"trigger_id": []}, {"event_id": 1}, {"event_id": {}})
+    for own in (*odd, *types, {"simple_format": "x"}, {"batched": True}, {"n": math.nan}, {"\ud800": 1}):
+        content, headers = json.dumps({**usual, **own}), {"Content-Type": "application/json"}
+        answer = page.post(f"/gradio_api/{path}", content=content, headers=headers)
+        assert (answer.status_code, answer.text) == (400, "The body's fields are not those of the page."), own
+
+
+def test_the_stream_of_a_visitor_that_nobody_has_seen_ends_with_the_reason_and_no_traceback(page):
+    answer = page.get("/gradio_api/queue/data?session_hash=nobody")
+    assert (answer.status_code, '"session_not_found":true' in answer.text) == (200, True)
 
 
 def test_what_the_page_offers_is_let_through(page):

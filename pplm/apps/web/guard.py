@@ -13,9 +13,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from html import escape
+from types import NoneType
 from typing import Any, Protocol
 
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -34,6 +36,15 @@ _CLOSE = {"Connection": "close"}
 _VISITOR = re.compile(r"\w{1,64}", re.ASCII)
 """A session_hash, which gradio's page makes up. Over half a character gradio fails, also at requests of others."""
 _SENT = re.compile(r"/gradio_api/(queue/join|run/predict|cancel|reset)/?")
+_FIELDS: Mapping[str, tuple[type, ...]] = {
+    "data": (list,),
+    "event_data": (object,),
+    "event_id": (str,),
+    "fn_index": (int,),
+    "session_hash": (str,),
+    "trigger_id": (int, NoneType),
+}
+"""What gradio's page sends. Over other types, and over fields that it has for other clients, gradio may fail."""
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'self'; "
@@ -88,7 +99,13 @@ class Guard:
             if answer is None and scope["method"] == "POST":
                 body = await _read(receive)
                 answer, receive = self._refused(body), _again(body or b"", receive)
-            await (answer or self._app)(scope, receive, send)
+            try:
+                await (answer or self._app)(scope, receive, send)
+            except RuntimeError as error:
+                # A stream that gradio ends with 404, as that of a visitor that it has not heard of: it has said why.
+                if not isinstance(error.__cause__, HTTPException):
+                    raise
+                await send({"type": "http.response.body", "body": b""})
 
     def _refusal(self, scope: Scope) -> Response | None:
         """Return the answer to what is not let through."""
@@ -137,8 +154,9 @@ class Guard:
         if not (isinstance(visitor, str) and _VISITOR.fullmatch(visitor)):
             return PlainTextResponse("The session_hash must be at most 64 letters and digits.", 400)
         why = self._checker.values(given) if "data" in given else ""
-        # gradio's page shows it as HTML.
-        return JSONResponse({"detail": escape(why, quote=False)}, 400) if why else None
+        if why:  # gradio's page shows it as HTML
+            return JSONResponse({"detail": escape(why, quote=False)}, 400)
+        return None if _is_gradios(given) else PlainTextResponse("The body's fields are not those of the page.", 400)
 
     def _with_headers(self, send: Send, status: int | None) -> Send:
         """Return what sends an answer with the headers of all, and a status of its own if one is given."""
@@ -191,6 +209,15 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list):
         return all(isinstance(item, str) for item in value)
     return value is None or isinstance(value, str | int | float)
+
+
+def _is_gradios(body: Mapping[str, Any]) -> bool:
+    """Return whether a body is such as gradio's page sends: known fields, of their types, no NaN, whole characters."""
+    try:
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        return False
+    return all(isinstance(own, _FIELDS.get(name, ())) for name, own in body.items())
 
 
 def _too_large() -> PlainTextResponse:
