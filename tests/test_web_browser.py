@@ -378,6 +378,27 @@ def test_the_wave_follows_its_sliders(arrive):
     assert page.locator("#wave path.steered").get_attribute("d") == alone
 
 
+def test_the_wave_is_that_of_both_sliders_also_where_they_are_moved_while_one_is_drawn(arrive):
+    page, held, asked, moved = arrive(), [], [], False
+    page.get_by_role("tab", name="Sine wave").click()
+    page.wait_for_selector("#wave path.steered")
+    page.route("**/queue/join*", lambda route: route.continue_() if moved else held.append(route))
+    page.on("request", lambda one: asked.append(one.post_data_json["data"]) if "/queue/join" in one.url else None)
+    frequency = page.get_by_label("number input for Wanted frequency")
+    strength = page.locator("input[aria-label='number input for Strength']:visible")
+    for field, value in ((frequency, "1.5"), (frequency, "3.5"), (strength, "0.2")):
+        field.fill(value)
+        page.wait_for_timeout(200)
+    assert len(held) == 1  # of two, the one that was asked for first could be drawn last
+    moved = True
+    for route in held:
+        route.continue_()
+    page.locator("#wave li", has_text="steered, strength 0.2").wait_for()
+    page.wait_for_timeout(2000)
+    assert asked[-1] == [3.5, 0.2]
+    assert page.locator("#wave li").all_inner_texts()[::2] == ["wanted: 3.5 Hz", "steered, strength 0.2"]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_on_the_page(arrive, scheme):
     page = arrive(color_scheme=scheme)

@@ -112,13 +112,13 @@ def _wave_tab(page: Page, tab: Any) -> Checks:
         )
         strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", info="0 leaves the wave alone; 1 is the usual step.")
     picture = gr.HTML("", elem_id="wave", apply_default_css=False)
-    events = (tab.select, frequency.release, strength.release, frequency.input, strength.input)
-    drawn = [
-        event(page.wave, inputs=[frequency, strength], outputs=picture, concurrency_limit=1, concurrency_id="wave",
-              trigger_mode="always_last", preprocess=False, **_PRIVATE)
-        for event in events
-    ]  # fmt: skip
-    return {one["id"]: (2, check_wave) for one in drawn}
+    events = [tab.select, frequency.release, strength.release, frequency.input, strength.input]
+    # One handler of all events: of two, the later wave could be the one that was asked for first.
+    drawn = gr.on(
+        events, page.wave, inputs=[frequency, strength], outputs=picture, concurrency_limit=1, concurrency_id="wave",
+        trigger_mode="always_last", preprocess=False, **_PRIVATE,
+    )  # fmt: skip
+    return {drawn["id"]: (2, check_wave)}
 
 
 def _copied(label: str, name: str) -> Any:
