@@ -118,6 +118,13 @@ def test_a_script_has_both_names_of_its_help(capsys):
     assert helps[0] == helps[1]
 
 
+def test_without_a_command_the_help_is_shown_as_it_is(command):
+    code, out, err = command()
+    assert (code, out) == (2, "")
+    assert err == command("--help")[1]
+    assert err.splitlines()[0] == "Usage: pplm [OPTIONS] COMMAND [ARGS]..."
+
+
 def test_helps_name_the_choices_that_their_modules_have(command):
     assert all(name in command("benchmark", "--help")[1] for name in RANDOM_MODELS)
     protocol = next(option for option in group.commands["sine"].params if option.name == "protocol")

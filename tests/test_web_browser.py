@@ -30,6 +30,15 @@ COUNTING = """() => {
 }"""
 """Keeps how many tokens the first column has, whenever it changes."""
 
+WAITING = """() => {
+  window.said = [];
+  new MutationObserver(() => {
+    const wave = document.getElementById("wave");
+    if (wave) window.said.push(wave.textContent.trim());
+  }).observe(document.body, { childList: true, subtree: true });
+}"""
+"""Keeps what the sine wave's tab says, whenever the page changes."""
+
 
 @pytest.fixture(scope="module")
 def address():
@@ -361,8 +370,11 @@ def test_where_too_many_wait_the_visitor_is_told_and_can_try_again(arrive):
 
 def test_the_wave_follows_its_sliders(arrive):
     page = arrive()
+    page.evaluate(WAITING)
     page.get_by_role("tab", name="Sine wave").click()
     page.wait_for_selector("#wave path.steered")
+    assert page.evaluate("window.said[0]") == "Drawing the wave ..."  # a visitor does not look at nothing
+    assert "Drawing" not in page.locator("#wave").inner_text()
     before = page.locator("#wave path.wanted").get_attribute("d")
     alone = page.locator("#wave path.alone").get_attribute("d")
     field = page.get_by_label("number input for Wanted frequency")

@@ -94,6 +94,9 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None, 
                 raise InputError(f"argument {argument!r} is not UTF-8 text; type it again, or save its source as UTF-8")
         command.main(args=arguments, prog_name=name, standalone_mode=False, obj=tuple(arguments))
         sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except (InputError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         _echo(f"Error: {message}")

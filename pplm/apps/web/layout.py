@@ -111,7 +111,7 @@ def _wave_tab(page: Page, tab: Any) -> Checks:
             SLOWEST, FASTEST, 2.5, step=0.1, label="Wanted frequency", info="Hz; it was trained on 2."
         )
         strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", info="0 leaves the wave alone; 1 is the usual step.")
-    picture = gr.HTML("", elem_id="wave", apply_default_css=False)
+    picture = gr.HTML("<p>Drawing the wave ...</p>", elem_id="wave", apply_default_css=False)
     events = [tab.select, frequency.release, strength.release, frequency.input, strength.input]
     # One handler of all events: of two, the later wave could be the one that was asked for first.
     drawn = gr.on(
