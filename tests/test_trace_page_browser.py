@@ -141,6 +141,36 @@ def test_details_do_not_hide_their_token(opened, viewport):
         assert details["y"] + details["height"] <= viewport["height"]
 
 
+PHONE = {"viewport": {"width": 360, "height": 640}, "has_touch": True, "is_mobile": True}
+
+
+def test_a_tap_shows_details_and_a_tap_elsewhere_lets_them_go(opened):
+    page = opened(document(words=WORDS * 6), **PHONE)
+    page.locator(".text .token").nth(3).tap()
+    assert page.locator("#what").inner_text().strip() == WORDS[3].strip()
+    assert "following" in page.locator("#details").get_attribute("class")
+    page.locator("#numbers").tap()
+    assert "following" in page.locator("#details").get_attribute("class")
+    page.locator(".column h3").first.tap()
+    assert "following" not in page.locator("#details").get_attribute("class")
+
+
+@pytest.mark.parametrize(("make", "scripts"), [(trace_fragment, True), (trace_page, False)])
+def test_a_tap_shows_a_token_s_numbers_also_where_no_script_does(opened, make, scripts):
+    page = opened(document(), make, java_script_enabled=scripts, **PHONE)
+    tokens = page.locator(".text").first.locator(".token")
+
+    def shown_after_a_tap(place):
+        place.tap()
+        page.wait_for_timeout(500)  # a phone takes a quick second tap for a double one
+        about = "all => all.map(one => getComputedStyle(one, '::after').content)"
+        return [number for number, content in enumerate(tokens.evaluate_all(about)) if "KL" in content]
+
+    assert shown_after_a_tap(tokens.nth(1)) == [1]
+    assert shown_after_a_tap(tokens.nth(2)) == [2]
+    assert shown_after_a_tap(page.locator("figcaption").first) == []
+
+
 def test_traces_with_nothing_to_show_are_shown(opened):
     empty, alone, plain, silent = document(words=()), document(samples=2), document(names=()), document(samples=2)
     alone["texts"] = [text for text in alone["texts"] if not text["steered"]]

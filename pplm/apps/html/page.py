@@ -74,7 +74,7 @@ def trace_fragment(document: Mapping[str, Any]) -> str:
     Parameters
     ----------
     document
-        As for `trace_page`. Details are in the tokens' tooltips.
+        As for `trace_page`. Details are in the tokens' tooltips, which a tap shows too.
 
     Raises
     ------

@@ -147,6 +147,9 @@
       focus(tokens, steps[event.key]);
     });
   }
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest(".text, #details")) byId("details").classList.remove("following");
+  });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") byId("details").classList.remove("following");
   });
