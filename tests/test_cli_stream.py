@@ -113,6 +113,18 @@ def test_texts_that_are_not_streamed_end_their_lines_between_words_on_a_terminal
     assert shown.split() == plain.split()
 
 
+@pytest.mark.parametrize("more", [(), ("--stream", "--strength", 0.7)])
+def test_what_is_said_about_a_run_wraps_between_words_on_a_terminal_alone(terminal, run, more):
+    asked = ("The lake", "--bag", "space", "--max-new-tokens", 2, *more)
+    plain = [line for line in run(*asked, "--seed", 0)[2].splitlines() if line.startswith(("bag space:", "steering:"))]
+    assert len(plain) == 2
+    assert len(plain[0]) > 80
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal(*asked, "--seed", 0)[2]).splitlines()
+    said = [line for line in lines if "━" not in line]  # but for bars
+    assert max(map(len, said)) <= 80
+    assert " ".join(plain) in " ".join(" ".join(said).split())
+
+
 def test_without_an_attribute_one_unsteered_text_is_streamed(run):
     code, out, _ = run("The lake", "--stream", "--seed", 0, "--max-new-tokens", 3)
     assert code == 0

@@ -12,6 +12,7 @@ import click
 from attribute_models.naming import AttributeChoice, Weighted, bags_among, bind_named, name_attributes, read_bags
 from pplm.cli.options import Command
 from pplm.cli.outputs import FILE
+from pplm.cli.screen import note
 from pplm.errors import InputError
 from pplm.files.progress import progress_bar
 
@@ -96,7 +97,7 @@ def load_attributes(
         grown = {bag.name: bag for bag in bags_among(attributes)}
         for seeds in choice.bag_from if speak else ():
             bag = grown["+".join(seed.strip() for seed in seeds.split(","))]
-            click.echo(f"bag from {seeds}: {' '.join(bag.words)}", err=True)
+            note(f"bag from {seeds}: {' '.join(bag.words)}")
             if choice.save_bag is not None:
                 bag.save(choice.save_bag)
         if not bind:
@@ -107,7 +108,7 @@ def load_attributes(
         reports = [bag.report() for bag in bags_among(bound)]
         for line in [str(report) for report in reports if report.long_words or report.unmatched]:
             if line not in (said or ()):
-                click.echo(line, err=True)
+                note(line)
         if said is not None:
             said.update(map(str, reports))
     return bound

@@ -15,7 +15,7 @@ from pplm.cli.conversations import system_option, take_prompts
 from pplm.cli.explain_report import show_explanation
 from pplm.cli.options import check_seed, model_options, text_options, text_sampling
 from pplm.cli.outputs import check_outputs
-from pplm.cli.screen import page
+from pplm.cli.screen import note, page
 from pplm.cli.steering_options import given_steering, steering_line, steering_options
 from pplm.config import SteeringConfig
 from pplm.errors import InputError
@@ -75,9 +75,9 @@ def explain_command(
         model, tokenizer, request, attributes=attributes, steering=steering, sample=options["sample"] - 1, seed=seed,
         bos=not options["no_bos"], **sampling,
     )  # fmt: skip
-    click.echo(steering_line(steering, SteeringConfig.preset_for(attributes, presets, **given), given), err=True)
+    note(steering_line(steering, SteeringConfig.preset_for(attributes, presets, **given), given))
     if options["seed"] is None:
-        click.echo(f"seed {seed}", err=True)
+        note(f"seed {seed}")
     if options["as_json"]:
         command = shlex.join(["pplm", *(context.find_root().obj or ())])
         click.echo(json.dumps({"command": command, "model": model_name, **found.record()}, ensure_ascii=False))

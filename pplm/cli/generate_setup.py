@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from pplm.attached import steering_presets
 from pplm.cli.attributes import AttributeOptions, load_attributes, take_choice
 from pplm.cli.options import check_seed, given_rerank, text_sampling
 from pplm.cli.row_settings import RowSettings
+from pplm.cli.screen import note
 from pplm.cli.steering_options import given_steering, steering_line
 from pplm.config import SteeringConfig
 from pplm.errors import InputError, SteeringWarning
@@ -227,11 +226,11 @@ def set_up(asked: Asked, texts: Sequence[Any], place: str, processes: Processes,
         if chosen:
             unsteered += f", and {', '.join(chosen)} without effect"
         preset = SteeringConfig.preset_for(attributes, steering_presets(model), **asked.given)
-        click.echo(steering_line(steering, preset, asked.given) if weighed or by_rows else unsteered, err=True)
+        note(steering_line(steering, preset, asked.given) if weighed or by_rows else unsteered)
         if weighed and not chosen:
-            click.echo(_FIRST_KNOB, err=True)
+            note(_FIRST_KNOB)
         if asked.seed is None:
-            click.echo(f"seed {seed}", err=True)
+            note(f"seed {seed}")
     return Setup(asked, model, tokenizer, weighed, steering, seed, by_rows)
 
 

@@ -1,4 +1,4 @@
-"""Text on a terminal, and on whatever else stdout is."""
+"""Text on a terminal, and on whatever else stdout and stderr are."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ def page() -> Console:
     """Return stdout for reports: lines wrap at the terminal's width, at 80 columns where stdout is none."""
     plain = bool(os.environ.get("NO_COLOR"))
     return _Screen(highlight=False, markup=False, emoji=False, color_system=None if plain else "auto")
+
+
+def note(line: str) -> None:
+    """Write a line about a run to stderr: on a terminal it wraps between words, elsewhere it stays one line."""
+    console = _Screen(stderr=True, highlight=False, markup=False, emoji=False, color_system=None)
+    console.print(line, soft_wrap=not console.is_terminal)
 
 
 def coloured(text: str, words: Set[str]) -> Text:

@@ -7,12 +7,11 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import click
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from pplm.cli.screen import screen
+from pplm.cli.screen import note, screen
 from pplm.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def stream_texts(setup: Setup, prompt: Any) -> None:
 
     console, words = screen(), [attribute.model for attribute in setup.attributes]
     if console.is_terminal and console.color_system and words:
-        click.echo(_LEGEND, err=True)
+        note(_LEGEND)
     if not isinstance(prompt, str):
         console.print(Text("[asked] ", style="bold"), Text(" ".join(prompt[-1]["content"].split())), sep="")
     for steered in (False, True) if words and setup.asked.counts[0] else (True,):
