@@ -31,8 +31,9 @@ def as_command(served: Served, request: PageRequest) -> str:
         for name in names:
             if name not in shipped_names(BAGS, ".txt") and name not in files:
                 files[name] = _new_file(name, files.values())
-                lines = (f"{word}\t{weight}" for word, weight in read_word_list(served.known.bags[name]).items())
-                written.append(_file(lines, files[name]))
+                words_of = read_word_list(served.known.bags[name]).items()
+                # The shell writes the tabs: one that is pasted may make it complete a word.
+                written.append(_file(r"%s\t%s\n", (str(one) for pair in words_of for one in pair), files[name]))
             words += _option(option, files.get(name, name))
     for option, own in (
         ("--words", request.words),
@@ -44,7 +45,7 @@ def as_command(served: Served, request: PageRequest) -> str:
         words += _option("--discriminator", name)
     if request.conversation:
         # ASCII, so that nothing in an answer acts on a terminal that the command is pasted into.
-        written.append(_file([json.dumps(request.messages())], _CONVERSATION))
+        written.append(_file(r"%s\n", [json.dumps(request.messages())], _CONVERSATION))
         words += ["--messages", _CONVERSATION]
     elif request.chat:
         words += ["--chat", *_option("--system", request.system, "")]
@@ -123,9 +124,9 @@ def _new_file(name: str, taken: Collection[str]) -> str:
     return next(path for ending in endings if (path := f"./{plain}{ending}.txt") not in taken)
 
 
-def _file(lines: Iterable[str], path: str) -> str:
-    """Return the command that writes lines into a file."""
-    return f"printf '%s\\n' {shlex.join(lines)} > {path}"
+def _file(line: str, parts: Iterable[str], path: str) -> str:
+    """Return the command that writes parts into a file, as many into each line as its form takes."""
+    return f"printf '{line}' {shlex.join(parts)} > {path}"
 
 
 def _option(name: str, value: str, default: str | None = None) -> list[str]:
