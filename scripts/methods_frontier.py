@@ -145,7 +145,7 @@ def _times(row: MethodRow) -> str:
 def _comparisons(
     texts: Sequence[MeasuredText], methods: Sequence[str], points: dict[str, Sequence[float]], main: str, prompts: int
 ) -> list[str]:
-    """Say what the presets' perplexity is where they show as much of the attribute as each point of the dial."""
+    """Say what perplexity costs where the presets and the dial show as much of the attribute as one another."""
     bootstrap = PromptBootstrap(prompts)
     by_label: dict[str, list[MeasuredText]] = {}
     for text in texts:
@@ -154,27 +154,38 @@ def _comparisons(
         name: {label: bootstrap.ratios(*sums_by_prompt(own, name, prompts)) for label, own in by_label.items()}
         for name in (main, "perplexity", "repeats")
     }
-    lines = []
+
+    def beside(label: str, others: Sequence[str]) -> dict[str, Any]:
+        """Return what the frontier of other settings has where it shows as much of the attribute as this one."""
+        table = {name: np.array([drawn[name][own] for own in others]).T for name in drawn}
+        best = [_frontier(*row) for row in zip(table[main], table["perplexity"], strict=True)]
+        return {
+            name: np.array([np.interp(x, xs[own], ys[own]) for x, xs, ys, own in zip(
+                drawn[main][label], table[main], table[name], best, strict=True)])
+            for name in ("perplexity", "repeats")
+        }  # fmt: skip
+
+    def told(subject: str, ratio: Any, repeats: Sequence[Any], other: str) -> str:
+        low, high = bootstrap.interval(ratio)
+        own, theirs = (shown("repeats", values[0]) for values in repeats)
+        times = f"{ratio[0]:.3f} times its perplexity ({low:.3f} to {high:.3f})"
+        return f"{subject}: {times}; repeats {own}, {other} {theirs}."
+
+    lines, dials = [], [f"dial {value:g}" for value in points["dial"]]
     for other in [name for name in ("fast", "paper") if name in methods and "dial" in methods]:
         labels = ["B", *(f"{other} {value:g}" for value in points[other])]
-        for value in points["dial"]:
-            own = f"dial {value:g}"
-            level = drawn[main][own]
-            table = {name: np.array([drawn[name][label] for label in labels]).T for name in drawn}
-            best = [_frontier(*row) for row in zip(table[main], table["perplexity"], strict=True)]
-            theirs = {
-                name: np.array([np.interp(x, xs[own], ys[own]) for x, xs, ys, own in zip(
-                    level, table[main], table[name], best, strict=True)])
-                for name in ("perplexity", "repeats")
-            }  # fmt: skip
+        most = max(drawn[main][label][0] for label in labels)
+        for own in dials:
+            theirs = beside(own, labels)
+            beyond = "" if drawn[main][own][0] <= most else " (its strongest shows less)"
+            subject = f"{own} at the same {MEASURES[main].title} as {other}{beyond}"
             ratio = np.exp(drawn["perplexity"][own] - theirs["perplexity"])
-            low, high = bootstrap.interval(ratio)
-            repeats = [shown("repeats", values[0]) for values in (drawn["repeats"][own], theirs["repeats"])]
-            beyond = "" if level[0] <= max(drawn[main][label][0] for label in labels) else " (its strongest shows less)"
-            lines.append(
-                f"{own} at the same {MEASURES[main].title} as {other}{beyond}: {ratio[0]:.3f} times its perplexity "
-                f"({low:.3f} to {high:.3f}); repeats {repeats[0]}, {other} {repeats[1]}."
-            )
+            lines.append(told(subject, ratio, (drawn["repeats"][own], theirs["repeats"]), other))
+        preset = f"{other} 1"
+        dialled = beside(preset, ["B", *dials])
+        ratio = np.exp(dialled["perplexity"] - drawn["perplexity"][preset])
+        subject = f"the dial at the same {MEASURES[main].title} as the preset {other} itself"
+        lines.append(told(subject, ratio, (dialled["repeats"], drawn["repeats"][preset]), other))
     return lines
 
 

@@ -83,11 +83,16 @@ def choose(page, *, prompt, topics=(), length=None):
     for topic in topics:
         page.locator("#bags").get_by_label(topic, exact=True).check()
     if length is not None:
-        number(page, "Length").fill(str(length))
-        number(page, "Length").blur()
-        page.wait_for_function(
-            "length => document.querySelector('[aria-label=\"range slider for Length\"]').value == length", arg=length
-        )
+        slider = page.get_by_label("range slider for Length")
+        # On a busy machine it may be drawn before it listens: then type once more, as a visitor would.
+        for _ in range(SECONDS):
+            number(page, "Length").fill(str(length))
+            number(page, "Length").blur()
+            page.wait_for_timeout(200)
+            if slider.input_value() == str(length):
+                break
+            page.wait_for_timeout(800)
+        assert slider.input_value() == str(length)
 
 
 def number(page, label):
