@@ -1,6 +1,7 @@
 """Which tokens a bag of words credits after a text, and with how much.
 
-The tiny tokenizer has a token each for " moon", " star", " sun", " sea" and " cat", and spells everything else byte by byte.
+The tiny tokenizer has a token for each of " moon", " star", " sun", " sea" and " cat", and spells everything else
+byte by byte.
 """
 
 from dataclasses import replace
