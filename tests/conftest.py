@@ -14,6 +14,7 @@ import torch
 from beside import room
 from browser import Visitor, started_chromium
 from deprecations import deprecated_calls
+from tiny_pretraining import train, write_corpus
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     GPT2Config,
@@ -194,6 +195,19 @@ def head():
     # Small enough to stay unsure: where its loss saturates, the normalised gradient is rounding noise.
     weight = torch.randn(3, 32, generator=generator) * 0.3
     return Discriminator.from_weights(weight, torch.zeros(3), ["a", "b", "c"], "b", name="head")
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """A file of little stories to train on."""
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def finished(corpus, tmp_path_factory):
+    """A run of `train-base` that nobody interrupted, read-only: (folder, report)."""
+    folder = tmp_path_factory.mktemp("finished") / "tiny"
+    return folder, train(corpus, folder, command="pplm train-base stories.txt --output tiny")
 
 
 @pytest.fixture

@@ -2,16 +2,19 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from tiny_pretraining import SHAPE, settings
 
 from attribute_models import Discriminator
 from pplm import InputError
 from pplm.models.processes import Processes
+from pplm.pretraining.training_folder import TrainingFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
@@ -126,3 +129,34 @@ def test_what_the_main_process_finds_wrong_is_raised_by_all(tmp_path):
         "    p.main and print(found)\n"
     )
     assert start(TWO, program).splitlines()[0] == "['wrong', 'wrong']"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(corpus, finished, tmp_path):
+    flags = {name.replace("_", "-"): value for name, value in {**vars(settings()), **vars(SHAPE)}.items()}
+    options = [part for name, value in flags.items() if value is not None for part in (f"--{name}", str(value))]
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def run(*extra):
+        command = [sys.executable, *launch, "--main_process_port", free_port(), "-m", "pplm", "train-base"]
+        return subprocess.run(  # noqa: S603
+            [*map(str, command), str(corpus), "--output", str(tmp_path / "two"), *options, *extra],
+            env=environment, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in done.stdout.splitlines() if line.startswith("written to")]) == 1
+    found, wanted = TrainingFolder(tmp_path / "two").log(), finished[1].steps
+    assert [s.tokens for s in found] == [s.tokens for s in wanted]
+    torch.testing.assert_close([s.loss for s in found], [s.loss for s in wanted], rtol=1e-3, atol=0)
+    again = run()
+    assert again.returncode != 0
+    assert again.stderr.count("Error: output") == 1

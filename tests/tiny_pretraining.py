@@ -2,6 +2,9 @@
 
 import random
 
+import torch
+
+import pplm
 from pplm.pretraining import Architecture, BaseModelRequest, TrainingSettings, train_base_model
 
 SHAPE = Architecture(num_layers=2, width=16, num_heads=2, num_positions=32, vocab_size=300)
@@ -56,3 +59,29 @@ def train(source, output, *, resume=False, on_step=lambda _: None, changes=None,
 def curve(report):
     """Return what does not depend on the clock: step, tokens, loss, learning-rate share and progress of every step."""
     return [(s.step, s.tokens, s.loss, s.lr_share, s.done) for s in report.steps]
+
+
+class CrashError(Exception):
+    """Stands for everything that ends a process without asking."""
+
+
+def stop_after(step, error=CrashError):
+    """Return an `on_step` that raises an error after a step."""
+
+    def on_step(report):
+        if report.step == step:
+            raise error
+
+    return on_step
+
+
+def weights(folder):
+    """Return the parameters of a trained model by name."""
+    model, _ = pplm.load_model(folder, device="cpu")
+    return dict(model.named_parameters())
+
+
+def assert_same_weights(one, other):
+    """Compare the models of two folders bit by bit."""
+    for (name, first), second in zip(weights(one).items(), weights(other).values(), strict=True):
+        assert torch.equal(first, second), name
