@@ -1,13 +1,14 @@
-"""A bag of words and phrases: the more probability the text to come puts on them, the lower the loss.
+"""A bag of words and phrases: the more probability the next token gives them, the lower the loss.
 
 The loss is -log of the probability mass on the bag (paper, section 4.2, eq. 4). The paper's bags are single
 tokens; here an entry may be any sequence of tokens. At each step these next tokens are credited:
 
 - a single-token entry, with its weight;
-- the first piece of a longer entry, with its weight times the probability that the piece is completed into the
-  entry, or not at all where that is below `LEAST_COMPLETION`. " s" begins thousands of words, so it earns nothing
-  for saucepan;
-- the next piece of an entry whose beginning the text already ends with, likewise; the last piece earns all.
+- the first piece of a longer entry, with the entry's weight times the probability that the piece is completed into
+  the entry, or not at all where that probability is below `LEAST_COMPLETION`. " s" begins thousands of words, so it
+  earns nothing for saucepan;
+- the next piece of an entry whose beginning the text already ends with, by the same rule; the last piece earns the
+  whole weight.
 """
 
 from __future__ import annotations
@@ -53,16 +54,16 @@ class BagOfWords:
     name
         For reports.
     unmatched
-        Words that the tokenizer cannot spell and that therefore have no part in the loss.
+        Words that the tokenizer cannot spell and that are therefore left out of the loss.
     openers
         Tokens after which spellings without a leading space count.
     completions
-        For each spelling, the probability of the rest after its first 1, 2, ... tokens, as the language model to be
-        steered sees it; None until `for_model` fills it in. Until then beginnings earn nothing.
+        For each spelling, the steered language model's probability of the rest after its first 1, 2, ... tokens. None
+        until `for_model` fills it in; until then beginnings of words earn nothing.
     tokenizer_fingerprint
-        Of the tokenizer it was made with (`pplm.models.fingerprint`); None if it was made of token ids.
+        Of the tokenizer it was made with (`pplm.models.fingerprint`); None if it was made from token ids.
     casing
-        Whether `Space` is also spelt for `space`.
+        Whether the entries of `space` include spellings of `Space`.
 
     """
 
@@ -80,7 +81,7 @@ class BagOfWords:
         return f"BagOfWords({self.name!r}, {len(self.words)} words, {len(self.entries)} spellings)"
 
     def __post_init__(self) -> None:
-        """Refuse words that are not spelt, an empty bag and ids outside the vocabulary."""
+        """Refuse plain words in place of entries, an empty bag, and token ids outside the vocabulary."""
         if not all(isinstance(entry, Entry) for entry in self.entries):
             raise InputError(
                 f"BagOfWords takes spelt entries; got {self.entries!r}. Use BagOfWords.from_words(words, tokenizer)"
@@ -94,7 +95,7 @@ class BagOfWords:
 
     @classmethod
     def load(cls, name_or_path: str | Path, tokenizer: PreTrainedTokenizerBase, *, casing: bool = True) -> BagOfWords:
-        """Load a shipped bag by name, or a file of words and phrases (see `read_word_list` for its form).
+        """Load a shipped bag by name, or a file of words and phrases in a form that `read_word_list` reads.
 
         Raises
         ------
@@ -118,17 +119,18 @@ class BagOfWords:
         Parameters
         ----------
         words
-            Matched where they stand as a word of their own: with a leading space, or without one after an opening
-            bracket, a new line and the like; anywhere in scripts that put no space between words, such as Chinese.
+            Matched as whole words: with a leading space, or without one after an opening bracket, a new line and the
+            like; anywhere in scripts that put no space between words, such as Chinese.
         tokenizer
-            Of the model that is to be steered.
+            Of the model to be steered.
         name, casing
-            For reports; whether `Space` also matches `space`.
+            A name for reports; whether a listed `space` also matches `Space`.
 
         Raises
         ------
         InputError
-            If `words` is a single text, one is empty or no text, a weight is not above 0, or none can be spelt.
+            If `words` is a single text, one is empty or not a text, a weight is not a number above 0, or none can be
+            spelt.
 
         """
         weights = weigh_words(words, name)
@@ -139,7 +141,7 @@ class BagOfWords:
 
     @classmethod
     def from_token_ids(cls, token_ids: Sequence[int], vocab_size: int, *, name: str = "bag") -> BagOfWords:
-        """Make a bag from single token ids, as the paper's are."""
+        """Make a bag of single tokens from their ids, like the bags of the paper."""
         ids = sorted({int(i) for i in token_ids})
         return cls(tuple(Entry(str(i), (i,)) for i in ids), vocab_size, name)
 
@@ -149,8 +151,8 @@ class BagOfWords:
     ) -> BagOfWords:
         """Make a bag from a few seed words and their nearest neighbours in the model's own embeddings.
 
-        Neighbours are only as good as the embeddings: look at `words` and save the bag to edit it. An `InputError`
-        says that there are no seeds, that `size` does not fit, or that the tokenizer is not the model's.
+        Neighbours are only as good as the embeddings: look at `words`, and save the bag to edit it. An `InputError`
+        is raised if there are no seeds, one cannot be spelt, `size` does not fit, or the tokenizer is not the model's.
         """
         check_tokenizer("the bag of seed words", tokenizer_fingerprint(tokenizer), attached(model).tokenizer)
         if isinstance(seeds, str):
@@ -160,22 +162,22 @@ class BagOfWords:
 
     @property
     def weights(self) -> dict[str, float]:
-        """The bag's words with their weights, the largest being 1."""
+        """The bag's words with their weights, relative to the largest weight listed."""
         return {entry.word: entry.weight for entry in self.entries}
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The bag's words, as listed."""
+        """The words that the tokenizer can spell, as listed."""
         return tuple(self.weights)
 
     @property
     def token_ids(self) -> tuple[int, ...]:
-        """The tokens that are entries by themselves, in order."""
+        """The ids of single-token entries, in order."""
         return tuple(sorted({entry.token_ids[0] for entry in self.entries if len(entry.token_ids) == 1}))
 
     @property
     def long_words(self) -> tuple[str, ...]:
-        """The words that are no single token in any spelling."""
+        """The words that take several tokens in every spelling."""
         short = {entry.word for entry in self.entries if len(entry.token_ids) == 1}
         return tuple(word for word in self.words if word not in short)
 
@@ -184,7 +186,7 @@ class BagOfWords:
         write_word_list(path, self.weights)
 
     def report(self, model: PreTrainedModel | None = None) -> BagReport:
-        """Return what became of the listed words and, given a language model, the bag's mass in its own texts."""
+        """Return what became of the listed words and, given a language model, the bag's mean mass in its own texts."""
         mass, bag = None, self
         if model is not None:
             bag = self.for_model(model)
@@ -205,22 +207,23 @@ class BagOfWords:
     def for_model(
         self, model: PreTrainedModel, *, avoided: bool = False, on_progress: OnProgress | None = None
     ) -> BagOfWords:
-        """Return the bag with the completion probabilities of this language model, computed once per model and weights.
+        """Return the bag with this language model's completion probabilities, computed once per model and weights.
 
-        Steering cannot begin a word whose first token earns nothing in any spelling; if that holds for more than half
-        of the listed words, there is a `SteeringWarning`.
+        Steering cannot begin a word whose first token earns nothing in any spelling, nor one that cannot be spelt; a
+        `SteeringWarning` is given if that holds for more than half of the listed words.
 
         Parameters
         ----------
         avoided
-            The bag is steered away from, and no word has to be begun for that.
+            Whether the bag is steered away from, for which steering need not begin any of its words.
         on_progress
             Called with how many spellings have been read and how many there are.
 
         Raises
         ------
         InputError
-            If none of the words can be begun, one is longer than the model reads, or the bag is of another tokenizer.
+            If none of the words can be begun, one is longer than the model's context, or the bag was made with another
+            tokenizer.
 
         """
         check_tokenizer(f"bag of words {self.name!r}", self.tokenizer_fingerprint, attached(model).tokenizer)
@@ -233,20 +236,20 @@ class BagOfWords:
                 sequences = [entry.token_ids for entry in self.entries]
                 check_fits(model, self.entries)
                 bound = replace(self, completions=completion_probabilities(model, sequences, on_progress))
-                vars(bound)["_bound"] = self._bound  # found again through either bag
+                vars(bound)["_bound"] = self._bound  # so that calling it on either bag finds the result
                 self._bound[model] = weights, bound
             bound = self._bound[model][1]
         if not avoided:
             bound.report().check_begun()
-        bound._tables_on(model.get_input_embeddings().weight.device)  # so that no token waits for a copy
+        bound._tables_on(model.get_input_embeddings().weight.device)  # made now, so that no token waits for them
         return bound
 
     def for_explanation(self, model: PreTrainedModel) -> WordShares:
-        """Return the bag for this language model word by word, also where steering could begin none of them."""
+        """Return the bag word by word for this language model, even if steering can begin none of its words."""
         return WordShares.of(self.for_model(model, avoided=True))
 
     def log_mass(self, step: SteeringStep) -> Tensor:
-        """Return the log-probability that the next token is a credited one, credits included: (B,)."""
+        """Return the log of the next-token mass on credited tokens, credits included: (B,); -inf without any."""
         return self._log_mass(step.input_ids, step.log_probs)
 
     def loss(self, step: SteeringStep) -> Tensor:
@@ -256,10 +259,10 @@ class BagOfWords:
     def text_loss(self, text: WholeText) -> Tensor:
         """Return the mean of -log p(bag) along each text: (B,), in nats; infinite where no token was ever credited.
 
-        The paper ranks by the attribute model's likelihood of the whole text (section 3.4) and does not say what that
-        is for a bag, which only speaks of one next token. Here it is the loss that steers, under the unsteered
-        model's distributions from the prompt's last token to the text's. The mean, not the sum, so that a text does
-        not gain by ending early; positions where no token is credited are left out, as in steering.
+        The paper ranks by the attribute model's likelihood of the whole text (section 3.4) and does not define that
+        for a bag, which only rates one next token. Here it is the steering loss under the unsteered model's
+        distributions, from the one after the prompt's last token to the one after the text's. It is a mean, not a sum,
+        so that a text does not gain by ending early; positions where no token is credited are left out, as in steering.
         """
         positions = text.ahead.any(0).nonzero()[:, 0].tolist()
         masses = [self._log_mass(text.input_ids[:, : n + 1], text.log_probs[:, n]) for n in positions]
@@ -271,7 +274,7 @@ class BagOfWords:
     def words_in(self, token_ids: Sequence[int], texts: Sequence[str], before: str = "") -> list[bool]:
         """Return which tokens are part of one of the words, given what each adds to the text that begins with `before`.
 
-        Words are found in the text, however it is cut into tokens; a bag of token ids finds these.
+        Words are found in the text, however it is cut into tokens; a bag made from token ids looks for those ids.
         """
         if self.tokenizer_fingerprint is None:
             return mark_tokens([entry.token_ids for entry in self.entries], token_ids)
@@ -283,12 +286,12 @@ class BagOfWords:
         tables = self._tables_on(log_probs.device)
         credit = tables.credit_once(input_ids)
         credited = (credit > 0).any(-1)
-        # Masked before the sum: the log of a row of zeros would give its neighbours' gradient nothing but NaN.
+        # Masked before the sum: the gradient of logsumexp over a row of -inf is NaN, even where the result is not used.
         weighed = torch.where(credited[:, None], log_probs[:, tables.columns] + credit.log(), 0.0)
         return torch.where(credited, weighed.logsumexp(-1), -torch.inf)
 
     def _check_rows(self, size: int) -> None:
-        """Refuse a model of `size` tokens that lacks one of the bag's; tokens that no entry uses may be missing."""
+        """Refuse a model of `size` tokens that lacks a token of an entry; tokens that no entry uses may be missing."""
         if self._largest_id >= size:
             raise InputError(
                 f"bag of words {self.name!r} was made for a vocabulary of {self.vocab_size} tokens, the model has "
@@ -305,7 +308,7 @@ class BagOfWords:
 
     @cached_property
     def _bound(self) -> WeakKeyDictionary[Any, tuple[str, BagOfWords]]:
-        """For each language model that still lives: the hash of its weights, and the bag for it."""
+        """For each language model still in memory: the hash of its weights, and the bag bound to it."""
         return WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -316,9 +319,9 @@ class BagOfWords:
         return {}
 
     def _tables_on(self, device: torch.device) -> CreditTables:
-        """Return the tables on a device, which are made once."""
+        """Return the credit tables on a device; they are made once per device."""
         if device not in self._tables:
-            # Kept for later, when gradients may be wanted that tensors of a caller's inference mode cannot have.
+            # They are kept for calls that need gradients, in which tensors made in inference mode cannot take part.
             with torch.inference_mode(False):
                 self._tables[device] = CreditTables.of(self.entries, self.openers, self.completions, device)
         return self._tables[device]

@@ -10,26 +10,26 @@ from pplm.errors import InputError, SteeringWarning
 
 @dataclass(frozen=True)
 class BagReport:
-    """What a tokenizer, and if asked a language model, makes of a bag.
+    """How a tokenizer spells a bag, and how a language model (if one was given) sees it.
 
     Attributes
     ----------
     name
-        Of the bag.
+        Name of the bag.
     words
-        How many words and phrases are in it.
+        Number of words and phrases that the tokenizer can spell.
     long_words
-        Those that are no single token in any spelling, and are therefore matched piece by piece.
+        Those that take several tokens in every spelling, and are therefore matched piece by piece.
     unmatched
         Words that were listed and that the tokenizer cannot spell.
     spellings, tokens
-        How many spellings the words have, and how many different tokens these use.
+        Number of spellings of the words, and of different tokens in them.
     never_begun
-        The words whose every first token is too common to be rewarded (" for" of fork): only their later tokens are
+        Words whose first token is too common to reward in every spelling (" for" of fork): only their later tokens are
         credited, where the text happens to begin them. Empty until the bag is bound to a language model.
     mass
-        Mean probability, in the unsteered model's own texts, that the next token is a credited one, its credit
-        included; None if no model was asked.
+        Mean over the unsteered model's own texts of the next-token probability on credited tokens, each times its
+        credit; None if no model was given.
 
     """
 
@@ -43,7 +43,7 @@ class BagReport:
     mass: float | None = None
 
     def check_begun(self) -> None:
-        """Refuse a bag that would leave texts unsteered, and warn of one that mostly would.
+        """Refuse a bag with no word that steering can begin; warn if it can begin fewer than half of the listed ones.
 
         Raises
         ------

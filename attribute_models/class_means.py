@@ -1,7 +1,7 @@
-"""Mean hidden states of a head's classes, layer by layer: what contrastive activation addition adds differences of.
+"""Mean hidden states of a head's classes, layer by layer: contrastive activation addition adds their differences.
 
-The head itself needs them for nothing. They are made of some of its texts, in a pass of their own,
-because keeping every layer of every text would fill a disk.
+The head itself does not use them. They are computed from some of its texts, in a separate pass, because storing every
+layer of every text would fill a disk.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ def extract_class_means(
 ) -> Tensor:
     """Return the mean hidden states of C classes after each of L layers: (C, L, D), float32, on the CPU.
 
-    Every text counts once, with the mean over its positions, the beginning-of-text token included. What follows the
-    last layer is its output behind the final normalisation, as transformers reports it.
+    Every text counts once, with the mean over its positions, the beginning-of-text token included. The last layer's
+    output is taken after the final normalisation, as transformers reports it.
 
     Parameters
     ----------
     model, tokenizer
         As `pplm.load_model` returns them.
     data
-        Labelled texts. Which are read does not depend on a head's split, so that another training finds them read.
+        Labelled texts. Which of them are read does not depend on the split, so that another training finds them cached.
     options
-        How many are read.
+        How many to read.
     batch_tokens, cache_dir, processes
         As in `extract_features`.
 
@@ -76,14 +76,14 @@ def extract_class_means(
 
 
 def _spread(rows: np.ndarray, most: int) -> np.ndarray:
-    """Return at most so many rows, evenly spread, because a file may be sorted."""
+    """Return at most `most` of the rows, evenly spread, because a file may be sorted."""
     count = min(most, len(rows))
     return rows[np.arange(count) * len(rows) // count]
 
 
 @torch.inference_mode()
 def _mean_by_layer(model: Any, ids: list[list[int]]) -> Tensor:
-    """Return the means over the positions of B texts after each layer: (B, L, D), float32, on the CPU."""
+    """Return each text's mean hidden state over its positions after each layer: (B, L, D), float32, on the CPU."""
     input_ids, mask = pad_right(ids, model.device)
     arguments = {"use_cache": False, "output_hidden_states": True, "return_dict": True, **mask_arguments(mask)}
     with fast_products(model):

@@ -20,7 +20,7 @@ def classify_texts(
     Raises
     ------
     InputError
-        If a text is empty, or the head was trained on another model.
+        If a text is empty, or the head was trained on another model and was not loaded with `any_model`.
 
     """
     head = discriminator.for_model(model)

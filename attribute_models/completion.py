@@ -1,4 +1,4 @@
-"""How likely the beginning of a word is to be completed into the word, as the language model sees it."""
+"""The language model's probability that the beginning of a word is completed into the word."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def next_logits(model: Any, input_ids: Tensor) -> Tensor:
 
 
 def check_fits(model: Any, entries: Sequence[Entry]) -> None:
-    """Refuse words and phrases of more tokens than the model reads.
+    """Refuse words and phrases that are longer than the model's context.
 
     Raises
     ------
     InputError
-        With the longest.
+        Naming the longest.
 
     """
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -65,21 +65,21 @@ def completion_probabilities(
 ) -> tuple[tuple[float, ...], ...]:
     """Return, for each token sequence, the probability of the rest after its first 1, 2, ... n - 1 tokens.
 
-    The probabilities are the model's own, behind its beginning-of-text token alone: an average over whatever a
+    The probabilities are the model's own after nothing but its beginning-of-text token: an average over whatever a
     text may be about, which is what weighing a beginning needs. Thousands of sequences take a while, so `on_progress`
-    is called with how many have been read and how many there are.
+    is called with the number of sequences read and the number to read.
     """
     prefix = start_of_text(model)
     results: list[tuple[float, ...]] = [() for _ in sequences]
     long = sorted((n for n, sequence in enumerate(sequences) if len(sequence) > 1), key=lambda n: len(sequences[n]))
     for first in range(0, len(long), _ROWS):
         batch = long[first : first + _ROWS]
-        width = len(sequences[batch[-1]])  # the longest; rows of one length waste nothing on padding
-        # Padding on the right, behind what is read, cannot influence it.
+        width = len(sequences[batch[-1]])  # the longest; sorted by length, rows need little padding
+        # Padding on the right cannot influence the positions before it.
         rows = [[*prefix, *sequences[number], *[0] * (width - len(sequences[number]))] for number in batch]
         ids = torch.tensor(rows, device=model.device)
         logits = next_logits(model, ids[:, :-1])[:, len(prefix) :]
-        # (rows, width - 1) log-probabilities, without those of all other tokens
+        # (rows, width - 1) log-probabilities of the sequences' own tokens, without a full log_softmax
         steps = logits.gather(-1, ids[:, len(prefix) + 1 :, None]).squeeze(-1) - logits.logsumexp(-1)
         for row, number in enumerate(batch):
             own = steps[row, : len(sequences[number]) - 1]

@@ -1,4 +1,4 @@
-"""Attribute models made of others. Sums need no class: pass several models, or (model, weight) pairs."""
+"""Attribute models made from others. A sum needs no class: pass several models, or (model, weight) pairs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pplm.interface import AttributeModel, SteeringStep, WholeText
 from pplm.presets import kind_of
 
 SMALLEST_LOSS = 1e-6
-"""The avoided attribute's own loss is held above this: at probability 1 the complement's loss would be infinite."""
+"""The avoided attribute's own loss is raised to at least this: at probability 1 the loss of avoiding it is infinite."""
 
 
 @dataclass(frozen=True, eq=False)
 class Avoid:
     """Steer away from an attribute whose loss is -log of a probability p, as those of bags and heads are.
 
-    The loss is -log(1 - p): for a bag the mass outside the bag, for a head the probability of all other classes.
+    The loss is -log(1 - p), where 1 - p is the mass outside a bag, or the probability of all other classes of a head.
     """
 
     attribute: AttributeModel
@@ -38,13 +38,13 @@ class Avoid:
 
     @property
     def steering_kind(self) -> str:
-        """A head's kind for a head, whose other classes are then wanted; else a kind of its own."""
+        """For a bag "avoidance", else the attribute's own kind: avoiding a class of a head means wanting the others."""
         kind = kind_of(self.attribute)
         return "avoidance" if kind == "bag_of_words" else kind
 
     @property
     def reads_logits(self) -> bool:
-        """Whether the avoided attribute asks for the next token's logits."""
+        """Whether the avoided attribute reads the next token's logits."""
         return getattr(self.attribute, "reads_logits", True)
 
     @property
@@ -60,14 +60,14 @@ class Avoid:
         return self if adapt is None else replace(self, attribute=adapt(model))
 
     def for_explanation(self, model: PreTrainedModel) -> WordShares | None:
-        """Return the avoided bag's words for this language model; None where what is avoided has none."""
+        """Return the avoided bag word by word for this language model; None if the avoided attribute has no words."""
         own = getattr(self.attribute, "for_explanation", None)
         words = None if own is None else own(model)
         return None if words is None else words.avoided_by(replace(self, attribute=words.attribute))
 
     @property
     def words_in(self) -> Callable[[Sequence[int], Sequence[str], str], list[bool]] | None:
-        """Returns which tokens of a text are part of the avoided words; None where the avoided attribute has none."""
+        """Returns which tokens of a text are part of the avoided words; None if the avoided attribute has no words."""
         return getattr(self.attribute, "words_in", None)
 
     def loss(self, step: SteeringStep) -> Tensor:
@@ -76,13 +76,13 @@ class Avoid:
 
     @property
     def text_loss(self) -> Callable[[WholeText], Tensor] | None:
-        """Returns -log(1 - p) of whole texts, (B,); None where the avoided attribute cannot read them."""
+        """Returns -log(1 - p) of whole texts, (B,), in nats; None if the avoided attribute has no `text_loss`."""
         own = getattr(self.attribute, "text_loss", None)
         if own is None:
             return None
 
         def loss(text: WholeText) -> Tensor:
-            # Here an infinite loss means that nothing of the attribute is in the text, which is what is wanted.
+            # An infinite loss means p = 0: the text has nothing of the attribute, so avoiding it costs nothing.
             return torch.where(own(text).isinf(), 0.0, _complement(own(text)))
 
         return loss
@@ -92,7 +92,7 @@ def _complement(own: Tensor) -> Tensor:
     """Return -log(1 - p) for losses -log p (B,); infinite ones stay so."""
     acts = own.isfinite()
     own = torch.where(acts, own, 1.0).clamp(min=SMALLEST_LOSS)
-    # log(1 - exp(-x)), by the form that is exact for small x and the one that is exact for large x.
+    # log(1 - exp(-x)) in two forms: one is accurate for small x, the other for large x.
     small = own < math.log(2)
     exact_small = torch.log(-torch.expm1(-torch.where(small, own, 1.0)))
     exact_large = torch.log1p(-torch.exp(-torch.where(small, 1.0, own)))

@@ -16,8 +16,8 @@ from pplm.private_names import version_of
 Prefix = tuple[int, ...]
 
 LEAST_COMPLETION = 0.01
-"""A beginning that becomes its entry less often than this is not credited. Its share of the mass would be small, but
-it is the share of pieces that are common anyway (" for" of fork), and these would rise without the words."""
+"""A beginning is not credited if the probability that it is completed into its entry is below this. The credit would be
+small, but on pieces that are common anyway (" for" of fork): steering would raise those pieces without the words."""
 _NOTHING = (None, 0, None)
 
 
@@ -30,12 +30,12 @@ class CreditTables:
     columns
         (K,) token ids.
     anywhere, after_opener
-        (K,) credits of beginnings: in any place, and in addition after an opener.
+        (K,) credits of first tokens: in any place, and those added after an opener.
     openers
-        Token ids of openers.
+        Ids of the tokens after which a word has no leading space.
     continuing
-        By length n and whether they only count after an opener: beginnings (P, n) that the text may end with, and the
-        credits (P, K) each of them gives.
+        By length n, and by whether they count only after an opener: P beginnings (P, n) that the text may end with, and
+        the credits (P, K) of the tokens that follow each.
 
     """
 
@@ -54,7 +54,7 @@ class CreditTables:
         completions: Sequence[Sequence[float]] | None,
         device: torch.device,
     ) -> CreditTables:
-        """Tabulate the entries' credits on a device; without completion probabilities beginnings earn nothing."""
+        """Tabulate the entries' credits on a device; without `completions` only last tokens of entries are credited."""
         columns = sorted({token for entry in entries for token in entry.token_ids})
         index = {token: column for column, token in enumerate(columns)}
         rows: dict[tuple[Prefix, bool], Tensor] = defaultdict(lambda: torch.zeros(len(columns)))
@@ -85,23 +85,23 @@ class CreditTables:
         )
 
     def credit_once(self, input_ids: Tensor) -> Tensor:
-        """Return `credit(input_ids)`, found once for all iterations before a token, which show the same tensor."""
-        if input_ids.is_inference():  # it does not count its changes
+        """Return `credit(input_ids)`, computed once per token: all iterations of a step pass the same tensor."""
+        if input_ids.is_inference():  # such a tensor has no version counter to show that it changed
             return self.credit(input_ids)
         known, version, credit = self._latest[0]
         if known is not input_ids or version != version_of(input_ids) or credit is None:
             credit = self.credit(input_ids)
-            self._latest[0] = (input_ids, version_of(input_ids), credit)  # at once: another thread sees all or nothing
+            self._latest[0] = (input_ids, version_of(input_ids), credit)  # at once: another thread sees all or none
         return credit
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_latest": [_NOTHING]}  # somebody's texts do not travel
+        return {**vars(self), "_latest": [_NOTHING]}  # the texts seen last are not pickled
 
     def credit(self, input_ids: Tensor) -> Tensor:
         """Return the credits (B, K), at most 1, of the next token after each text (B, T) on the tables' device."""
         width = input_ids.shape[1]
         longest = max((length for length, _ in self.continuing), default=0)
-        # Not `isin`, which makes an accelerator wait where there are many openers.
+        # Not `isin`, which synchronises with an accelerator if there are many openers.
         opened = (input_ids[:, -longest - 1 :, None] == self.openers).any(-1)  # (B, longest + 1)
         credit = self.anywhere + opened[:, -1:] * self.after_opener
         for (length, after_opener), (prefixes, credits_after) in self.continuing.items():
@@ -115,7 +115,7 @@ class CreditTables:
 
 
 def never_begun(entries: Sequence[Entry], completions: Sequence[Sequence[float]] | None) -> tuple[str, ...]:
-    """Return the words whose first token earns nothing in any spelling; none while completions are unknown."""
+    """Return the words whose first token earns nothing in any spelling; empty if `completions` is None."""
     if completions is None:
         return ()
     chances = zip(entries, completions, strict=True)

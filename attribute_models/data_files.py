@@ -1,4 +1,4 @@
-"""Texts and labels from the hub or from a file: which columns they are in, and whether a file names its columns."""
+"""Texts and labels from the hub or from a file: finds their columns, also in a file without a header."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ LABEL_NAMES = (
     "label", "labels", "class", "sentiment", "category", "target", "polarity", "topic", "tag", "stars", "rating",
     "score", "emotion", "klasse", "etiqueta",
 )  # fmt: skip
-"""Column names that are taken without asking, best first, in any case."""
+"""Names by which a column is recognised, in any letter case; the earliest name in the tuple wins."""
 _NAME = re.compile(r"\w+([ .-]\w+)?")
 _PEEK = 200
-"""Rows that show which columns there are: a JSON object may lack some."""
+"""Rows that are looked at to find the columns: a JSON object may lack some."""
 
 Columns = tuple[str | None, str | None]
-"""The text and the label column as the user names them; None where a well-known name is looked for."""
+"""The text and the label column as the user names them; None looks for a well-known name."""
 Labelled = tuple[list[str], list[str | None], tuple[str, ...] | None]
-"""Texts, their labels (None where there is none), and the class names in the data set's own order, where it has one."""
+"""Texts, their labels (None where one is missing), and the class names in the data set's own order, if it has one."""
 
 
 def read_labels(data: str | Path, wanted: Columns, *, config: str | None, split: str | None) -> Labelled:
@@ -39,7 +39,7 @@ def read_labels(data: str | Path, wanted: Columns, *, config: str | None, split:
     path = Path(data).expanduser()
     if path.is_file():
         if config or split:
-            raise InputError(f"config and split belong to a hub data set; {data} is a file")
+            raise InputError(f"config and split belong to a hub data set, but {data} is a file; leave them out")
         return _from_file(path, wanted)
     named = path.suffix in (*FORMATS, ".txt") or path.is_absolute() or str(data).startswith((".", "~"))
     if named and not path.exists():
@@ -62,7 +62,7 @@ def _from_file(path: Path, wanted: Columns) -> Labelled:
 
 
 def _class_names(path: Path, label: str) -> list[str] | None:
-    """Return the names of the classes that a parquet file of `datasets` holds the numbers of."""
+    """Return the class names from a parquet file's metadata, where `datasets` keeps them; None if there are none."""
     from pyarrow.parquet import read_schema  # slow to import
 
     written = json.loads((read_schema(path).metadata or {}).get(b"huggingface", "{}"))
@@ -70,7 +70,10 @@ def _class_names(path: Path, label: str) -> list[str] | None:
 
 
 def _headerless(wanted: Columns, path: Path, sample: Sequence[Sequence[str]]) -> list[str] | None:
-    """Name the two columns of a file without a header: the one with fewer different values is the label."""
+    """Return names for the two columns of a file without a header, None if it has one.
+
+    The column with fewer different values is the label.
+    """
     separator = "comma" if path.suffix.lower() == ".csv" else "tab"
     if len(sample[0]) < 2:
         raise InputError(f"data file {path} has one column; write a label, a {separator} and a text on every line")
@@ -85,7 +88,7 @@ def _headerless(wanted: Columns, path: Path, sample: Sequence[Sequence[str]]) ->
 
 
 def _choose(columns: Iterable[str], wanted: Columns, data: str) -> tuple[str, str]:
-    """Return the names of the text and the label column: those that are wanted, else well-known ones."""
+    """Return the names of the text and the label column: the wanted ones, else well-known ones."""
     names = list(columns)
     there = f"{data} has the columns {', '.join(names)}"
     for name in wanted:
@@ -98,7 +101,7 @@ def _choose(columns: Iterable[str], wanted: Columns, data: str) -> tuple[str, st
         label = label or next((name for name in names if text and name != text), None)
     if text is None or label is None:
         missing = "--text-column" if text is None else "--label-column"
-        raise InputError(f"no column has a well-known name, name yours with {missing}: {there}")
+        raise InputError(f"no column has a well-known name; name yours with {missing}: {there}")
     if text == label:
         raise InputError(f"text and label are both column {text!r}: {there}")
     return text, label
@@ -124,7 +127,7 @@ def _checked(pairs: Iterable[tuple[Any, Any]], text: str, label: str, class_name
 
 
 def _name(value: Any, class_names: Sequence[str] | None) -> str | None:
-    """Return a label as text; None where there is none, which data sets of the hub write as -1."""
+    """Return a label as text; None if there is none, which data sets with class names write as -1."""
     if value is None or (class_names is not None and value == -1):
         return None
     if class_names is not None:

@@ -1,7 +1,7 @@
 """A linear discriminator on the text's mean hidden state (paper, section 4.3).
 
 The loss is the cross-entropy of the wanted class. A head belongs to the language model whose hidden states it reads,
-because its weights mean nothing on any other; where heads lie, see `attribute_models.head_files`.
+because its weights mean nothing on any other. For how heads are stored see `attribute_models.head_files`.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Discriminator:
     card
         The content of `card.json`.
     any_model
-        Do not refuse language models that the head was not trained on.
+        Accept language models that the head was not trained on.
     others
-        Heads of the same name and labels that were trained on other language models: `for_model` takes whichever
+        Heads of the same name and labels that were trained on other language models; `for_model` takes the one that
         belongs to the model.
     class_means
         (C, L, D) float32: the classes' mean hidden states after each of L layers, for `steering_vectors`; None for a
@@ -124,7 +124,7 @@ class Discriminator:
         labels
             C class names.
         label
-            The wanted class, by name or by number.
+            The wanted class, by name or by number; None for a head that only classifies.
 
         """
         names = tuple(str(item) for item in labels)
@@ -138,17 +138,17 @@ class Discriminator:
     def load(cls, name_or_path: str | Path, label: str | None = None, *, any_model: bool = False) -> Discriminator:
         """Load a head from its folder, a family of heads from the folder that holds theirs, or a shipped one by name.
 
-        A family, as every shipped name is one, has a head for each of several language models; `for_model` takes the
-        model's own.
+        A family has one head for each of several language models, and `for_model` takes the model's own. Every shipped
+        name is a family.
 
         Parameters
         ----------
         name_or_path
-            A folder that holds a head, or folders with one each; or "sentiment", "clickbait", "subjectivity".
+            A folder that holds a head, or subfolders with one each; or "sentiment", "clickbait", "subjectivity".
         label
             The wanted class; None for a head that only classifies.
         any_model
-            Do not refuse language models that the head was not trained on.
+            Accept language models that the head was not trained on.
 
         Raises
         ------
@@ -173,7 +173,7 @@ class Discriminator:
         Parameters
         ----------
         path
-            The file. It is read as tensors alone; a file that holds code is refused.
+            The file. Only tensors are read from it; a file that holds code is refused.
         labels
             The C class names in the order of the published vocabulary, which the file does not hold.
         label
@@ -182,7 +182,7 @@ class Discriminator:
         Raises
         ------
         InputError
-            If the file cannot be read, is no such state dict, or the labels do not fit it.
+            If the file cannot be read, is not such a state dict, or the labels do not fit it.
 
         """
         path = Path(path).expanduser()
@@ -192,12 +192,13 @@ class Discriminator:
         return cls.from_weights(weight, bias, labels, label, name=path.stem)
 
     def save(self, folder: str | Path) -> None:
-        """Write the head's files (`attribute_models.head_files`) into a folder: all of them or, on failure, nothing.
+        """Write the head's files (`attribute_models.head_files`) into a folder: all of them or, on failure, none.
 
         Raises
         ------
         InputError
-            If the folder cannot be written, or holds anything but a head, which would be replaced.
+            If the folder cannot be written or holds anything but an earlier head, which is replaced; or if this is a
+            family.
 
         """
         if self.others:
@@ -208,9 +209,9 @@ class Discriminator:
             self.write(new)
 
     def write(self, folder: Path) -> None:
-        """Write the files into a folder that is there; `save` is the safe way."""
+        """Write the files into an existing folder, one by one; `save` writes all or none."""
         tensors = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
-        (folder / WEIGHTS_FILE).write_bytes(serialize(tensors))  # save_file would hide it from other users
+        (folder / WEIGHTS_FILE).write_bytes(serialize(tensors))  # save_file would make it readable by its owner alone
         card = {"labels": list(self.labels), **{k: v for k, v in self.card.items() if k != "labels"}}
         text = json.dumps(card, indent=2, ensure_ascii=False, default=methodcaller("item"))  # numbers of NumPy
         (folder / CARD_FILE).write_text(text + "\n", encoding="utf-8")
@@ -220,13 +221,13 @@ class Discriminator:
     def for_model(self, model: PreTrainedModel) -> Discriminator:
         """Return the head on the model's device, or refuse a language model that it was not trained on.
 
-        A head whose card names no weights (`from_weights`, `from_pt`) is only checked for its width. Of several
-        (`others`) the model's own is taken, else, with a warning, that of a relative (`pplm.models.fingerprint`).
+        Of a head whose card names no weights (`from_weights`, `from_pt`) only the width is checked. Of a family
+        (`others`) the model's own head is taken or, with a warning, that of a relative (`pplm.models.fingerprint`).
 
         Raises
         ------
         InputError
-            With the names of both models, or of those that there is a head for.
+            Naming both models, or the models that the family has heads for.
 
         """
         if self.others:
@@ -248,7 +249,7 @@ class Discriminator:
         )
 
     def _of_family(self, model: PreTrainedModel) -> Discriminator:
-        """Return the head that belongs to the model, wanting the same class."""
+        """Return the family's head for the model, with the same wanted class."""
         heads = [replace(head, others=(), label=self.label) for head in (self, *self.others)]
         relations = [relation(head.card["base_model"], model) for head in heads]
         if "same" in relations:
@@ -267,16 +268,16 @@ class Discriminator:
         if fitting:
             return fitting[0]
         raise InputError(
-            f"{self.name} has no head for {public_name(model)}, there is one each for {', '.join(names)}; use one of "
-            "these models, or train a head for yours (pplm train-discriminator)"
+            f"{self.name} has no head for {public_name(model)}, only for {', '.join(names)}; use one of these models, "
+            "or train a head for yours (pplm train-discriminator)"
         )
 
     def towards(self, label: str) -> Discriminator:
-        """Return the same head wanting another class."""
+        """Return the same head with another wanted class."""
         return replace(self, label=label)
 
     def steering_vectors(self) -> Tensor:
-        """Return by layer the wanted class's mean hidden state less the mean of the other classes': (L, D), float32.
+        """Return for each layer the wanted class's mean hidden state minus the mean of the others': (L, D), float32.
 
         Raises
         ------
@@ -302,7 +303,7 @@ class Discriminator:
                 f"{self.name} was trained on hidden states of width {self.weight.shape[1]}, the model's are "
                 f"{hidden_state.shape[-1]} wide; train a head for this model"
             )
-        # Copies, because a head that was made in inference mode cannot take part in autograd itself.
+        # Copies, because tensors made in inference mode cannot take part in autograd.
         weight, bias = self.weight.to(hidden_state.device, copy=True), self.bias.to(hidden_state.device, copy=True)
         return linear(hidden_state.float(), weight, bias)
 

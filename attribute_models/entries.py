@@ -1,7 +1,8 @@
 """From words to the token sequences that spell them inside a text.
 
-A word has several spellings: with and without a leading space, as written and capitalised. Words of several
-tokens and phrases are sequences like any other. In scripts that put no space between words a word counts anywhere.
+A word has several spellings: with and without a leading space, as written and capitalised. Words of several tokens
+and phrases are token sequences like any other. In scripts that put no space between words, a word is matched
+anywhere.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from typing import Any
 from pplm.errors import InputError
 
 _ANCHOR = "a"
-"""Some tokenizers treat the start of a text specially, so a word is encoded behind this and the anchor cut off."""
+"""Some tokenizers treat the start of a text specially, so a word is encoded after this letter, which is cut off."""
 _OPENERS = '\n\t "([{/\u2013\u2014\u2018\u201c'
-"""A word that follows one of these characters has no leading space of its own. Apostrophe and hyphen are not among
-them: what follows those is mostly the rest of a word."""
+"""After one of these characters a word has no leading space of its own. Apostrophe and hyphen are not among them,
+because what follows them is mostly the rest of a word."""
 
 _UNSPACED = (
     "CJK", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "HALFWIDTH KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR",
     "TIBETAN", "JAVANESE", "BALINESE", "TAI ", "NEW TAI LUE",
 )  # fmt: skip
-"""How Unicode's names of characters begin in scripts that put no space between words."""
+"""Beginnings of the Unicode character names of scripts that put no space between words."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Entry:
     weight
         Above 0, at most 1 within a bag.
     after_opener
-        Whether this spelling, which has no leading space, only counts where the text has just opened a word, as
-        after a new line or a bracket. Not so in scripts that put no space between words.
+        Whether this spelling counts only where a word can begin without a leading space, such as after a new line or
+        a bracket. Always False in scripts that put no space between words.
 
     """
 
@@ -53,12 +54,12 @@ class Entry:
 
 
 def weigh_words(words: Iterable[str] | Mapping[str, float], name: str) -> dict[str, float]:
-    """Return the words of a bag with their weights, 1 where none are given, and single spaces inside phrases.
+    """Return the words of a bag with their weights, 1 where none is given; runs of spaces in phrases become one.
 
     Raises
     ------
     InputError
-        If `words` is a single text, one of them is empty or no text, or a weight is not a number above 0.
+        If `words` is a single text, one of them is empty or not a text, or a weight is not a number above 0.
 
     """
     if isinstance(words, str):
@@ -77,12 +78,12 @@ def weigh_words(words: Iterable[str] | Mapping[str, float], name: str) -> dict[s
 def spell(words: Mapping[str, float], tokenizer: Any, *, casing: bool) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """Return all spellings of weighted words, and the words that this tokenizer cannot spell.
 
-    Weights are scaled so that the largest is 1, which keeps the mass of a bag a probability.
+    Weights are divided by the largest one, so that the mass of a bag remains a probability.
     """
     largest = max(words.values(), default=1.0)
     entries: dict[tuple[tuple[int, ...], bool], Entry] = {}
     found: set[str] = set()
-    variants = [(word, word) for word in words]  # first, so that "may" does not take what "May" is listed for
+    variants = [(word, word) for word in words]  # first, so that "may" does not claim a listed "May"
     if casing:
         variants += [(word, variant) for word in words for variant in cases(word)[1:]]
     for word, variant in variants:
@@ -102,14 +103,14 @@ def unspaced(word: str) -> bool:
 
 
 def opener_ids(tokenizer: Any) -> tuple[int, ...]:
-    """Return the tokens after which a word has no leading space: those that end in an opening character."""
+    """Return the tokens after which a word has no leading space: special ones, and those that end in an opener."""
     decoded = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
     special = set(tokenizer.all_special_ids)
     return tuple(i for i, text in enumerate(decoded) if i in special or (text and text[-1] in _OPENERS))
 
 
 def cases(word: str) -> list[str]:
-    """Return a word as written, with a capital first letter and, for a phrase, with a capital in every word."""
+    """Return a lower-case word as written, with a capital first letter and, for a phrase, all words capitalised."""
     if word != word.lower():  # names and acronyms are spelt one way
         return [word]
     return list(
@@ -118,7 +119,7 @@ def cases(word: str) -> list[str]:
 
 
 def _encode(word: str, tokenizer: Any, before: str) -> tuple[int, ...]:
-    """Return a word's tokens as they stand behind some text, of which a space at the end belongs to the word."""
+    """Return a word's tokens when it follows the text `before`, whose trailing space counts as part of the word."""
     anchor = tokenizer.encode(before.rstrip(" "), add_special_tokens=False)
     whole = tokenizer.encode(before + word, add_special_tokens=False)
     ids = tuple(whole[len(anchor) :])

@@ -1,4 +1,4 @@
-"""Pooled features on disk, so that another training on the same texts does not read them again.
+"""A cache of pooled features on disk, so that another training on the same texts does not read them again.
 
 One safetensors file per model, tokenizer, texts and options, float32. The folder may be deleted at any time.
 """
@@ -23,12 +23,12 @@ from pplm.models.resources import cache_folder
 
 logger = logging.getLogger(__name__)
 _VERSION = 3
-"""Raised whenever the same texts would be pooled differently."""
+"""Increase this whenever the same texts would be pooled differently."""
 _NOT_THE_MODEL = ("_name_or_path", "name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
 
 
 def default_cache_dir() -> Path:
-    """Return the folder of features in the cache (`pplm.models.resources.cache_folder`)."""
+    """Return the folder for features in the user's cache (`pplm.models.resources.cache_folder`)."""
     return cache_folder("features")
 
 
@@ -64,7 +64,7 @@ def load_cached(folder: str | Path, key: str) -> tuple[Tensor, int] | None:
 
 
 def store_cached(folder: str | Path, key: str, pooled: Tensor, truncated: int) -> None:
-    """Write features completely or not at all; on a full disk the training goes on without a cache."""
+    """Write features completely or not at all; if that fails, such as on a full disk, only log a warning."""
     path = _path(folder, key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

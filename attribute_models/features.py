@@ -1,8 +1,7 @@
-"""Mean hidden states of many texts and of their beginnings: what a head is trained on.
+"""Mean hidden states of texts and of their beginnings: what a head is trained on.
 
-They are the same numbers that a head gets while steering: the same beginning-of-text token
-(`pplm.text.encoding`), the same last layer, the same mean (`pplm.pooling`). The published code pooled differently in
-training and in steering.
+They are computed exactly as during steering: the same beginning-of-text token (`pplm.text.encoding`), the same last
+layer, the same mean (`pplm.pooling`). The published code pooled differently in training and in steering.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from pplm.short_repr import ShortRepr
 from pplm.text.encoding import bos_token_id, encode_texts, mask_arguments, pad_right
 
 _SHORTEST_PREFIX = 2
-"""Tokens: at its first step, steering shows a head a prompt of at least a word or two."""
+"""In tokens: at the first step of steering a head sees a prompt of at least a word or two."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,11 +40,11 @@ class Features(ShortRepr):
     pooled
         (N, P, D): the whole text, then its `prefix_lengths`, then its random beginnings.
     options
-        As asked for.
+        The options they were made with.
     truncated
-        Texts that are longer than the model's context and were read up to it.
+        Number of texts longer than the model's context, of which only the beginning was read.
     from_cache
-        Whether they were read from disk.
+        Whether they came from the cache on disk.
 
     """
 
@@ -56,16 +55,16 @@ class Features(ShortRepr):
 
     @property
     def whole(self) -> Tensor:
-        """(N, D)."""
+        """Features of the whole texts, (N, D)."""
         return self.pooled[:, 0]
 
     def prefix(self, length: int) -> Tensor:
-        """Return the (N, D) features of the texts' first `length` tokens."""
+        """Return the (N, D) features of the texts' first `length` tokens, one of `options.prefix_lengths`."""
         return self.pooled[:, 1 + self.options.prefix_lengths.index(length)]
 
     @property
     def random(self) -> Tensor:
-        """(N, R, D)."""
+        """Features of the R random beginnings of each text, (N, R, D)."""
         return self.pooled[:, 1 + len(self.options.prefix_lengths) :]
 
 
@@ -80,9 +79,9 @@ def extract_features(
     on_progress: OnProgress | None = None,
     processes: Processes | None = None,
 ) -> Features:
-    """Read every text once and pool it and its beginnings.
+    """Pass every text through the model once, and pool it and its beginnings.
 
-    Several processes each read their share, and all get the whole.
+    Each of several processes reads its share of the texts, and all of them return all features.
 
     Parameters
     ----------
@@ -95,16 +94,16 @@ def extract_features(
     batch_tokens
         Positions per batch, padding included (>= 1); lower it when memory runs out. It changes only the speed.
     cache_dir
-        Folder in which to look for the features first and to store them; None does neither.
+        Folder to take the features from if they are there, and else to store them in; None does neither.
     on_progress
-        Called after every batch.
+        Called with (texts read, all texts) after every batch.
     processes
-        Share out the texts; None is one process.
+        Processes that share the texts; None is one process.
 
     Raises
     ------
     InputError
-        If a text is empty, or the model returns NaN or infinity.
+        If `batch_tokens` is below 1, a text is empty, or the model returns NaN or infinity.
 
     """
     options = options or FeatureOptions()
@@ -131,7 +130,7 @@ def extract_features(
 
 
 def encode_to_context(model: Any, tokenizer: Any, texts: Sequence[str]) -> tuple[list[list[int]], int]:
-    """Return each text's token ids up to the model's context, and how many texts are longer."""
+    """Return each text's token ids, cut off at the model's context, and the number of texts that were longer."""
     ids = encode_texts(model, tokenizer, texts)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if context is None:
@@ -140,7 +139,7 @@ def encode_to_context(model: Any, tokenizer: Any, texts: Sequence[str]) -> tuple
 
 
 def _view_ends(ids: Sequence[Sequence[int]], options: FeatureOptions, bos_id: int | None) -> Tensor:
-    """Return (N, P): how many positions, the beginning-of-text token included, each pooled piece has."""
+    """Return the length of each pooled piece in positions, the beginning-of-text token included: (N, P)."""
     total = np.array([len(row) for row in ids])
     first = np.array([row[0] == bos_id for row in ids], dtype=int) if bos_id is not None else np.zeros_like(total)
     fixed = [np.minimum(total, first + length) for length in options.prefix_lengths]
@@ -158,7 +157,7 @@ def _read(
     processes: Processes,
     on_progress: OnProgress | None,
 ) -> Tensor:
-    """Return (N, P, D), text by text in the order given, whatever the batches and processes."""
+    """Return the pooled pieces (N, P, D) in the order of the texts, whatever the batches and processes."""
     width = model.get_input_embeddings().weight.shape[1]
     pooled = torch.zeros(*ends.shape, width)
     done = 0
@@ -174,7 +173,7 @@ def _read(
 
 @torch.inference_mode()
 def pool_batch(model: PreTrainedModel, ids: Sequence[Sequence[int]], ends: Tensor) -> Tensor:
-    """Read B texts and pool the first `ends` (B, P) positions of each: (B, P, D), float32, on the CPU."""
+    """Return the means over the first `ends` (B, P) positions of B texts: (B, P, D), float32, on the CPU."""
     input_ids, mask = pad_right(ids, model.device)
     arguments = {"use_cache": False, "return_dict": True, **mask_arguments(mask)}
     with fast_products(model):

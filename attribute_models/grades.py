@@ -13,18 +13,18 @@ _BINS = 15
 
 @dataclass(frozen=True)
 class Grades:
-    """What a head does on a split.
+    """How well a head does on a split.
 
     Attributes
     ----------
     accuracy
-        Share of texts whose likeliest class is the right one, 0 to 1.
+        Share of texts whose most probable class is the right one, 0 to 1.
     macro_f1
-        Mean over classes of the harmonic mean of precision and recall, 0 to 1; a class that is never right gives 0.
+        Mean over classes of the harmonic mean of precision and recall, 0 to 1; a class never predicted rightly gives 0.
     calibration_error
-        Expected calibration error, 0 to 1: how far confidence is from accuracy, over 15 bins of confidence.
+        Expected calibration error, 0 to 1: the mean distance of confidence from accuracy, over 15 bins of confidence.
     confusion
-        Rows are the true classes, columns the predicted ones: numbers of texts.
+        (C, C) numbers of texts; rows are the true classes, columns the predicted ones.
 
     """
 

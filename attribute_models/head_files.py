@@ -1,8 +1,8 @@
-"""Where heads lie, and how their files are read: our folders, and the published `.pt` files.
+"""Where heads are stored, and how their files are read: our folders, and the published `.pt` files.
 
-A head is a folder: `head.safetensors` with `weight` (C, D) and `bias` (C,), `card.json` with the labels and where it
-comes from, and maybe `class_means.safetensors` with the classes' `hidden_states` (C, L, D) after each of L layers. A
-folder of such folders, one for each language model, is a family of heads; every shipped name is one.
+A head is a folder: `head.safetensors` with `weight` (C, D) and `bias` (C,), `card.json` with the labels and how it was
+made, and optionally `class_means.safetensors` with the classes' `hidden_states` (C, L, D) after each of L layers. A
+folder of such folders, one for each language model, is a family of heads; every shipped name is a family.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def read_head(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...], Mapping[st
         if not _holds_head(folder):
             files = f"{CARD_FILE} and {WEIGHTS_FILE}"
             raise InputError(
-                f"discriminator {folder} cannot be read: it holds no head ({files}), nor folders with one each"
+                f"discriminator {folder} cannot be read: it holds no head ({files}), nor folders that each hold one"
             ) from error
         raise InputError(f"discriminator {folder} cannot be read: {error}") from error
     except (ValueError, SafetensorError) as error:
@@ -65,7 +65,7 @@ def read_head(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...], Mapping[st
 
 
 def _check_card(folder: Path, card: Mapping[str, Any]) -> None:
-    """Refuse a card of which the parts that are used have another form."""
+    """Refuse a card whose `base_model` or `data`, which are read later, is not a JSON object."""
     base = card.get("base_model") or {}
     parts = {"base_model": base, "data": card.get("data") or {}}
     if isinstance(base, Mapping):
@@ -101,16 +101,16 @@ def write_class_means(folder: Path, means: Tensor) -> None:
 
 
 def read_published(path: Path) -> tuple[Tensor, Tensor]:
-    """Return the weight (C, D) and bias (C,) of a published `.pt` head, read as tensors alone.
+    """Return the weight (C, D) and bias (C,) of a published `.pt` head, without running any code in the file.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or is no such state dict.
+        If the file cannot be read, or is not a state dict of such a head.
 
     """
     try:
-        with warnings.catch_warnings():  # of an old form of the file
+        with warnings.catch_warnings():  # torch warns about the old file format
             warnings.simplefilter("ignore", UserWarning)
             state = torch.load(path, map_location="cpu", weights_only=True)
         weight, bias = (next((v for k, v in state.items() if k.endswith(f"mlp.{p}")), None) for p in _PT_PARTS)
@@ -127,7 +127,7 @@ def read_published(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def find_head(name_or_path: str | Path) -> tuple[str, list[Path]]:
-    """Return the name and the folder of a head, or the folders of a family, the embedded model's first.
+    """Return the name of a head and its folder, or the folders of its family with the embedded model's first.
 
     Raises
     ------
@@ -153,12 +153,12 @@ def find_head(name_or_path: str | Path) -> tuple[str, list[Path]]:
 def check_family(
     name: str, folders: Sequence[Path], labels: Sequence[tuple[str, ...]], cards: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Refuse several heads of which a language model could not find its own, or that answer different questions.
+    """Refuse a family whose heads have different labels, or do not all name the model that they were trained on.
 
     Raises
     ------
     InputError
-        With the folder that does not fit.
+        Naming the folder that does not fit.
 
     """
     for folder, own, card in zip(folders, labels, cards, strict=True):
@@ -175,7 +175,7 @@ def check_family(
 
 
 def _heads(path: Path) -> list[Path]:
-    """Return a folder if it holds a head, else those of its folders that do, the embedded model's first."""
+    """Return a folder if it holds a head, else those of its subfolders that do, the embedded model's first."""
     try:
         if _holds_head(path):
             return [path]

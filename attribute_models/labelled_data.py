@@ -22,13 +22,13 @@ class LabelledData(ShortRepr):
     Attributes
     ----------
     texts
-        N texts, no two of them the same but for case and white space.
+        N texts, which all differ in more than case and white space.
     targets
         (N,) class numbers.
     labels
-        The class names, sorted or in the data set's own order, no two of them the same but for case and white space.
+        The class names, in the data set's own order or else sorted; they all differ in more than case and white space.
     source
-        File or hub data set, for the card; no folders.
+        Name of the file or hub data set for the card, without its folders.
     empty, unlabelled
         Rows left out because they have no text or no label.
     duplicates
@@ -36,7 +36,7 @@ class LabelledData(ShortRepr):
     contradictory
         Rows left out because the same text has several labels.
     folded_labels
-        Labels that were read as another one, from which they differ only in case or white space, and their rows.
+        Labels that were read as another one, which differs only in case or white space, with their numbers of rows.
 
     """
 
@@ -61,14 +61,14 @@ class LabelledData(ShortRepr):
     ) -> LabelledData:
         """Clean texts and their labels, one label per text.
 
-        Texts that are the same but for case and white space count once: a text that is in both the training and the
-        test split would be graded from memory. Labels that are the same but for case and white space are one class,
-        which takes its most frequent spelling.
+        Texts that differ only in case and white space count once: one that is in both the training and the test split
+        would be graded from memory. Labels that differ only in case and white space are one class, named by the most
+        frequent spelling. `class_names` sets the order of the classes; None sorts them.
 
         Raises
         ------
         InputError
-            If nothing is left, or there is only one class.
+            If nothing is left, there is only one class, or there are no more texts than classes.
 
         """
         counts: Counter[str] = Counter()
@@ -105,7 +105,7 @@ class LabelledData(ShortRepr):
 
     @property
     def class_counts(self) -> dict[str, int]:
-        """Texts by label."""
+        """Number of texts by label."""
         counts = np.bincount(self.targets, minlength=len(self.labels))
         return {name: int(count) for name, count in zip(self.labels, counts, strict=True)}
 
@@ -118,18 +118,18 @@ class LabelledData(ShortRepr):
         return digest.hexdigest()[:16]
 
     def select(self, rows: np.ndarray) -> LabelledData:
-        """Return some of the texts, under the same class numbers."""
+        """Return the texts of some rows, with the same class numbers."""
         return LabelledData(tuple(self.texts[i] for i in rows), self.targets[rows], self.labels, self.source)
 
     def split(self, fractions: Sequence[float], seed: int) -> tuple[np.ndarray, ...]:
-        """Draw disjoint row numbers, each class in the same proportions and at least once in every part.
+        """Split the rows at random into disjoint parts; each class is in every part, in the same proportions.
 
         Parameters
         ----------
         fractions
-            Shares of the parts after the first, which gets the rest; each above 0, together below 1.
+            Shares of all parts but the first, which gets the rest; each above 0, together below 1.
         seed
-            Same seed, same parts.
+            The same seed gives the same parts.
 
         Returns
         -------
@@ -139,7 +139,7 @@ class LabelledData(ShortRepr):
         Raises
         ------
         InputError
-            If a class has fewer texts than there are parts.
+            If a class has fewer texts than there are parts, or the fractions are out of range.
 
         """
         if not all(0 < f < 1 for f in fractions) or not sum(fractions) < 1:
@@ -154,7 +154,7 @@ class LabelledData(ShortRepr):
                     f"{len(parts)} splits need; add texts or leave the label out"
                 )
             sizes = [max(1, round(fraction * len(rows))) for fraction in fractions]
-            if sum(sizes) >= len(rows):  # tiny classes: one text for every part, the rest to the first
+            if sum(sizes) >= len(rows):  # a tiny class: one text for each other part, the rest for the first
                 sizes = [1] * len(fractions)
             *others, rest = np.split(rows, np.cumsum(sizes))
             for part, piece in zip(parts, (rest, *others), strict=True):
@@ -163,7 +163,7 @@ class LabelledData(ShortRepr):
 
 
 def _folded(text: str) -> str:
-    """Return a text without differences of case and white space."""
+    """Return a text in one letter case and with single spaces."""
     return " ".join(text.casefold().split())
 
 
@@ -180,18 +180,19 @@ def read_labelled(
     Parameters
     ----------
     data
-        A .csv, .tsv, .txt (tabs), .jsonl, .json or .parquet file, a folder of csv, jsonl or parquet files
-        with column names, or a hub data set id.
-        The published form, `label<TAB>text` without a header, works as it is.
+        A .csv, .tsv, .txt (tabs), .jsonl, .json or .parquet file, a folder of csv, jsonl or parquet files with column
+        names, or a hub data set id. The published form, `label<TAB>text` without a header, works as it is.
     text_column, label_column
-        None takes a column with a well-known name (text, sentence, review, ...; label, class, sentiment, ...).
+        Column names; None takes a column with a well-known name (text, sentence, review, ...; label, class, sentiment,
+        ...).
     config, split
-        Of a hub data set; the split is "train" by default, and "train+validation" joins two.
+        Configuration and split of a hub data set; the split is "train" by default, and "train+validation" joins two.
 
     Raises
     ------
     InputError
-        If the data cannot be read, no column has a well-known name, or there is only one class.
+        If the data cannot be read, its columns are not found, there is only one class, or there are no more texts than
+        classes.
 
     """
     texts, labels, names = read_labels(data, (text_column, label_column), config=config, split=split)

@@ -1,8 +1,9 @@
 """Fit a multinomial logistic regression in seconds: full-batch L-BFGS on standardised features.
 
-The published code trained the same head by Adam over ten passes of the language model. Hidden states are strongly
-correlated, which makes plain L-BFGS crawl; in the eigenvectors of their covariance, each scaled by the curvature
-that it has at the start, it takes a dozen steps. The optimum is the same: a rotation does not change the penalty.
+The published code trained the same head with Adam, passing all texts through the language model ten times. Hidden
+states are strongly correlated, which makes plain L-BFGS slow. In the basis of their covariance's eigenvectors, each
+scaled by the curvature of the loss along it at the start, it takes a dozen steps. The optimum is the same: a rotation
+does not change the penalty.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 _CONSTANT = 1e-5
-"""A feature that deviates by less, relative to its size (or to 1), is constant but for rounding: its weight is 0."""
+"""A feature whose standard deviation is below this times its largest value (or 1) is constant up to rounding: its
+weight is 0."""
 _SMALLEST_CURVATURE = 1e-6
-"""Keeps the scale of a direction in which the features do not vary finite."""
+"""Keeps the scale finite for directions in which the features do not vary."""
 _START_CURVATURE = 0.25
-"""Of the logistic loss where both classes are equally likely."""
+"""Second derivative of the logistic loss where both classes are equally likely."""
 _PATIENCE = 2
-"""Penalties in a row that may do worse than the best before weaker ones are given up."""
+"""The search ends after this many penalties in a row do worse than the best one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +33,11 @@ class LinearFit:
     Attributes
     ----------
     weight, bias
-        (C, D) and (C,), float32, for features as they are.
+        (C, D) and (C,), float32, for features that are not standardised.
     l2
         The penalty with the lowest validation loss.
     validation_losses
-        Cross-entropy on the validation split in nats, by penalty; only those that were tried.
+        Cross-entropy on the validation split in nats, by penalty, for the penalties that were tried.
 
     """
 
@@ -53,7 +55,9 @@ def fit_linear_head(
     l2: Sequence[float],
     max_iterations: int,
 ) -> LinearFit:
-    """Fit one head for each L2 penalty and keep the one with the lowest validation loss.
+    """Fit a head for each L2 penalty, strongest first, and return the one with the lowest validation loss.
+
+    The search ends early once penalties only get worse (`_PATIENCE`).
 
     Parameters
     ----------
@@ -65,7 +69,7 @@ def fit_linear_head(
         Penalties: the loss is the mean cross-entropy plus l2 / 2 times the sum of squared weights of standardised
         features; the bias is free.
     max_iterations
-        Of L-BFGS, for each penalty.
+        L-BFGS iterations per penalty.
 
     """
     features, targets = train

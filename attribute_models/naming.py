@@ -1,7 +1,7 @@
-"""From plain text to attribute models: `space`, `space:0.5`, `sentiment:positive`, words themselves.
+"""Turn plain text into attribute models: `space`, `space:0.5`, `sentiment:positive`, or words written out.
 
-All edges share it. What a user writes on a command line may name files; what a stranger sends may name only what a
-table of `KnownNames` holds, and no text of a stranger's ever reaches the file system.
+The command line, the web page and the server share it. A user of the command line may name files. A stranger may use
+only the names in a table of `KnownNames`; text that a stranger sends never reaches the file system.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Weighted: TypeAlias = "tuple[AttributeModel, float]"
 BAGS, HEADS = "bags_of_words", "discriminators"
-"""Where shipped ones lie."""
+"""The folders of shipped bags and heads under `data/`."""
 INLINE = "words"
 """The name of a bag whose words are written out."""
 
@@ -40,15 +40,15 @@ class AttributeChoice:
     bags, avoid_bags
         `NAME_OR_PATH[:WEIGHT]` of bags to steer towards and away from.
     words, avoid_words
-        The words themselves, one bag of each.
+        Words written out: all of `words` make one bag, all of `avoid_words` another.
     bag_from
-        Seed words with commas between, a bag grown from each item.
+        Items of comma-separated seed words; each item grows one bag.
     bag_size, bag_weights
-        Words in such a bag; how words count: "listed", "model" or a text file.
+        Words in a grown bag; how the words of all bags are weighed: "listed", "model" or the path of a text file.
     discriminators
         `NAME_OR_PATH:LABEL[:WEIGHT]` of heads.
     labels, any_model
-        Names of the classes of a published `.pt` head; whether heads of other models are taken.
+        Comma-separated class names of a published `.pt` head; whether to accept heads made for other models.
 
     """
 
@@ -72,12 +72,12 @@ class AttributeChoice:
 
 @dataclass(frozen=True)
 class KnownNames:
-    """The only names that strangers may use, and where what they stand for lies.
+    """The only names that strangers may use, and the files and folders behind them.
 
     Attributes
     ----------
     bags, heads
-        Word lists and folders of heads, by name.
+        Paths of word lists and of head folders, by name.
 
     """
 
@@ -91,7 +91,7 @@ class KnownNames:
         return cls(bags, {name: data_path(HEADS, name) for name in shipped_names(HEADS)})
 
     def with_bag(self, name: str, path: Path) -> KnownNames:
-        """Return the names with a word list of the operator's added.
+        """Return these names plus one for the operator's own word list.
 
         Raises
         ------
@@ -103,7 +103,7 @@ class KnownNames:
         return replace(self, bags={**self.bags, name: path})
 
     def with_head(self, name: str, path: Path) -> KnownNames:
-        """Return the names with a head of the operator's added: its folder, or a folder of several models' heads.
+        """Return these names plus one for the operator's own head: its folder, or a folder of several models' heads.
 
         Raises
         ------
@@ -123,7 +123,7 @@ def name_attributes(
     known: KnownNames | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Weighted]:
-    """Return what was asked for, not bound to the model yet: bags, bags to avoid, words, grown bags, then heads.
+    """Return what was asked for, not bound to the model: bags, avoided bags, words, avoided words, grown bags, heads.
 
     Parameters
     ----------
@@ -132,18 +132,19 @@ def name_attributes(
     model, tokenizer
         The language model to be steered.
     known
-        The only names that are taken; None takes those that ship, and paths.
+        The only names that are accepted; None accepts shipped names and paths.
     on_progress
         Called with how many spellings have been read and how many there are.
 
     Raises
     ------
     InputError
-        If something does not exist, cannot be read, or does not fit.
+        If something does not exist or cannot be read; with `known`, if it is not among those names, or labels or a
+        file of weights are given.
 
     """
     if known is not None and (choice.bag_weights not in ("listed", "model") or choice.labels is not None):
-        raise InputError("words are weighed as listed or by the model here; leave out files of weights, and labels")
+        raise InputError("words can be weighed as listed or by the model here; leave out files of weights, and labels")
     weigh = partial(_weigh, how=choice.bag_weights, model=model, tokenizer=tokenizer, on_progress=on_progress)
     bag = partial(attribute_models.BagOfWords.from_words, tokenizer=tokenizer)
     attributes: list[Weighted] = []
@@ -181,7 +182,7 @@ def bind_named(
 
 
 def read_bags(attributes: Sequence[Weighted], model: Any, *, on_progress: OnProgress | None = None) -> None:
-    """Let the language model read the spellings of all bags, also of those that steering could not begin."""
+    """Let the language model read the spellings of all bags, including bags none of whose words steering can begin."""
     for bag in bags_among(attributes):
         bag.for_model(model, avoided=True, on_progress=on_progress)
 
@@ -193,7 +194,7 @@ def bags_among(attributes: Sequence[Weighted]) -> list[attribute_models.BagOfWor
 
 
 def bag_words(attributes: Sequence[Weighted]) -> set[str]:
-    """Return all words of the bags among the attribute models, lower-case, phrases word by word."""
+    """Return all words of the bags to steer towards, in lower case; phrases are split into words."""
     bags = [model for model, _ in attributes if isinstance(model, attribute_models.BagOfWords)]
     return {word for bag in bags for entry in bag.words for word in entry.lower().split()}
 
@@ -210,12 +211,12 @@ def load_head(
 
 
 def split_weight(text: str, known: KnownNames | None = None) -> tuple[str, float]:
-    """Split NAME_OR_PATH:WEIGHT; a list without a weight weighs 1, and a path may hold colons.
+    """Split NAME_OR_PATH:WEIGHT; the weight is 1 where none is given, and a path may contain colons.
 
     Raises
     ------
     InputError
-        If the weight is no number of at least 0; with `known`, if the name is not among its bags.
+        If the weight is not a number of at least 0; with `known`, if the name is not among its bags.
 
     """
     name, colon, weight = text.rpartition(":")
@@ -232,7 +233,7 @@ def split_weight(text: str, known: KnownNames | None = None) -> tuple[str, float
 
 
 def _discriminator(text: str, choice: AttributeChoice, known: KnownNames | None) -> Weighted:
-    """Load PATH:LABEL or PATH:LABEL:WEIGHT; both may hold colons, and the longest path that exists comes first."""
+    """Load PATH:LABEL or PATH:LABEL:WEIGHT; both may contain colons, and the longest existing path is tried first."""
     parts = text.split(":")
     splits = [(":".join(parts[:size]), ":".join(parts[size:])) for size in range(len(parts), 0, -1) if parts[0]]
     load: Callable[[str], attribute_models.Discriminator]

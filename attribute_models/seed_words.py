@@ -23,16 +23,17 @@ _ENDINGS = re.compile(r"(?:'s|ies|es|s|ied|ed|ing|ly|y|e)$")
 def neighbours(seeds: Sequence[str], model: Any, tokenizer: Any, *, size: int) -> dict[str, float]:
     """Return the seeds and the words nearest to them, with their cosine similarity, nearest first.
 
-    Similarity is measured between input embeddings without their mean and their D / 100 strongest directions, which
-    tell frequent from rare words rather than meanings (Mu and Viswanath 2018). A seed of several tokens stands for
-    the mean of its pieces, and a word's similarity is that to its nearest seed. Candidates are the tokens that are
-    lower-case words; of words that differ by case or inflection alone the nearest is kept, and beginnings of longer
-    words, as the language model sees it, are left out.
+    Similarity is measured between input embeddings after removing their mean and their D / 100 strongest directions,
+    which reflect how frequent words are rather than what they mean (Mu and Viswanath 2018). A seed of several tokens
+    is represented by the mean of its pieces; a word's similarity is that to its nearest seed. Candidates are the
+    tokens that are lower-case words of at least 3 letters. Of words that differ only in case or inflection the
+    nearest is kept. Tokens that the language model expects to be continued into longer words are left out.
 
     Raises
     ------
     InputError
-        If there are no seeds, `size` is below their number, or the vocabulary holds too few words.
+        If there are no seeds, a seed cannot be spelt, `size` is below their number, or the vocabulary holds too few
+        words.
 
     """
     seeds = list(dict.fromkeys(seed.strip() for seed in seeds))

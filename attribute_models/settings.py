@@ -1,4 +1,4 @@
-"""How a head is trained and on which features, in frozen objects that validate themselves; needs no torch."""
+"""How a head is trained and on which features: frozen objects that validate themselves and need no torch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pplm.errors import InputError
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """Which beginnings of a text are pooled, in addition to the whole text.
+    """Which beginnings of a text are pooled in addition to the whole text.
 
     Attributes
     ----------
     prefix_lengths
-        In tokens, not counting the beginning-of-text token. A shorter text is taken whole.
+        In tokens (each >= 1), not counting the beginning-of-text token. A shorter text is taken whole.
     random_prefixes
-        Beginnings of random length per text, from 2 tokens to the whole text (>= 0; 0 turns them off).
+        Number of beginnings of random length per text, from 2 tokens to the whole text (>= 0; 0 turns them off).
     prefix_seed
         Seed of the random lengths.
 
@@ -38,7 +38,7 @@ class FeatureOptions:
 
 @dataclass(frozen=True)
 class ClassMeansOptions:
-    """How many texts of each class the mean hidden states are made of (>= 0; 0 makes none)."""
+    """How many texts per class the mean hidden states are computed from (>= 0; 0 makes none)."""
 
     texts_per_class: int = 500
 
@@ -52,24 +52,24 @@ class TrainingConfig:
     validation_fraction, test_fraction
         Shares of the texts, each above 0 and together below 1.
     seed
-        Of the split.
+        Seed of the split (>= 0).
     random_prefixes
-        Beginnings of random length that each text adds to the training (>= 0; 0 trains on whole texts only).
+        Number of beginnings of random length that each text adds to the training (>= 0; 0 trains on whole texts only).
     prefix_lengths
-        In tokens (each >= 1): the beginnings that the report grades.
+        Lengths in tokens (each >= 1) of the beginnings that the report grades.
     l2
-        Penalties, each >= 0, of which the validation split chooses one; the strongest are tried first, and the search
-        ends when the validation loss grows.
+        Penalties to try, each >= 0; the one with the lowest validation loss is taken. The strongest are tried first,
+        and the search ends after two in a row do worse than the best.
     balance_classes
-        Weigh texts so that every class counts the same however many texts it has; probabilities then assume classes
-        of equal size.
+        Weigh texts so that every class counts the same, however many texts it has; the head's probabilities then
+        assume classes of equal size.
     max_iterations
-        Of L-BFGS for each penalty (>= 1).
+        L-BFGS iterations per penalty (>= 1).
     batch_tokens
         Positions that the language model reads at once (>= 1); lower it when memory runs out.
     class_mean_texts
-        Texts of each class whose hidden states of every layer are averaged, for contrastive activation
-        addition in `pplm evaluate` (>= 0; 0 stores none).
+        Texts per class whose hidden states are averaged layer by layer, for contrastive activation addition in
+        `pplm evaluate` (>= 0; 0 stores none).
 
     Raises
     ------
@@ -104,9 +104,9 @@ class TrainingConfig:
             )
         if not self.l2 or not all(math.isfinite(value) and value >= 0 for value in self.l2):
             raise InputError(f"l2 must be finite numbers of at least 0; got {list(self.l2)}")
-        self.features  # noqa: B018 -- checks its own two
+        self.features  # noqa: B018 -- made here so that it checks its two fields
 
     @property
     def features(self) -> FeatureOptions:
-        """What is pooled."""
+        """The beginnings to pool: the same lengths and number of random ones."""
         return FeatureOptions(self.prefix_lengths, self.random_prefixes)

@@ -1,7 +1,7 @@
-"""Train a discriminator: one frozen pass over the texts, then a linear head in seconds (paper, section 4.3).
+"""Train a discriminator: one pass over the texts, then a linear head in seconds (paper, section 4.3).
 
-Steering shows a head beginnings of texts, so it is trained on beginnings of random length as well, and graded on
-the first tokens as well as on whole texts.
+During steering a head sees unfinished texts. So it is trained on whole texts and on beginnings of random length, and
+graded on whole texts and on their first tokens.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ class TrainingReport:
     Attributes
     ----------
     splits
-        Texts by split.
+        Number of texts by split.
     class_counts
-        Texts by label.
+        Number of texts by label.
     left_out
         Rows left out, by reason: empty, unlabelled, duplicates, contradictory; see `LabelledData`.
     folded_labels
-        Labels read as another one that differs only in case or white space, and their rows.
+        Labels that were read as another one, which differs only in case or white space, with their numbers of rows.
     truncated
-        Texts longer than the model's context, read up to it.
+        Number of texts longer than the model's context, of which only the beginning was read.
     test
-        Metrics on the test split: of "whole texts", "first 5 tokens", ...
+        Grades on the test split, for "whole texts", "first 5 tokens", ...
     majority
-        Accuracy on the test split of always answering its most frequent class.
+        Accuracy on the test split of always predicting its most frequent class.
     l2, validation_losses
-        The penalty chosen, and the validation loss of each.
+        The penalty chosen, and the validation loss of each penalty that was tried.
     features_from_cache
-        Whether the features were read from disk, without a pass of the language model.
+        Whether the features came from the cache on disk, without a pass of the language model.
     feature_seconds, fit_seconds
-        Wall-clock time.
+        Wall-clock time of reading the texts (class means included) and of fitting the head.
 
     """
 
@@ -88,7 +88,7 @@ class TrainedDiscriminator:
     report: TrainingReport
 
     def save(self, folder: str | Path) -> None:
-        """Write the head's files and, where matplotlib is installed, `confusion.png`: all of it or nothing.
+        """Write the head's files and, if matplotlib is installed, `confusion.png`: all of them or none.
 
         Raises
         ------
@@ -124,15 +124,15 @@ def train_discriminator(
     config
         None takes the defaults.
     name
-        Of the head, for reports.
+        Name of the head, for reports.
     citation
-        Where the texts come from; goes into the card.
+        Where the texts come from; written into the card.
     cache_dir
         Folder of cached features; "default" is `features` in the cache (`pplm.models.resources`), None caches nothing.
     on_progress
-        Called with (texts read, all texts) while the language model reads.
+        Called with (texts read, all texts) while the language model reads them.
     processes
-        Share out the reading; None is one process.
+        Processes that share the reading; None is one process.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def train_discriminator(
 
 
 def _examples(features: Features, targets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the whole texts and their random beginnings as rows of their own: (N (1 + R), D) and their classes."""
+    """Return one row for each of N whole texts and R random beginnings of it: (N (1 + R), D), and the rows' classes."""
     pieces = torch.cat([features.whole[rows][:, None], features.random[rows]], dim=1)
     return pieces.flatten(0, 1), targets[rows].repeat_interleave(pieces.shape[1])
 
@@ -211,7 +211,7 @@ def _grade(head: Discriminator, features: Features, targets: Tensor, rows: Tenso
 def _card(
     model: Any, data: LabelledData, config: TrainingConfig, report: TrainingReport, fit: LinearFit, citation: str | None
 ) -> dict[str, Any]:
-    """Return where a head comes from, without dates and paths, so that the same training gives the same card."""
+    """Return how the head was made, without dates and paths, so that the same training gives the same card."""
     return {
         "labels": list(data.labels),
         "base_model": {**identity(model), "width": fit.weight.shape[1]},

@@ -1,9 +1,10 @@
 r"""Read and write word lists, shipped or the user's own.
 
-A list is UTF-8 text with one word or phrase per line, which may be quoted, and optionally a tab and a weight. A comment
-begins at a `#` before white space or the line's end; `#nasa` is a word, and `\#` a number sign that begins no comment.
-Two other forms are read because they can mean one thing only: JSON, and weights behind a space or a comma. Whatever
-else looks like a list of another program is refused: read as phrases, its lines would steer towards nothing.
+A list is UTF-8 text with one word or phrase per line, which may be quoted, and optionally a tab and a weight. A `#`
+that stands alone, between white space or the ends of the line, begins a comment; `#nasa` is a word, and `\#` is a
+plain number sign. Two other forms are read because they have only one possible meaning: JSON, and weights after a
+space, a comma or the like. Anything else that looks like another program's list is refused: its lines, read as
+phrases, would steer towards nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _FOLDER = "bags_of_words"
 _COMMENT = re.compile(r"(?:^|\s)#(?:\s.*)?$")
 _ESCAPED = re.compile(r"\\(\\*#)")
 _TO_ESCAPE = re.compile(r"(?<![^\s\\])#(?=\s|$)|(?<=\\)#")
-"""What would be read as a comment or an escape; a backslash goes in front of it."""
+"""Number signs that would be read as a comment or an escape; they are written with a backslash in front."""
 _WEIGHED = re.compile(
     r"(?P<word>.*?\S)(?P<mark>\s*(?:(?<!\d)[,:=]|;)\s*|\s+)"
     r'"?(?P<weight>[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?)"?'
@@ -31,21 +32,21 @@ _WEIGHED = re.compile(
 _HEADER = re.compile(r'("?)[\w ]+\1\s*[,;\t]\s*("?)(?:weight|score|value|count|frequency)s?\2', re.IGNORECASE)
 _QUOTED = re.compile(r'^(?:"((?:[^"]|"")*)"|\'([^\']*)\'|\u201c([^\u201d]*)\u201d)$')
 _FOREIGN = re.compile(r"[,;|]$|[;|]|^(?:[-*\u2022]|\d+[.)])\s")
-"""What a line of another program's list ends with, holds or begins with: separators, bullets and numbers."""
+"""Marks of another program's list: separators at a line's end or inside it, bullets or numbers at its beginning."""
 _TO_QUOTE = re.compile(r'[,;:="|\u201c]|^(?:[\[{\']|[-*\u2022]\s|\d+[.)]\s)|\d$')
-"""What could be read as something else than a word."""
+"""Words that match this could be read as something other than a word."""
 _FORM = (
-    "write one word or phrase per line, if need be with a tab and its weight behind it, and put what is one phrase in "
-    "quotes"
+    "write one word or phrase per line, optionally followed by a tab and its weight, and put a phrase that holds such "
+    "marks in quotes"
 )
 
 
 def read_word_list(name_or_path: str | Path) -> dict[str, float]:
     """Read a list in its order: every word or phrase with its weight, 1 where none is given.
 
-    Besides `word<TAB>weight` a number at the end of a line is a weight if it has a decimal point or every line has one
-    (`moon 0.5`, `moon;2`, csv with or without a header); else it belongs to the phrase, as in `area 51`. A JSON list
-    of words and a JSON object of words and weights are read too.
+    Besides `word<TAB>weight`, a number at the end of a line is a weight if it has a decimal point, or if every line
+    ends in a number (`moon 0.5`, `moon;2`, csv with or without a header); otherwise it belongs to the phrase, as in
+    `area 51`. A JSON list of words and a JSON object of words and weights are read too.
 
     Parameters
     ----------
@@ -56,8 +57,8 @@ def read_word_list(name_or_path: str | Path) -> dict[str, float]:
     ------
     InputError
         If there is no such list, or it cannot be read, is not UTF-8, holds no word, holds a weight that is not a
-        positive number or a word with two different weights, or is a list in another form, such as several words in
-        one line with commas between them.
+        positive number or a word with two different weights, or is a list in another form, such as several words
+        separated by commas on one line.
 
     """
     path = _find(name_or_path)
@@ -105,7 +106,7 @@ def write_word_list(path: str | Path, words: Mapping[str, float]) -> None:
 
 
 def _lines(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
-    """Return (place, word, weight) of the lines of a text; refuse what looks like a list of another form."""
+    """Yield (place, word, weight) for each line of a text; refuse what looks like a list of another form."""
     stripped = [_ESCAPED.sub(r"\1", _COMMENT.sub("", line)).strip() for line in text.splitlines()]
     lines = {at: line for at, line in enumerate(stripped, start=1) if line}
     plain = {at for at, line in lines.items() if "\t" not in line and not _QUOTED.match(line)}
@@ -131,7 +132,7 @@ def _lines(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _json_entries(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
-    """Return (place, word, weight) of a JSON list of words, or of an object or a list of words with weights."""
+    """Yield (place, word, weight) for a JSON list of words, a list of [word, weight] pairs, or an object of weights."""
     try:
         entries = parse_json(text, object_pairs_hook=list)
     except ValueError as error:
@@ -152,7 +153,7 @@ def _unquoted(match: re.Match[str]) -> str:
 
 
 def number(text: str) -> float:
-    """Return the number that a text is, NaN if it is none."""
+    """Return a text as a number, NaN if it is not one."""
     try:
         return float(text)
     except ValueError:

@@ -11,12 +11,12 @@ Span = tuple[int, int]
 
 
 def pattern_of(words: Iterable[str], *, casing: bool) -> re.Pattern[str]:
-    """Return what finds words and phrases where they stand by themselves, in the cases that a bag spells them in.
+    """Return a pattern that finds whole words and phrases, with `casing` in every case that a bag spells them in.
 
     Words of scripts that put no space between words are found anywhere.
     """
     spelt = {own for word in words for own in (cases(word) if casing else [word])}
-    # Of several that begin at one place, the longest.
+    # Longest first: of several words that begin at one place, the pattern takes the longest.
     parts = [_alone(word) for word in sorted(spelt, key=lambda word: (-len(word), word))]
     return re.compile(f"(?=({'|'.join(parts)}))")
 
@@ -24,7 +24,7 @@ def pattern_of(words: Iterable[str], *, casing: bool) -> re.Pattern[str]:
 def mark_words(pattern: re.Pattern[str], texts: Sequence[str], before: str) -> list[bool]:
     """Return which tokens are part of a word, given what each adds to the text that begins with `before`.
 
-    A token that adds nothing, as the first bytes of a character, counts to what follows.
+    A token that adds nothing, such as the first bytes of a character, belongs to what follows.
     """
     spans = [match.span(1) for match in pattern.finditer(before + "".join(texts))]
     places = _places(texts, len(before))

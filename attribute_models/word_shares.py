@@ -1,4 +1,4 @@
-"""Which words of a bag the next token may begin or go on with, each word by itself: what `pplm.explain` reports."""
+"""What each word of a bag contributes at the next token, by itself: what `pplm.explain` reports."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pplm.interface import AttributeModel, SteeringStep
 
 @dataclass(frozen=True)
 class Credit:
-    """What one spelling earns by one token, W words being numbered.
+    """What one token of one spelling earns.
 
     Attributes
     ----------
     token, word
-        Their numbers.
+        The token's id, and the word's position in `WordShares.words`.
     earns
-        Its weight times the probability that the word is completed.
+        The spelling's weight times the probability that the rest of it follows.
     after_opener
-        Whether it only counts where the text has just opened a word.
+        Whether the spelling counts only after an opener (`WordShares.openers`).
 
     """
 
@@ -39,7 +39,7 @@ class Credit:
 
 @dataclass(frozen=True, eq=False)
 class WordShares:
-    """A bag bound to a language model, also one that cannot steer it, word by word.
+    """A bag bound to a language model, word by word; also a bag that cannot steer the model.
 
     Attributes
     ----------
@@ -50,9 +50,9 @@ class WordShares:
     never_begun
         Those of them that steering cannot begin.
     unmatched
-        Words that were listed and that the tokenizer cannot spell.
+        Listed words that the tokenizer cannot spell.
     credits
-        What earns something after each beginning.
+        For each beginning of a spelling, the empty one included, the tokens that earn something after it.
     openers
         Tokens after which spellings without a leading space count.
 
@@ -67,7 +67,7 @@ class WordShares:
 
     @classmethod
     def of(cls, bag: Any) -> WordShares:
-        """Tabulate a bag that knows its completion probabilities, or needs none."""
+        """Tabulate a bag that has its completion probabilities (`BagOfWords.for_model`), or needs none."""
         words: tuple[str, ...] = bag.words
         tables = _credits(bag.entries, bag.completions, {word: number for number, word in enumerate(words)})
         lost = never_begun(bag.entries, bag.completions)
@@ -78,7 +78,7 @@ class WordShares:
         return replace(self, attribute=attribute)
 
     def shares(self, step: SteeringStep) -> Tensor:
-        """Return each word's part of the bag's level, (B, W): the parts add up to exp(-loss)."""
+        """Return each word's share of the bag's level, (B, W): a row adds up to exp(-loss)."""
         p = step.log_probs.detach().exp()
         found = p.new_zeros(len(p), len(self.words))
         for row, ids in enumerate(step.input_ids.tolist()):
@@ -87,7 +87,7 @@ class WordShares:
         return found
 
     def count(self, text: str) -> dict[str, int]:
-        """Return how often each word and phrase stands in a text, those that cannot be spelt included."""
+        """Return how often each listed word or phrase is in a text, in any case, unspellable ones included."""
         found = {}
         for word in (*self.words, *self.unmatched):
             inside = r"\s+".join(map(re.escape, word.split()))
@@ -95,12 +95,12 @@ class WordShares:
         return found
 
     def _after(self, ids: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return tokens, words and what they earn after a text, one entry per spelling: (M,) each."""
+        """Return the tokens that earn something after a text, their words and what they earn: (M,) each."""
         longest = max(map(len, self.credits), default=0)
         found: list[Credit] = []
         for length in range(min(longest, len(ids)) + 1):
             before = ids[: len(ids) - length]
-            # The start of a text opens a word as well, once something of it is there.
+            # The start of a text counts as an opener too, once the text holds the beginning of the word.
             opened = before[-1] in self.openers if before else length > 0
             own = self.credits.get(tuple(ids[len(before) :]), ())
             found += [credit for credit in own if opened or not credit.after_opener]

@@ -18,7 +18,7 @@ from pplm.files.progress import OnProgress
 from pplm.files.reading import read_text
 
 _SMALLEST = 1e-30
-"""Words less probable than this, or that cannot be spelt, count as rare as this."""
+"""Words that are less probable than this, or cannot be spelt, count as this probable."""
 
 
 def weights_by_probability(
@@ -31,15 +31,15 @@ def weights_by_probability(
     """Weigh words by the inverse of the language model's own probability of them.
 
     A word's probability is averaged over the next-token distributions of texts that the model itself writes. Words
-    likelier than the bag's median weigh median / probability, so that each contributes as much as the median word;
-    rarer words keep weight 1, because an unbounded inverse would let one stray word dominate instead.
+    more probable than the bag's median get the weight median / probability, so that each contributes as much as the
+    median word; rarer words get weight 1, because an unbounded inverse would let one stray word dominate instead.
 
     Parameters
     ----------
     words
-        With weights of their own, which are multiplied in.
+        Words with weights of their own, by which the result is multiplied.
     model, tokenizer
-        The language model that is to be steered.
+        The language model to be steered.
     on_progress
         Called with how many spellings have been read and how many there are.
 
@@ -58,7 +58,8 @@ def weights_by_probability(
 def weights_by_rarity(words: Mapping[str, float], path: str | Path) -> dict[str, float]:
     """Weigh words by inverse document frequency, every line of a UTF-8 text file being a document.
 
-    The weight is log((1 + lines) / (1 + lines with the word)), upper and lower case alike.
+    The weight is the word's own times log((1 + lines) / (1 + lines with the word)), upper and lower case alike. A word
+    that is in every line gets the smallest weight of the others.
 
     Raises
     ------

@@ -67,7 +67,7 @@ def test_where_no_head_fits_the_models_that_have_one_are_listed(ours, theirs):
     stranger = copy.deepcopy(theirs)
     for parameter in stranger.parameters():
         parameter.data *= 1.5
-    with pytest.raises(InputError, match=r"mood has no head for .*, there is one each for their-model, our-model;"):
+    with pytest.raises(InputError, match=r"mood has no head for .*, only for their-model, our-model;"):
         family(ours, theirs).for_model(stranger)
 
 

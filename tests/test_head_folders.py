@@ -76,7 +76,7 @@ def test_a_folder_without_any_head_is_refused_with_what_it_lacks(tmp_path, comma
         code, _, err = command(*arguments)
         assert code == 2
         assert len(err.splitlines()) == 1
-        assert "it holds no head (card.json and head.safetensors), nor folders with one each" in err
+        assert "it holds no head (card.json and head.safetensors), nor folders that each hold one" in err
 
 
 def test_a_head_is_shown_by_what_it_is_for():
