@@ -1,4 +1,4 @@
-"""What the loader of a model leaves with it for the decoding loop, which opens no file."""
+"""What loading leaves on a model object for the decoding loop, which opens no file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME = "_pplm_attached"
 
 @dataclass(frozen=True)
 class Attached:
-    """What is known of a model beyond its weights.
+    """What was found out about a model beyond its weights.
 
     Attributes
     ----------
@@ -31,18 +31,19 @@ class Attached:
 
 
 def attach(model: Any, what: Attached) -> None:
-    """Leave something with a model; it is not saved with it."""
+    """Attach a record to a model object; saving the model does not save it."""
     object.__setattr__(model, _NAME, what)
 
 
 def attached(model: Any) -> Attached:
-    """Return what was left with a model, or the empty record."""
+    """Return the record attached to a model, or an empty one."""
     return getattr(model, _NAME, Attached())
 
 
 def steering_presets(model: PreTrainedModel) -> SteeringPresets:
     """Return the settings that `load_model` found for the weights; empty if there are none.
 
-    Those of `pplm tune` come first, kind by kind, before those beside the weights (`steering.json`), else shipped.
+    They are those beside the weights (`steering.json`), else those shipped with pplm; for the kinds that `pplm tune`
+    has tuned on this machine, its settings take precedence.
     """
     return attached(model).presets

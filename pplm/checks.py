@@ -11,11 +11,11 @@ from typing import Any, get_args
 from pplm.errors import InputError
 
 LARGEST = 3.4028234663852886e38
-"""The largest number of float32, in which steering computes."""
+"""The largest float32 number; steering computes in float32."""
 
 
 def check_type(name: str, value: Any, kind: Any) -> Any:
-    """Return a setting's value if it is of its type: a plain one, one that may be None, or a `Literal`'s choices.
+    """Return a setting's value if it has the given type: a plain type, one that may be None, or a `Literal`.
 
     Numbers of other libraries, such as NumPy's, become plain ones.
 
@@ -46,7 +46,7 @@ def check_whole(name: str, value: Any, low: int = 0) -> int:
     Raises
     ------
     InputError
-        If it is none, or below `low`.
+        If it is not a whole number, or is below `low`.
 
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
@@ -60,19 +60,19 @@ def check_seeds(seed: Any, count: int) -> list[int] | None:
     Raises
     ------
     InputError
-        If one is no seed, or there are more or fewer than prompts.
+        If a seed is not a whole number of at least 0, or there are more or fewer seeds than prompts.
 
     """
     if seed is None:
         return None
     seeds = list(seed) if isinstance(seed, Sequence) and not isinstance(seed, str) else [seed] * count
     if len(seeds) != count:
-        raise InputError(f"seed lists {len(seeds)} seeds, one for each prompt; there are {count} prompts")
+        raise InputError(f"seed lists {len(seeds)} seeds for {count} prompts; give one for all, or one for each")
     return [check_whole("seed", own) for own in seeds]
 
 
 def check_layers(layers: Any) -> int | float:
-    """Return a count of layers (>= 0) or a share of them (between 0 and 1); 1.0 could be read as either.
+    """Return a count of layers (>= 0) or a share of them (above 0, below 1); 1.0, which could mean either, is refused.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def check_layers(layers: Any) -> int | float:
 
 
 def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
-    """Refuse a setting outside its range, not finite, or beyond the numbers of float32.
+    """Refuse a setting that is outside its range, not finite or too large for float32.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def check_range(name: str, value: float, low: float, high: float = math.inf) -> 
         With the setting's name and value, and the range.
 
     """
-    # Compared, not math.isfinite(value): that overflows for a whole number beyond a float's range.
+    # Not math.isfinite(value), which raises OverflowError for an int beyond a float's range.
     if not low <= value <= high or value == math.inf:
         wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
         raise InputError(f"{name} must be finite and {wanted}; got {value}")

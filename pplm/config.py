@@ -26,10 +26,10 @@ from pplm.presets import (
 from pplm.step import NormRule, Step, check_step, checked_steps
 
 MIN_DISTINCT = 0.8
-"""Candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower repeat themselves; see `pplm.Rerank`."""
+"""A candidate with a lower mean of Dist-1, Dist-2 and Dist-3 counts as repetitive; see `pplm.Rerank`."""
 _NO_PRESETS = SteeringPresets()
 _STEP_SIZE = 0.03
-"""The paper's for a bag of words with GPT-2 345M."""
+"""The paper's step size for a bag of words with GPT-2 345M."""
 
 
 def _setting(default: Any, help_text: str) -> Any:
@@ -51,9 +51,9 @@ class SteeringConfig:
 
     strength: float | None = _setting(
         None,
-        "How strongly to steer, alike on every model (0 to 1): 0 leaves the text unsteered, 0.2 is gentle, 0.5 usual, "
-        "0.8 strong. It limits how far each token's distribution may diverge from the unsteered one: 0.15 nats at 0.5. "
-        "Takes the place of --step-size; --gm-scale is then the largest share.",
+        "How strongly to steer, on the same scale for every model (0 to 1): 0 leaves the text unsteered, 0.2 is "
+        "gentle, 0.5 usual, 0.8 strong. It limits how far each token's distribution may diverge from the unsteered "
+        "one: 0.15 nats at 0.5. Replaces --step-size; --gm-scale is then an upper bound.",
     )
     step_size: float = _setting(
         _STEP_SIZE,
@@ -66,7 +66,7 @@ class SteeringConfig:
     )
     gamma: float = _setting(
         1.5,
-        "Exponent of the gradient norm that a step is divided by (0 to 2). 0 leaves the gradient as it is, 1 "
+        "Each step is divided by the gradient's norm to this power (0 to 2). 0 leaves the gradient as it is, 1 "
         "makes the steps of all layers equally long.",
     )
     kl_scale: float = _setting(
@@ -83,31 +83,31 @@ class SteeringConfig:
     layers: int | float = _setting(
         0,
         "Move only the last N layers (>= 0; 0 moves all), or that share of them (between 0 and 1, rounded up). The "
-        "layers below are read once per token: fewer layers are faster, and take larger steps.",
+        "layers below are read once per token: fewer layers are faster, and need larger steps.",
     )
     decay: bool = _setting(
         False,
         "Move older positions of the window less, in equal steps down to 1/window_length for the oldest. Has no effect "
-        "until the history is longer than the window, and none with window_length 0.",
+        "until the history is longer than the window, nor with window_length 0.",
     )
     horizon_length: int = _setting(
         1,
-        "Future positions that a discriminator looks at (>= 0). Each costs a pass; with 0 it reads the last token's "
-        "own state. Bags of words ignore it.",
+        "Expected future positions that a discriminator reads (>= 0). Each costs a pass; with 0 the text so far is "
+        "steered by its last token's hidden state. Bags of words ignore it.",
     )
     grad_length: int = _setting(10_000, "Steer only the first N new tokens (>= 0; 0 steers none).")
     steer_every: int = _setting(
-        1, "Steer every Nth new token (>= 1); the tokens between read the moved history. 2 nearly halves the time."
+        1, "Steer every Nth new token (>= 1); those between read the history as last moved. 2 nearly halves the time."
     )
     skip_below: float = _setting(
         0.0,
         "Do not steer a sample at tokens where its attribute loss is already below this, or where no attribute can act "
-        "(nats, >= 0; 0 skips none). Saves the iterations where the attribute is already strong.",
+        "(nats, >= 0; 0 skips none). Saves iterations where the attribute is already strong.",
     )
     skip_weak: float = _setting(
         0.0,
         "Do not steer a sample at tokens where its gradient is shorter than this share of the longest in its text so "
-        "far (0 to 1; 0 skips none). Saves the iterations where steering changes little.",
+        "far (0 to 1; 0 skips none). Saves iterations where steering changes little.",
     )
     norm_rule: NormRule = _setting(
         "running_max",
@@ -116,13 +116,15 @@ class SteeringConfig:
     )
 
     target: Mapping[str, float] | float | None = field(default=None, hash=False)
-    """The wanted level (above 0, below 1) of the attribute, or of attributes by name: for a bag the mean probability of
-    its words as the next token, for a head the probability of its class for the text so far, for something to avoid an
-    upper bound of either. No text is steered further than that, nor beyond `strength` where one is given."""
+    """The wanted level (above 0, below 1) of the attribute, or a level by attribute name. For a bag it is the mean
+    probability that the next token is one of its words, for a head the probability of its class given the text so far;
+    for an attribute to avoid it is an upper bound of either. A text is steered no further, and within `strength` if
+    that is given."""
 
     steps: Mapping[str, Step] = field(default_factory=dict, hash=False)
-    """By kind of attribute: each attribute model takes a step of its own, of its kind's fields, times its weight, and
-    the steps are added. Empty, as the paper has it: one step along the gradient of the weighted sum of the losses."""
+    """Steps by kind of attribute. If there are any, each attribute model takes a step of its own, with its kind's
+    fields and scaled by its weight, and the steps are added. Empty, and without a strength or target, there is the
+    paper's single step along the gradient of the weighted sum of the losses."""
 
     def __post_init__(self) -> None:
         """Check every field against its type and range."""
@@ -151,10 +153,10 @@ class SteeringConfig:
 
     @property
     def budget(self) -> float:
-        """What the dial may spend: nats per token that the final distribution may diverge from the unsteered one.
+        """The dial's budget: how far, in nats per token, the final distribution may diverge from the unsteered one.
 
         It grows with the square of the strength, as a divergence does with the length of a small step. Without a
-        strength it is that of a target.
+        strength it is a target's, `MAX_DIVERGENCE_TO_TARGET`.
         """
         return MAX_DIVERGENCE_TO_TARGET if self.strength is None else MAX_DIVERGENCE * self.strength**2
 
@@ -167,7 +169,7 @@ class SteeringConfig:
     def why_still(self) -> str:
         """The settings that are 0, any of which leaves the text unsteered; empty where none is."""
         sizes = [step.step_size for step in self.steps.values()]
-        sizes.append(self.step_size)  # of kinds without a step of their own
+        sizes.append(self.step_size)  # for kinds without a step of their own
         # The budget, not the strength: the square of a tiny one is 0.
         values = {"strength": self.budget} if self.dialled else {"step_size": max(sizes)}
         values |= {name: getattr(self, name) for name in ("num_iterations", "grad_length", "gm_scale")}
@@ -175,13 +177,14 @@ class SteeringConfig:
 
     @property
     def step(self) -> Step:
-        """The step along the gradient of all losses' sum."""
+        """The step along the gradient of the weighted sum of all losses, from the settings' own fields."""
         return Step(**{name: getattr(self, name) for name in STEP_FIELDS})
 
     def step_of(self, kind: str) -> Step:
-        """Return the step of one kind of attribute: its own (`steps`), else that of all.
+        """Return the step of one kind of attribute: its own in `steps`, else the common one (`step`).
 
-        With the dial, the kind's usual one, in which fields that are not at their default replace its own.
+        With the dial, a kind without its own takes the dial's usual step (`DIAL_STEPS`), in which those of the
+        settings' own fields that differ from their defaults take precedence.
         """
         if kind in self.steps or not self.dialled:
             return self.steps.get(kind, self.step)
@@ -190,26 +193,26 @@ class SteeringConfig:
         return Step(**{**DIAL_STEPS[kind], **given})
 
     def changed(self, **changes: Any) -> SteeringConfig:
-        """Return the settings with single fields changed; those of a step are changed in all `steps` too.
+        """Return the settings with single fields changed; a field of a step is changed in every one of `steps` too.
 
-        "discriminator.step_size" names a field of one kind's step alone.
+        "discriminator.step_size" changes that kind's step alone.
 
         Raises
         ------
         InputError
-            If there is no such field, or no step of that kind.
+            If there is no such field, or no step of that kind, or a change would turn the dial on or off.
 
         """
         asked = [name for name in ("strength", "target") if name in changes]
         left = {name: changes.get(name, getattr(self, name)) for name in ("strength", "target")}
         if asked and self.dialled != any(value is not None for value in left.values()):
             raise InputError(
-                f"{asked[0]} cannot be changed to {changes[asked[0]]!r} here: with a strength or target, steps are in "
-                "other units than without; make the settings with SteeringConfig.for_attributes"
+                f"{asked[0]} cannot be changed to {changes[asked[0]]!r} here: steps have other units with a strength "
+                "or target than without; make the settings with SteeringConfig.for_attributes"
             )
         if self.dialled and "step_size" in changes:
             raise InputError(
-                "these settings steer by strength, which takes the place of step_size; leave out step_size"
+                "these settings steer by strength or target, which takes the place of step_size; leave out step_size"
             )
         own = {name: value for name, value in changes.items() if name in STEP_FIELDS}
         steps = dict(changes.pop("steps", {kind: replace(step, **own) for kind, step in self.steps.items()}))
@@ -217,17 +220,17 @@ class SteeringConfig:
             kind, _, field_name = name.partition(".")
             if kind not in steps or field_name not in STEP_FIELDS:
                 raise InputError(
-                    f"{name} is a field of no step here; steps of their own are taken by several attributes, with the "
-                    f"preset fast, here by: {', '.join(steps) or 'none'}; their fields are {', '.join(STEP_FIELDS)}"
+                    f"{name} is a field of no step here; kinds with a step of their own: {', '.join(steps) or 'none'} "
+                    f"(several attributes with the preset fast have them); a step's fields: {', '.join(STEP_FIELDS)}"
                 )
             steps[kind] = replace(steps[kind], **{field_name: changes.pop(name)})
         if unknown := set(changes) - set(get_type_hints(type(self))):
-            raise InputError(f"steering has no setting {min(unknown)!r}; see SteeringConfig for those there are")
+            raise InputError(f"steering has no setting {min(unknown)!r}; its settings are the fields of SteeringConfig")
         return replace(self, **changes, steps=steps)
 
     @property
     def skips(self) -> bool:
-        """Whether single samples may be left alone at a token, which takes a look at them first."""
+        """Whether single samples may be left unmoved at a token; this takes a look at every sample first."""
         return self.skip_below > 0 or self.skip_weak > 0
 
     @classmethod
@@ -244,18 +247,18 @@ class SteeringConfig:
         Parameters
         ----------
         attributes
-            Attribute models, or (model, weight) pairs. A model says of which kind it is in `steering_kind`
-            ("bag_of_words" when it says nothing). Bags and heads together are a mixture.
+            Attribute models, or (model, weight) pairs. A model names its kind in `steering_kind` ("bag_of_words" if
+            it has none). Bags and heads together are a mixture.
         presets
             A model's own settings (`pplm.steering_presets(model)`); none by default.
         preset
-            "paper": all layers, one step down the sum of the losses; the model's own settings, else those published for
-            GPT-2 345M. "fast": the last layers in few steps, each of several attributes by a step of its own (`steps`);
-            the model's own settings, else the dial at its usual strength. None: the model's own, `fast` before
-            `paper`, else the dial.
+            "paper": moves all layers down the gradient of the losses' sum; takes the model's own settings, else those
+            published for GPT-2 345M. "fast": moves the last layers in few steps, each of several attributes by steps of
+            its own (`steps`); takes the model's own settings, else the dial at its usual strength. None: the model's
+            own settings, `fast` before `paper`, else the dial.
         **overrides
-            Fields of `SteeringConfig` to set by hand. A `step_size` holds for every attribute, as do the other fields
-            of a step; it rules the dial out. A `strength` or a `target` asks for the dial.
+            Fields of `SteeringConfig` to set by hand. `step_size` and the other fields of a step apply to every
+            attribute. A `step_size` rules the dial out; a `strength` or a `target` asks for it.
 
         Raises
         ------
@@ -270,7 +273,7 @@ class SteeringConfig:
             overrides = {"strength": None, **overrides}
         chosen = cls.preset_for(attributes, presets, preset, **overrides)
         if unknown := set(chosen.settings) - set(get_type_hints(cls)):
-            raise InputError(f"presets name a setting {min(unknown)!r} that there is not; see SteeringConfig")
+            raise InputError(f"presets name an unknown setting {min(unknown)!r}; use fields of SteeringConfig")
         return cls(**chosen.settings).changed(**overrides)
 
     @staticmethod
@@ -295,7 +298,7 @@ class SteeringConfig:
         attributes: Sequence[Any],
         presets: SteeringPresets,
     ) -> SteeringConfig:
-        """Return the settings that are given, or the preset for these attribute models where none are (`None`)."""
+        """Return the given settings, or the preset for these attribute models if `steering` is None."""
         if steering is None:
             return cls.for_attributes(attributes, presets=presets, preset=preset)
         if preset is not None:
@@ -309,7 +312,7 @@ class SteeringConfig:
 
 
 def setting_types() -> dict[str, Any]:
-    """Return the settings that may be set one by one, by name, with their types: fields, and `kind.field` of steps."""
+    """Return the types of all settings that can be set one by one, by name: a field, or `kind.field` of a step."""
     types = {name: kind for name, kind in get_type_hints(SteeringConfig).items() if name != "steps"}
     types |= {"strength": float, "target": float}
     return types | {f"{kind}.{name}": types[name] for kind in ATTRIBUTE_KINDS for name in STEP_FIELDS}

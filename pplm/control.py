@@ -1,6 +1,6 @@
-"""Steering as control: a push that is corrected by what it has led to, one controller per sample.
+"""Steering as control: a push that is corrected by its own effect, with one controller per sample.
 
-The plant is a text or a wave that is being made, its level what one wants of it, and the push how hard it is steered.
+The plant is a text or a wave in the making, its level the quantity to be held, and the push how hard it is steered.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ class Gains:
     Attributes
     ----------
     proportional
-        K_p (>= 0): push per change of the error.
+        K_p (>= 0): push per unit of change of the error.
     integral
-        K_i (>= 0): push per error and time step.
+        K_i (>= 0): push per unit of error and time step.
     low, high
         The bounds of the push; low is below high.
 
     Raises
     ------
     InputError
-        If a gain is negative or not finite, or the bounds are no range.
+        If a gain is negative or not finite, or the bounds are not finite with low below high.
 
     """
 
@@ -53,15 +53,15 @@ class Controller:
 
         u_t = clip(u_{t-1} + K_p (e_t - e_{t-1}) + K_i e_t, low, high),    e_0 = 0
 
-    The push itself is the memory of all errors and never leaves its bounds, so nothing can wind up: once the error
-    changes its sign, the push leaves a bound at the next step.
+    The push itself holds the memory of all errors and never leaves its bounds, so nothing can wind up: once the error
+    changes its sign, the push leaves its bound at the next step.
 
     Parameters
     ----------
     gains
         K_p, K_i and the bounds.
     push
-        (B,): u_0, within the bounds.
+        (B,): u_0, clipped to the bounds.
 
     """
 
@@ -70,7 +70,7 @@ class Controller:
         self._error = torch.zeros_like(self.push)
 
     def update(self, error: Tensor) -> Tensor:
-        """Return the push (B,) after an error (B,), the wanted level less the level; NaN leaves a push as it is."""
+        """Return the push (B,) after an error (B,), wanted minus actual level; an error not finite leaves the push."""
         known = error.isfinite()
         error = torch.where(known, error, self._error)
         change = self.gains.proportional * (error - self._error) + self.gains.integral * error

@@ -60,52 +60,53 @@ def generate(
         into prompts. The completion is then the answer, which ends where the template ends a turn, and the mean hidden
         state that discriminators read counts the messages' contents and the answer, never the template's own tokens.
     attributes
-        Attribute models, or (model, weight) pairs. None at all gives plain, unsteered texts.
+        Attribute models, or (model, weight) pairs. An empty list gives plain, unsteered texts.
     steering
         Settings; None takes a preset.
     preset
         "paper", "fast", or None for the model's own settings, else the dial at its usual strength; see
         `SteeringConfig.for_attributes`.
     num_samples
-        Samples per prompt. More than one, or several candidates of `rerank`, turn `do_sample` on.
+        Samples per prompt. More than one, or several candidates with `rerank`, turn `do_sample` on.
     seed
         Makes every sample reproducible by (seed, prompt index, sample index): in float32 whatever the batch, in half
         precision only in batches of the same size, because rounding differs between sizes. One for all prompts, or
         one for each. None draws from torch's global generator.
     bos
-        Begin every text with the model's beginning-of-text token where the tokenizer does not do so itself. It
-        counts as a position. A conversation begins as its template has it.
+        Begin every text with the model's beginning-of-text token, which counts as a position, unless the tokenizer
+        already does. A conversation begins as its template has it.
     max_batch_size
-        Texts that are generated at once; None takes all. With `seed` and in float32 it does not change any text. Where
-        memory runs out, it is halved with a warning (without `seed` the texts are then others).
+        Texts generated at once; None takes all. With `seed` and in float32 it does not change any text. If memory runs
+        out, it is halved with a warning (and without `seed` the texts then differ).
     rerank
-        Draw several candidates for every sample and keep the best by the attribute models' likelihood of the whole
-        text. Candidate 0 is the text that plain generation gives.
+        Draw several candidates for every sample and keep the one that most likely has the attributes, judged by the
+        attribute models on the whole text. Candidate 0 is the text that plain generation gives.
     prompt_indices
-        The numbers that name the prompts' random streams; None counts from 0. With them several calls, or several
-        processes, can share out one list of prompts.
+        The prompt indices that name the random streams; None counts from 0. They let several calls or processes share
+        one list of prompts and draw what a single call would.
     streamer, stop_strings
         As in transformers' `generate`.
     trace
         True fills `Generation.details`: what steering did to each token, with the levels of `attributes`. A list of
-        attribute models adds their levels, also in texts that they do not steer. No token changes.
+        attribute models adds their levels, also in texts that they do not steer. Neither changes any token.
     on_token
         Called with each `NewToken` of every text, in order; returning True ends that text there, as if it had reached
-        its length. What it raises ends the call. Where memory runs out, texts are generated again in smaller batches,
-        from position 0. Not with several candidates of `rerank`.
+        its length. An exception that it raises ends the call. If memory runs out, texts are generated again in smaller
+        batches, from position 0. Cannot be combined with several candidates of `rerank`.
     **generate_arguments
         Everything else that transformers' `generate` takes: `max_new_tokens`, `do_sample`, `top_k`, ...
 
     Returns
     -------
     list of Generation
-        Prompt by prompt, sample by sample.
+        All samples of the first prompt, then those of the next.
 
     Raises
     ------
     InputError
-        If a prompt is no text or conversation, empty or too long, or a setting cannot be used; if the tokenizer has no
-        chat template for messages, or it refuses them; with `rerank`, if an attribute model cannot read whole texts.
+        If a prompt is neither a text nor a conversation, empty or too long, or a setting cannot be used; if prompts are
+        messages and the tokenizer has no chat template or the template refuses them; with `rerank`, if an attribute
+        model cannot judge whole texts.
 
     """
     results, bound, steering = generate_unjudged(
@@ -148,13 +149,13 @@ def generate_unjudged(
     on_output: Callable[[SteeredOutput], None] | None = None,
     **generate_arguments: Any,
 ) -> tuple[list[Generation], tuple[WeightedAttribute, ...], SteeringConfig]:
-    """Do what `generate` does, but for its warning of targets that the texts missed, which is one of many calls' too.
+    """Do what `generate` does, but do not warn of targets that the texts missed: a caller may judge many calls at once.
 
-    `on_output` is shown each batch as it comes out of decoding, before it is cut into texts.
+    `on_output` is called with each batch as it comes out of decoding, before it is cut into texts.
 
     Returns
     -------
-    The texts, the bound attribute models and the settings that steered them.
+    The texts, the bound attribute models, and the settings in use.
 
     """
     prompts = list_prompts(prompts)
@@ -164,13 +165,13 @@ def generate_unjudged(
     seeds = check_seeds(seed, len(prompts))
     check_call(model, tokenizer, num_samples, max_batch_size, generate_arguments)
     if not prompts:
-        raise InputError("prompts is empty; give at least one")
+        raise InputError("prompts is empty; give at least one prompt")
     if not len(numbers) == len(prompts) == len({n for n in numbers if isinstance(n, Integral) and n >= 0}):
         raise InputError(f"prompt_indices must be {len(prompts)} different numbers of at least 0; got {numbers}")
     weighted = weigh_attributes(attributes)
     steering = SteeringConfig.resolve(steering, preset, [a.model for a in weighted], steering_presets(model))
     if weighted:
-        wanted_levels(steering.target, weighted)  # refuses names that are no attribute's
+        wanted_levels(steering.target, weighted)  # refuses names of no attribute
     arguments = with_sampling(generate_arguments, num_samples, candidates)
     watching.check_candidates(candidates)
     encoded = [read_prompt(model, tokenizer, prompt, bos=bos) for prompt in prompts]

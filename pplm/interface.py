@@ -1,6 +1,6 @@
-"""What an attribute model is, and what it is shown: before each new token, and of a finished text.
+"""What an attribute model is, and what it reads: a step before each new token, and a finished text.
 
-Any object with a method `loss(step) -> (B,)` is an attribute model; nothing is registered and nothing inherited.
+Any object with a method `loss(step) -> (B,)` is an attribute model; it need not be registered or inherit anything.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pplm.short_repr import ShortRepr
 
 @dataclass(frozen=True, repr=False)
 class SteeringStep(ShortRepr):
-    """The text so far and what the steered model makes of it, at one iteration before one new token.
+    """The texts so far and what the steered model predicts for them, at one iteration before one new token.
 
     Attributes
     ----------
@@ -36,10 +36,10 @@ class SteeringStep(ShortRepr):
     attention_mask
         (B, T) bool, False on padding.
     logits
-        (B, V) float32, steered logits of the next token; differentiable. (B, 0) where neither the steering nor any
-        attribute model asks for them.
+        (B, V) float32, steered logits of the next token; differentiable. (B, 0) if neither the steering nor any
+        attribute model needs them.
     pool
-        Returns `mean_hidden_state`; called only when that is asked for, because it costs a pass.
+        Computes `mean_hidden_state`; called only when that is read, because a look-ahead costs a pass.
 
     """
 
@@ -53,7 +53,7 @@ class SteeringStep(ShortRepr):
         """(B, V) log-probabilities of the next token; differentiable."""
         if self.logits.shape[1] == 0:
             raise InputError(
-                "an attribute model with reads_logits = False asks for log_probs; leave reads_logits out of it"
+                "an attribute model with reads_logits = False reads log_probs; remove reads_logits from it"
             )
         return self.logits.log_softmax(-1)
 
@@ -61,9 +61,9 @@ class SteeringStep(ShortRepr):
     def mean_hidden_state(self) -> Tensor:
         """(B, D) mean last-layer hidden state of the text and its expected future; differentiable.
 
-        Of a conversation, the messages' contents and the answer count, the chat template's own tokens do not.
+        In a conversation the messages' contents and the answer count; the chat template's own tokens do not.
 
-        The expected future is `horizon_length` positions, each fed with the expected embedding of the
+        The expected future consists of `horizon_length` positions, each fed the expected embedding under the
         distribution before it (paper, section 3.2, footnote on the discriminator's future step).
         """
         return self.pool()
@@ -71,23 +71,23 @@ class SteeringStep(ShortRepr):
 
 @dataclass(frozen=True, repr=False)
 class WholeText(ShortRepr):
-    """Finished texts and what the unsteered language model makes of them.
+    """Finished texts and what the unsteered language model computes for them.
 
     Attributes
     ----------
     input_ids
-        (B, T) token ids of prompts and what follows them, padded on the right.
+        (B, T) token ids of prompts and completions, padded on the right.
     attention_mask
         (B, T) bool, False on padding.
     prompt_lengths
-        (B,) tokens of the prompts.
+        (B,) number of tokens in each prompt.
     logits
-        (B, T, V) float32; those at a position are of the token after it.
+        (B, T, V) float32; at each position, those of the token after it.
     hidden_states
         (B, T, D), last layer.
     content_mask
-        (B, T) bool: which positions count in the mean hidden state; None where all real ones do. A chat template's own
-        tokens do not.
+        (B, T) bool: which positions count in the mean hidden state; None if all real ones do. A chat template's own
+        tokens do not count.
 
     """
 
@@ -100,7 +100,7 @@ class WholeText(ShortRepr):
 
     @cached_property
     def ahead(self) -> Tensor:
-        """(B, T) bool: positions from a prompt's last token on, whose distributions are of new tokens."""
+        """(B, T) bool: the positions from each prompt's last token on, whose distributions predict new tokens."""
         positions = torch.arange(self.input_ids.shape[1], device=self.input_ids.device)
         return self.attention_mask & (positions >= self.prompt_lengths[:, None] - 1)
 
@@ -120,28 +120,35 @@ class WholeText(ShortRepr):
 class AttributeModel(Protocol):
     """Something that measures, differentiably, how much a text lacks an attribute.
 
-    Optional members: `name` (str, for reports); `steering_kind` ("bag_of_words", "avoidance" or "discriminator": which
-    of the presets' settings suit it, `pplm.presets`); `for_model(model)`, called once before decoding, which returns
-    the attribute model to use with this language model, or refuses it; `tokenizer_fingerprint`, that of the tokenizer
-    whose token ids it works with (`pplm.models.fingerprint`), so that it is refused with any other; `may_be_idle`, True
-    where a text that it never acts on is as wanted, as when avoiding what does not occur; `avoids`, True where the loss
-    is -log(1 - p) of what is not wanted, so that a target (`SteeringConfig.target`) is an upper bound; `reads_logits`,
-    False where `loss` asks for the mean hidden state alone (with no look-ahead and no KL term, steering then leaves the
-    language-model head out); `text_loss(text)`, which returns -log p(attribute | whole text) of each `WholeText`, (B,),
-    and is what candidates are ranked by (`Rerank`); `for_explanation(model)`, which returns it word by word for
-    `pplm.explain` (`pplm.explanation.measuring.ReadsWords`), also where `for_model` refuses it.
+    Optional members:
 
-    Only a trace reads `words_in(token_ids, texts, before)`: which of a text's tokens are part of the attribute's words,
-    one bool each, given what each token adds to the text and the text before them.
-
-    Only the rivals of steering (`pplm.comparison.rivals`) read: `token_ids`, tokens to raise; `steering_vectors()`,
-    vectors (L, D) to add to each layer's hidden states; `label`, the wanted class in a word.
+    - `name`: a str, for reports.
+    - `steering_kind`: "bag_of_words" (the default), "avoidance" or "discriminator"; which of the presets' settings
+      suit it (`pplm.presets`).
+    - `for_model(model)`: called once before decoding; returns the attribute model to use with this language model, or
+      raises `InputError`.
+    - `tokenizer_fingerprint`: fingerprint (`pplm.models.fingerprint`) of the tokenizer whose token ids it uses; with
+      any other tokenizer it is refused.
+    - `may_be_idle`: True if it is fine that it never acts on a text, as when what it avoids does not occur; there is
+      then no warning.
+    - `avoids`: True if the loss is -log(1 - p), p being the probability of what is to be avoided; a target
+      (`SteeringConfig.target`) is then an upper bound of p.
+    - `reads_logits`: False if `loss` reads the mean hidden state alone; without look-ahead and KL term, steering then
+      skips the language-model head.
+    - `text_loss(text)`: returns -log p(attribute | whole text), (B,), for a `WholeText`; candidates are ranked by it
+      (`Rerank`).
+    - `for_explanation(model)`: for `pplm.explain`; returns it word by word (`pplm.explanation.measuring.ReadsWords`),
+      even if `for_model` refuses the model.
+    - `words_in(token_ids, texts, before)`: for traces; returns which of a text's tokens are part of the attribute's
+      words, one bool each, given what each token adds to the text (`texts`) and the text before them.
+    - `token_ids`, `steering_vectors()`, `label`: for the rivals of steering (`pplm.comparison.rivals`); tokens to
+      raise, one vector (D,) per layer to add to its hidden states, and the wanted class in a word.
     """
 
     def loss(self, step: SteeringStep) -> Tensor:
         """Return -log p(attribute | text), or anything else to be lowered, per sample: (B,).
 
-        Infinity means that the model cannot act on a sample at this token; the sample is left to the others.
+        Infinity means that the model cannot act on a sample at this token; only the other attribute models then do.
         """
         ...
 
@@ -167,7 +174,7 @@ class WeightedAttribute:
                 f"attribute model {self.name!r}: loss(step) must return one value per sample, shape {expected}; got "
                 f"{tuple(loss.shape)}"
             )
-        # The KL term has a gradient of its own, so a model that is cut off would go unnoticed.
+        # The KL term has a gradient of its own, so a loss without one would go unnoticed.
         if step.logits.requires_grad and not loss.requires_grad:
             raise InputError(
                 f"attribute model {self.name!r}: loss(step) must keep the autograd graph to step.logits or "
@@ -186,7 +193,7 @@ class WeightedAttribute:
 
     @property
     def reads_texts(self) -> bool:
-        """Whether the model can say how likely a finished text is to have the attribute."""
+        """Whether the model can measure how likely a finished text is to have the attribute (`text_loss`)."""
         return callable(getattr(self.model, "text_loss", None))
 
     def text_loss(self, text: WholeText) -> Tensor:
@@ -202,17 +209,17 @@ class WeightedAttribute:
 
 
 def check_tokenizer(what: str, made_with: str | None, tokenizer: str | None) -> None:
-    """Refuse what was made with another tokenizer than the model's, by fingerprints; None is not known.
+    """Refuse what was made with another tokenizer than the model's, comparing fingerprints; None means unknown.
 
     Raises
     ------
     InputError
-        With `what` it is.
+        If both are known and differ; the message begins with `what`.
 
     """
     if None not in (made_with, tokenizer) and made_with != tokenizer:
         raise InputError(
-            f"{what} was made with another tokenizer than that of the model; make it with the tokenizer that belongs "
+            f"{what} was made with another tokenizer than the model's; make it again with the tokenizer that belongs "
             "to the model"
         )
 
@@ -255,12 +262,13 @@ def weigh_attributes(
 def bind_attributes(
     attributes: Sequence[WeightedAttribute], model: Any, *, tokenizer: str | None = None
 ) -> tuple[WeightedAttribute, ...]:
-    """Let every attribute model that is not bound to it yet adapt itself to the language model (`for_model`).
+    """Let every attribute model adapt itself to the language model (`for_model`), unless it is already bound to it.
 
     Parameters
     ----------
     tokenizer
-        Fingerprint of the tokenizer in use. That of the tokenizer that was loaded with the model counts as well.
+        Fingerprint of the tokenizer in use. Attribute models are also checked against the tokenizer that was loaded
+        with the model.
 
     Raises
     ------

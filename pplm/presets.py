@@ -1,8 +1,8 @@
 """Which settings steering starts from: the presets `paper` and `fast` and the dial, by the kind of attribute.
 
 `paper` moves all layers, with the settings that the paper publishes for GPT-2 345M. `fast` moves the last layers alone,
-in one or a few steps, and looks at no future. Either may be a model's own, where somebody has looked for the settings
-that suit its weights. The dial needs none: it steers by a strength, in units that mean the same on every model.
+in one or a few steps, and discriminators do not look ahead. A model may have its own settings for either, found for its
+weights. The dial needs none: it steers by a strength, in units that mean the same on every model.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ PresetName = Literal["paper", "fast"]
 Settings = Mapping[str, Any]
 """Fields of `SteeringConfig`."""
 STEP_FIELDS = ("step_size", "gamma", "norm_rule", "window_length")
-"""Fields of a step, in which the kinds of attribute differ."""
+"""Fields of a step: those of `SteeringConfig` that differ between kinds of attribute."""
 ATTRIBUTE_KINDS = ("bag_of_words", "avoidance", "discriminator")
-"""What an attribute model may be: a bag and what is like it, a bag to avoid, a head."""
+"""What an attribute model may be: a bag or the like, something to avoid, a head."""
 KINDS = (*ATTRIBUTE_KINDS, "mixture")
-"""What a preset has settings for; a mixture is a head together with what is none."""
+"""What a preset has settings for; a mixture is a head together with attributes of other kinds."""
 
 PAPER_PRESETS: Mapping[str, Settings] = MappingProxyType(
     {
@@ -50,68 +50,70 @@ PAPER_PRESETS: Mapping[str, Settings] = MappingProxyType(
         ),
     }
 )
-"""The paper's settings for GPT-2 345M, by kind of attribute; avoidance takes a bag's, a mixture a discriminator's."""
+"""The paper's settings for GPT-2 345M, by kind of attribute; avoidance uses a bag's, a mixture a discriminator's."""
 
 USUAL_STRENGTH = 0.5
-"""Of the dial where nothing else is asked for."""
+"""The dial's strength unless another is asked for."""
 MAX_DIVERGENCE = 0.6
-"""Nats per token that strength 1 allows the final distribution to diverge from the unsteered one."""
+"""How far, in nats per token, strength 1 lets the final distribution diverge from the unsteered one."""
 MAX_DIVERGENCE_TO_TARGET = 1.5
-"""The same for a target without a strength. It is there for single tokens: the text's level holds back the others."""
+"""The same for a target without a strength. Few tokens spend it: most are held back by the level already reached."""
 
 _BAG_STEP = MappingProxyType({"step_size": 3.0, "gamma": 1.0, "norm_rule": "running_max", "window_length": 5})
 DIAL_STEPS: Mapping[str, Settings] = MappingProxyType(
     {
         "bag_of_words": _BAG_STEP,
-        # Its gradient fades with the probability that is left, and so would its steps.
+        # Its gradient fades with the probability left to avoid; divided by the largest so far, its steps would too.
         "avoidance": MappingProxyType({**_BAG_STEP, "norm_rule": "current"}),
         "discriminator": MappingProxyType(
             {"step_size": 0.25, "gamma": 1.0, "norm_rule": "current", "window_length": 0}
         ),
     }
 )
-"""The dial's first steps, by kind of attribute, for a strength that is equal to `gm_scale`; from then on their size
-adapts to each text. It is in nats: what a step at the strongest gradient of the text so far would take off the
-attribute's loss, were the loss linear (`pplm.steering.steer`). Steps found by sweeps on two models, ten times apart as
-lengths, are the same in nats."""
+"""The dial's first steps, by kind of attribute; from then on their size adapts to each text (`pplm.text.dial`). A
+`step_size` here is in nats: how much a step at the strongest gradient of the text so far would lower the attribute's
+loss if the loss were linear (`pplm.steering.steer`). Sweeps on two models found steps that differ tenfold in length and
+are equal in nats."""
 DIAL_SETTINGS: Settings = MappingProxyType({"layers": 0.15, "num_iterations": 1, "kl_scale": 0.0, "horizon_length": 0})
-"""What the dial takes where a model has no settings of its own. Its budget does what elsewhere the KL term does."""
+"""The dial's settings for a model without its own. There is no KL term, because the budget limits the divergence."""
 DIAL_GM_SCALES: Mapping[str, float] = MappingProxyType(
     {"bag_of_words": 0.5, "avoidance": 0.5, "discriminator": 1.0, "mixture": 0.5}
 )
-"""The dial's largest weight of the steered distribution, by kind of preset. A bag's gradient is best followed far and
-taken by half. A head's texts are steered by steps that add up, and many small ones show more of the class."""
+"""The dial's largest weight of the steered distribution, by kind of preset. For a bag, long steps taken by half work
+best. For a head, whose steps add up over the text, many small ones taken in full show more of the class."""
 
 _UPPER = MappingProxyType({"layers": 0.15, "num_iterations": 1, "step_size": 0.5, "gm_scale": 0.8})
 FAST_PRESETS: Mapping[str, Settings] = MappingProxyType(
     {
         "bag_of_words": _UPPER,
-        # Its gradient fades with the probability that is left; divided by a power above 1 of that, a step would grow.
+        # Its gradient fades with the probability left to avoid; divided by its own norm to a power above 1, a step
+        # would grow as the gradient fades.
         "avoidance": MappingProxyType({**_UPPER, "gamma": 1.0, "norm_rule": "current"}),
         "discriminator": MappingProxyType({**_UPPER, "horizon_length": 0, "kl_scale": 0.0}),
         "mixture": MappingProxyType({**_UPPER, "horizon_length": 0}),
     }
 )
-"""What `fast` is with an explicit `step_size` on a model without settings of its own, over the paper's: a careful
-guess, which `pplm sweep` improves on."""
+"""What `fast` changes in the paper's settings for a model without its own, if a `step_size` is given: a cautious guess,
+which `pplm sweep` improves on."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """The settings that a request comes to before single fields are changed.
+    """The settings chosen for a request, before single fields are changed.
 
     Attributes
     ----------
     name
         "paper", "fast" or "dial".
     own
-        Whether they are the model's own.
+        Whether the model has settings of its own for it.
     settings
         Fields of `SteeringConfig`.
     made_on
-        Where the model's own were found on the same model in other numbers: both models' names.
+        If the model's own settings were found on the same model in another number format: "made on ..., used for ...";
+        else empty.
     tuned
-        Whether the model's own were found for the dial, as `pplm tune` does.
+        Whether the model's own settings were found for the dial, as `pplm tune` does.
 
     """
 
@@ -122,7 +124,7 @@ class Preset:
     tuned: bool = False
 
     def __str__(self) -> str:
-        """Name the preset, and say where it was not made for the model."""
+        """Name the preset, and note if it was not made for this model."""
         if self.name == "dial":
             where = f" ({self.made_on})" if self.made_on else ""
             return f"the dial, tuned for this model{where}" if self.tuned else "the dial"
@@ -133,16 +135,16 @@ class Preset:
 
 @dataclass(frozen=True)
 class SteeringPresets:
-    """A model's own settings by kind of attribute: fields of `SteeringConfig`, over the general ones.
+    """A model's own settings by kind of attribute: fields of `SteeringConfig` that replace the general ones.
 
     Attributes
     ----------
     paper, fast
         Settings by kind.
     made_on
-        "made on ..., used for ..." where they were chosen on the same model in other numbers; else empty.
+        "made on ..., used for ..." if they were chosen on the same model in another number format; else empty.
     exact
-        Kinds of `fast` for which `made_on` does not hold: they were tuned on these very weights.
+        Kinds of `fast` to which `made_on` does not apply, because they were tuned on these very weights.
 
     """
 
@@ -153,12 +155,12 @@ class SteeringPresets:
 
     @classmethod
     def of(cls, table: SteeringPresets | Mapping[str, Any]) -> SteeringPresets:
-        """Read a table `{"paper": {kind: settings}, "fast": {kind: settings}}`, or one of kinds alone, the paper's.
+        """Read a table `{"paper": {kind: settings}, "fast": {kind: settings}}`; `{kind: settings}` is for `paper`.
 
         Raises
         ------
         InputError
-            If it names a preset or a kind that there is not.
+            If it names an unknown preset or kind.
 
         """
         if isinstance(table, SteeringPresets):
@@ -169,13 +171,13 @@ class SteeringPresets:
         tables = table if any(name in table for name in names) else {"paper": table}
         for name, kinds in tables.items():
             if name not in names:
-                raise InputError(f"{name!r} is none of {', '.join(names)}")
+                raise InputError(f"presets hold {name!r}; a preset must be one of {', '.join(names)}")
             if not isinstance(kinds, Mapping):
                 raise InputError(f"preset {name!r} must be a table of settings by kind; got {kinds!r}")
             for kind, settings in kinds.items():
                 known = KINDS if name == "fast" else (*PAPER_PRESETS, "mixture")
                 if kind not in known:
-                    raise InputError(f"{kind!r} is none of {', '.join(known)}")
+                    raise InputError(f"preset {name!r} holds {kind!r}; a kind must be one of {', '.join(known)}")
                 if not isinstance(settings, Mapping):
                     raise InputError(f"{kind} of preset {name!r} must be a table of settings; got {settings!r}")
         return cls(**tables)
@@ -183,8 +185,9 @@ class SteeringPresets:
     def choose(self, attributes: Iterable[Any], name: PresetName | None = None, *, dial: bool | None = None) -> Preset:
         """Return the preset for these attribute models; without a name, the model's own, else the dial.
 
-        With `fast` and the dial, each of several attribute models takes a step of its own kind's preset, or of the
-        mixture's where that names one (`steps`); fields of a step that the mixture names once hold for every kind.
+        With `fast`, each of several attribute models takes the step of its kind's preset (`steps`), unless a mixture's
+        own settings name a step for that kind, or a field of a step for all kinds. With the dial, each takes the
+        dial's step of its kind.
 
         Parameters
         ----------
@@ -193,13 +196,13 @@ class SteeringPresets:
         name
             "paper", "fast" or None.
         dial
-            Whether the dial is asked for, by a strength or a target, or ruled out, by a step size; None leaves that
-            to the model's own settings. With `fast`, the dial takes the model's own layers and iterations.
+            True if a strength or a target asks for the dial, False if a step size rules it out; None leaves that to
+            the model's own settings. The dial takes over `layers` and `num_iterations` of the model's own `fast`.
 
         Raises
         ------
         InputError
-            If there is no preset of that name, or the dial is asked for with `paper`, which is without one.
+            If there is no preset of that name, or `paper` is combined with the dial.
 
         """
         check_preset(name)
@@ -232,27 +235,27 @@ class SteeringPresets:
         return Preset("fast", own is not None, settings, made_on)
 
     def _dialled(self, own: Settings, kind: str, kinds: Iterable[str]) -> dict[str, Any]:
-        """Return the dial's settings: a model's own where they were found for the dial, else its layers alone."""
+        """Return the dial's settings: a model's own if found for the dial, else only its layers and iterations."""
         kept = own if "strength" in own else _spread(own)
         steps = {kind: DIAL_STEPS[kind] for kind in sorted(kinds)}
         own_scale = {"gm_scale": DIAL_GM_SCALES[kind], "strength": USUAL_STRENGTH}
         return {**DIAL_SETTINGS, **own_scale, "steps": steps, **kept}
 
     def _fast(self, kind: str) -> dict[str, Any]:
-        """Return the settings of the preset `fast` for one kind, the general ones where the model has none."""
+        """Return the settings of the preset `fast` for one kind: the general ones, with the model's own in place."""
         base = {"avoidance": "bag_of_words", "mixture": "discriminator"}.get(kind, kind)
         own = self.fast.get(kind, {})
-        own = _spread(own) if "strength" in own else own  # its steps are in nats
+        own = _spread(own) if "strength" in own else own  # tuned for the dial: its steps are in nats
         return {**PAPER_PRESETS[base], **FAST_PRESETS[kind], **own}
 
 
 def _spread(settings: Settings) -> dict[str, Any]:
-    """Return those settings that mean the same by a step size and by the dial."""
+    """Return those settings that mean the same with a step size and with the dial."""
     return {name: settings[name] for name in ("layers", "num_iterations") if name in settings}
 
 
 def check_preset(name: object) -> None:
-    """Refuse a name that is no preset's; None names none.
+    """Refuse a name that is neither a preset's nor None.
 
     Raises
     ------
@@ -265,9 +268,9 @@ def check_preset(name: object) -> None:
 
 
 def request_kind(attributes: Iterable[Any]) -> str:
-    """Return which kind of preset these attribute models, or (model, weight) pairs, take together: one of `KINDS`.
+    """Return the kind of preset for these attribute models, or (model, weight) pairs, together: one of `KINDS`.
 
-    Bags alone, wanted and avoided ones together, take a bag's; without any attribute model it is a bag's too.
+    Bags to show and bags to avoid together take a bag's preset, and so does a request without attribute models.
     """
     kinds = {kind_of(attribute) for attribute in attributes} or {"bag_of_words"}
     if kinds == {"avoidance"}:
@@ -278,12 +281,12 @@ def request_kind(attributes: Iterable[Any]) -> str:
 
 
 def kind_of(attribute: Any) -> str:
-    """Return the kind that an attribute model, or a (model, weight) pair, says it is: `steering_kind`.
+    """Return the kind that an attribute model, or the model of a (model, weight) pair, declares: its `steering_kind`.
 
     Raises
     ------
     InputError
-        If it names a kind that there is not.
+        If it declares an unknown kind.
 
     """
     model = attribute[0] if isinstance(attribute, tuple) else attribute
@@ -292,5 +295,5 @@ def kind_of(attribute: Any) -> str:
     kind = getattr(model, "steering_kind", "bag_of_words")
     if not isinstance(kind, str) or kind not in ATTRIBUTE_KINDS:
         known = ", ".join(ATTRIBUTE_KINDS)
-        raise InputError(f"steering_kind of {type(model).__name__} must be of {known}; got {kind!r}")
+        raise InputError(f"steering_kind of {type(model).__name__} must be one of {known}; got {kind!r}")
     return kind

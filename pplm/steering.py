@@ -1,8 +1,8 @@
 """The core: normalised gradient steps on any list of tensors, given any objective (paper, section 3.2, eq. 3).
 
-It imports no text, no vocabulary and no cache: GPT-2 and the sine wave are two callers of `steer`. Every
-quantity is per sample, so one sample of a batch cannot influence another. Several losses are either summed, as
-published, or each takes a step of its own and the steps are added.
+It handles no text, no vocabulary and no cache: GPT-2 and the sine wave are two callers of `steer`. Every quantity is
+per sample, so one sample of a batch cannot influence another. Several losses are either summed, as published, or each
+gets a step of its own and the steps are added.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ State = Sequence[Sequence[Tensor]]
 Objective = Callable[[State], tuple[Tensor, Tensor]]
 """Maps a state to its attribute loss (B,) and its divergence from the unsteered outcome (B,).
 
-For A steps it returns A losses (A, B) instead, infinite where one cannot act on a sample.
+For A steps (`steer(..., steps=...)`) it returns A losses (A, B) instead, infinite where one cannot act on a sample.
 """
 
 NORM_EPSILON = 1e-15
@@ -45,13 +45,14 @@ class Steered:
     norms
         (G, B), for A steps (A, G, B): the largest norms so far, to pass in for the next token.
     untouched
-        (B,) bool: the samples whose state is still what it was when none had moved; None where that was not asked for.
+        (B,) bool: the given `untouched`, less the samples that were moved now; None if none was given.
     cosines
         (A, A, B): between the A weighted gradients of the first iteration, below 0 where two steps pull against each
-        other; None for a single one.
+        other; None for a single step.
     reach
-        (B,): how long the dial's steps were, beside steps by gradients as long as the longest so far: from 0 to 1, and
-        1 throughout where `norm_rule` is "current" and `gamma` 1; None without the dial.
+        (B,): length of the dial's steps, as a ratio to what it would be if every gradient were as long as the longest
+        of its text so far. At most 1 with `norm_rule` "running_max"; 1 with "current" and `gamma` 1, wherever there is
+        a gradient. None without the dial.
 
     """
 
@@ -80,41 +81,44 @@ def steer(
 
     One iteration is d <- d - step_size * g / norm^gamma for each group, g being the group's gradient times
     `weights` and norm its Euclidean norm per sample, or the running maximum of it (`norm_rule`). With `steps` each of
-    A losses has such a gradient, `loss + kl_scale * divergence`, and such a step; all A are taken at once.
-    The given tensors are not changed and nothing but the perturbation receives a gradient.
+    the A losses has such a gradient, that of `loss + kl_scale * divergence`, and such a step; all A are taken at once.
+    With the dial (`config.dialled`) `step_size` is in units of the loss: it is divided by the sum of the groups'
+    largest norms so far.
+    The given tensors are not changed, and nothing but the perturbation receives a gradient.
 
     Parameters
     ----------
     state
         G groups of tensors (B, ...).
     objective
-        Called once an iteration with the moved state.
+        Called once per iteration with the moved state.
     config
-        Uses `num_iterations`, `kl_scale` and `dialled`, and without `steps` its own `step_size`, `gamma` and
+        Its `num_iterations`, `kl_scale` and `dialled` are used and, without `steps`, its `step_size`, `gamma` and
         `norm_rule`.
     norms
         (G, B), or (A, G, B), as returned for the previous token; None at the start of a text.
     steps
-        One for each of the objective's A losses; None where it returns one loss.
+        One for each of the objective's A losses; None if it returns a single loss (B,).
     weights
-        Factor on the gradients, broadcastable to every tensor of the state; None weighs all alike. One for each of
-        `steps`, where there are any.
+        Factor on the gradients, broadcastable to every tensor of the state; None weighs all positions alike. With
+        `steps`, one for all of them or a list with one each.
     push
         (B,): a factor on every step of a sample; None is 1.
     untouched
-        (B,) bool: samples that nothing has moved so far, so that they diverge by nothing. The gradient of their
-        divergence is rounding, which normalising would make a whole step, so it waits until the attribute moves them.
+        (B,) bool: samples that nothing has moved so far, so that their divergence is 0. Its gradient is then rounding
+        noise, which normalisation would blow up to a whole step; so their divergence is left out until the attribute
+        moves them.
 
     Raises
     ------
     InputError
-        If a loss is not (B,), or (A, B), or does not depend on the state.
+        If the losses are not (B,), or with `steps` (A, B), or do not depend on the state.
 
     """
     batch = state[0][0].shape[0]
     rules = [config.step] if steps is None else steps
     factors = [weights] * len(rules) if weights is None or isinstance(weights, Tensor) else weights
-    # The perturbation stays in float32 for half-precision states: steps are far smaller than their spacing.
+    # The perturbation of a half-precision state is float32: a step is far smaller than the format's spacing.
     deltas = [[torch.zeros_like(t, dtype=torch.promote_types(t.dtype, torch.float32)) for t in g] for g in state]
     if norms is None:
         norms = deltas[0][0].new_zeros(len(rules), len(state), batch)
@@ -128,7 +132,7 @@ def steer(
             attribute_loss, divergence = objective(_moved(state, deltas))
             _check_losses(attribute_loss, divergence, (batch,) if steps is None else (len(rules), batch))
             held_back = divergence if untouched is None else torch.where(untouched, 0.0, divergence)
-            # Summing over samples keeps every gradient its own, because samples are independent.
+            # Samples are independent, so the gradient of their sum is each sample's own.
             totals = [total.sum() for total in _totals(attribute_loss, config.kl_scale * held_back, batch)]
         gradients = [
             _gradients(total, deltas, factor, keep_graph=total is not totals[-1])
@@ -144,7 +148,7 @@ def steer(
             norm = largest if rule.norm_rule == "running_max" else now
             size = rule.step_size / (largest.sum(0) + NORM_EPSILON) if config.dialled else rule.step_size
             size = size if push is None else size * push
-            # A sample whose gradient has vanished so far stays where it is, instead of dividing zero by zero.
+            # Where the norm is 0, the sample stays where it is, instead of dividing zero by zero.
             scales = torch.where(norm > 0, size / (norm + NORM_EPSILON) ** rule.gamma, 0.0)
             if config.dialled:
                 taken = taken + (scales * now).square().sum(0)
@@ -177,10 +181,10 @@ def gradient_cosines(gradients: Sequence[Sequence[Tensor]]) -> Tensor:
 
 
 def _totals(losses: Tensor, held_back: Tensor, batch: int) -> list[Tensor]:
-    """Return what each step lowers, (B,), from the loss (B,) or A losses (A, B), and the scaled divergence (B,)."""
+    """Return, for each step, the sum (B,) that it lowers: its loss, of (B,) or (A, B), plus the scaled divergence."""
     if losses.shape == (batch,):
         return [losses + held_back]
-    # A loss that cannot act leaves the divergence out too: normalised, that alone would be a whole step.
+    # Where a loss cannot act, the divergence is left out too: on its own, normalised, it would make a whole step.
     acts = losses.detach().isfinite()
     return [torch.where(own, loss + held_back, 0.0) for own, loss in zip(acts, losses, strict=True)]
 

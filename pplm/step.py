@@ -1,4 +1,4 @@
-"""One step of steering: the settings in which the kinds of attribute differ."""
+"""One step of steering: the settings that differ between kinds of attribute."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NormRule = Literal["running_max", "current"]
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """How one gradient becomes a step: the fields of `SteeringConfig` that suit one kind of attribute and not another.
+    """How a gradient becomes a step: the fields of `SteeringConfig` whose best values depend on the kind of attribute.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Step:
 
 
 def check_step(settings: Any) -> None:
-    """Refuse the fields of a step, of settings that have them, where they are out of range.
+    """Refuse settings whose `step_size`, `window_length` or `gamma` is out of range.
 
     Raises
     ------
@@ -57,13 +57,13 @@ def check_step(settings: Any) -> None:
 
 
 def checked_steps(steps: Any) -> dict[str, Step]:
-    """Return a table of steps by kind of attribute, read from plain tables as JSON holds them where it must be."""
+    """Return a table of `Step`s by kind of attribute, made from plain tables (as JSON holds them) where necessary."""
     if not isinstance(steps, Mapping):
         raise InputError(f"steps must be a table of steps by kind of attribute; got {steps!r}")
     found = {}
     for kind, step in steps.items():
         if kind not in ATTRIBUTE_KINDS:
-            raise InputError(f"steps are of {', '.join(ATTRIBUTE_KINDS)}; got {kind!r}")
+            raise InputError(f"steps must be named by kind: {', '.join(ATTRIBUTE_KINDS)}; got {kind!r}")
         if not isinstance(step, Step):
             if not isinstance(step, Mapping) or set(step) != set(STEP_FIELDS):
                 raise InputError(f"the step of {kind} must have the fields {', '.join(STEP_FIELDS)}; got {step!r}")

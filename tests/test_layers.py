@@ -127,7 +127,7 @@ class Reads(Detached):
 
 
 @pytest.mark.parametrize(
-    ("attribute", "words"), [(Detached(), "must keep the autograd graph"), (Reads(), "asks for log_probs")]
+    ("attribute", "words"), [(Detached(), "must keep the autograd graph"), (Reads(), "reads log_probs")]
 )
 def test_an_attribute_model_that_does_not_do_what_it_says_is_refused(model, attribute, words):
     fields = {**vars(STRONG), "layers": 1, "horizon_length": 0, "kl_scale": 0.0}

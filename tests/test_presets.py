@@ -155,7 +155,7 @@ def test_a_model_s_own_fast_settings_stand_on_the_general_ones():
         (None, "presets must be a table"),
         ({"paper": None}, "preset 'paper' must be a table"),
         ({"fast": {"bag_of_words": 3}}, "bag_of_words of preset 'fast' must be a table"),
-        ({"paper": {"bag_of_words": {"stepsize": 1}}}, "'stepsize' that there is not"),
+        ({"paper": {"bag_of_words": {"stepsize": 1}}}, "unknown setting 'stepsize'"),
     ],
 )
 def test_presets_that_are_no_table_are_refused(presets, words):
@@ -189,7 +189,7 @@ def test_an_attribute_model_says_of_which_kind_it_is():
     assert settings([SimpleNamespace(steering_kind="discriminator")]) == settings([HEAD])
     with pytest.raises(InputError, match="steering_preset is now called steering_kind; rename it"):
         settings([SimpleNamespace(steering_preset="discriminator")])
-    with pytest.raises(InputError, match=r"steering_kind of SimpleNamespace must be of .*; got 'head'"):
+    with pytest.raises(InputError, match=r"steering_kind of SimpleNamespace must be one of .*; got 'head'"):
         settings([SimpleNamespace(steering_kind="head")])
 
 
@@ -339,10 +339,10 @@ def test_a_file_of_kinds_alone_is_the_paper_s(tmp_path):
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ({"paper": {}, "slow": {}}, "'slow' is none of paper, fast"),
-        ({"fast": {"head": {}}}, "'head' is none of bag_of_words, avoidance, discriminator, mixture"),
-        ({"paper": {"avoidance": {}}}, "'avoidance' is none of bag_of_words, discriminator, mixture"),
-        ({"head": {}}, "'head' is none of bag_of_words, discriminator, mixture"),
+        ({"paper": {}, "slow": {}}, "presets hold 'slow'; a preset must be one of paper, fast"),
+        ({"fast": {"head": {}}}, "'head'; a kind must be one of bag_of_words, avoidance, discriminator, mixture"),
+        ({"paper": {"avoidance": {}}}, "'avoidance'; a kind must be one of bag_of_words, discriminator, mixture"),
+        ({"head": {}}, "'head'; a kind must be one of bag_of_words, discriminator, mixture"),
         ({"fast": {"mixture": {"step_size": -1}}}, "step_size must be finite and at least 0"),
         ({"fast": {"mixture": {"stepsize": 1}}}, "is no table of settings in JSON"),
         ({"fast": 3}, "preset 'fast' must be a table of settings by kind; got 3"),

@@ -239,7 +239,7 @@ def test_a_field_of_one_kind_s_step_is_named_with_a_dot(bag, head):
     for name in ("discriminator.gm_scale", "head.step_size"):
         with pytest.raises(InputError, match=f"{name} is a field of no step here"):
             found.changed(**{name: 0.1})
-    with pytest.raises(InputError, match="by: none"):
+    with pytest.raises(InputError, match="kinds with a step of their own: none"):
         SteeringConfig.for_attributes([bag], **{"bag_of_words.step_size": 0.1})
     with pytest.raises(InputError, match="no setting 'stepsize'"):
         found.changed(stepsize=1)
@@ -248,7 +248,7 @@ def test_a_field_of_one_kind_s_step_is_named_with_a_dot(bag, head):
 @pytest.mark.parametrize(
     ("steps", "words"),
     [
-        ({"bags": BAG_STEP}, "steps are of bag_of_words, avoidance, discriminator; got 'bags'"),
+        ({"bags": BAG_STEP}, "steps must be named by kind: bag_of_words, avoidance, discriminator; got 'bags'"),
         ({"discriminator": {"step_size": 1.0}}, "the step of discriminator must have the fields step_size, gamma"),
         (3, "steps must be a table of steps"),
     ],

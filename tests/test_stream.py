@@ -87,7 +87,7 @@ def test_prompts_of_one_call_may_have_seeds_of_their_own(gpt2, tokenizer, sky):
             gpt2, tokenizer, given[number], attributes=[sky], seed=text.seed, prompt_indices=[number], **SETTINGS
         )
         assert alone[0].completion == text.completion
-    with pytest.raises(InputError, match="seed lists 2 seeds, one for each prompt; there are 4 prompts"):
+    with pytest.raises(InputError, match="seed lists 2 seeds for 4 prompts; give one for all"):
         pplm.generate(gpt2, tokenizer, given, seed=[1, 2], **SETTINGS)
 
 
