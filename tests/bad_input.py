@@ -88,6 +88,7 @@ OPTIONS = [
     Row("an option without its value", ("--step-size",), "'--step-size' requires an argument"),
     Row("greedy and top-k", ("--greedy", "--top-k", "5"), "--greedy takes the likeliest token; leave out --top-k"),
     Row("greedy samples", ("--greedy", "--num-samples", "2"), "--greedy gives one text per prompt; leave out"),
+    Row("greedy unsteered", ("--greedy", "--unsteered-samples", "2"), "leave out --unsteered-samples 2"),
     Row("greedy candidates", ("--greedy", "--rerank", "3"), "leave out --rerank 3"),
     Row("variety above 1", ("--rerank", "3", "--min-distinct", "1.5"), "min_distinct must be .*; got 1.5"),
     Row("variety alone", ("--min-distinct", "0.5"), "add --rerank 10 or leave it out"),

@@ -65,6 +65,12 @@ def steering_line(command, folder, words):
 # --- the command ------------------------------------------------------------------------------------------------
 
 
+def test_words_given_on_the_command_line_can_be_tuned_for(command, folder, words, cache):
+    code, _, err = command("tune", "--model", folder, "--words", "moon,star", "--prompts", words[1], *FAST)
+    assert code == 0, err
+    assert list(cache.glob("*.json"))
+
+
 def test_generate_uses_what_tune_has_found_and_reports_so(tune, steering_line, cache, folder):
     assert steering_line().startswith("steering: the dial, strength 0.5, num_iterations 1, ")
     code, out, err = tune("--strength", 0.3)
@@ -113,7 +119,7 @@ def test_what_breaks_the_budget_is_not_saved(tune, cache, monkeypatch):
     code, out, err = tune()
     assert code == 2
     assert "| candidate " in out
-    assert err.splitlines()[-1].startswith("Error: nothing is saved: no strength keeps within the budget")
+    assert err.splitlines()[-1].startswith("Error: nothing is saved: no strength that was tried stays within")
     assert not list(cache.glob("*"))
 
 

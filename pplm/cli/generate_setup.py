@@ -29,12 +29,12 @@ _FIRST_KNOB = (
     "to steer more or less: --strength, from 0 (unsteered) to 1, 0.5 is usual; what each setting does: "
     "pplm generate --help"
 )
-"""Said below the settings of a user who has chosen none."""
+"""Shown below the settings of a run when the user has chosen none of them."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the options ask for, checked as far as that takes no model.
+    """What the options ask for, checked as far as is possible without a model.
 
     Attributes
     ----------
@@ -49,9 +49,9 @@ class Asked:
     seed, batch_size, bos
         As `generate` takes them; a seed of None is yet to be drawn.
     chat, system
-        How conversations are made of prompts.
+        Whether prompts become conversations, and with which system message.
     trace
-        Where the trace goes, if there is to be one.
+        The file of the trace, if one was asked for.
 
     """
 
@@ -99,7 +99,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Setup:
-    """What texts are made with; `by_rows`: each row may have attributes and steering of its own."""
+    """What texts are made with; `by_rows`: each row of a file may have attributes and steering of its own."""
 
     asked: Asked
     model: Any
@@ -110,7 +110,7 @@ class Setup:
     by_rows: bool
 
     def rows(self, file_job: FileJob | None, converse: Callable[[Any], Any] | None) -> RowSettings:
-        """Return what makes requests of prompts."""
+        """Return what turns prompts, or the rows of a file, into requests."""
         asked = self.asked
         rows = RowSettings(
             asked.choice, asked.given, asked.counts, asked.rerank, steering_presets(self.model), self._load, converse
@@ -126,7 +126,7 @@ class Setup:
         return bind_attributes(weigh_attributes(loaded), self.model)
 
     def job(self, rows: RowSettings) -> Job:
-        """Return what all prompts share."""
+        """Return the job: what all prompts share."""
         from pplm.jobs.requests import Job
 
         unsteered, steered = self.asked.counts
@@ -142,13 +142,13 @@ class Setup:
         )
 
     def _watching(self) -> dict[str, Any]:
-        """Return what watches the texts: for a trace, also the attributes' levels in unsteered ones."""
+        """Return the keyword that records details for a trace, unsteered texts included; nothing without --trace."""
         from pplm.text.onlooker import Watching
 
         return {} if self.asked.trace is None else {"watching": Watching(trace=self.attributes)}
 
     def shown_settings(self) -> dict[str, Any]:
-        """Return what stands beside every text of --output."""
+        """Return the settings that are written beside every text of --output."""
         described = [
             {"name": one.name, "weight": one.weight, "label": getattr(one.model, "label", None)}
             for one in self.attributes
@@ -157,7 +157,7 @@ class Setup:
         return shown if self.asked.rerank is None else {**shown, "rerank": asdict(self.asked.rerank)}
 
     def all_settings(self) -> dict[str, Any]:
-        """Return everything that texts depend on, but for the prompts: a job goes on with the same alone."""
+        """Return everything but the prompts that texts depend on: a job is resumed only if all of it is the same."""
         from pplm.models.fingerprint import content_hash, tokenizer_fingerprint, weight_hashes
 
         asked, shown = self.asked, self.shown_settings()
@@ -187,11 +187,11 @@ def set_up(asked: Asked, texts: Sequence[Any], place: str, processes: Processes,
     asked
         The options.
     texts
-        Prompts that are all there yet, which are checked before attributes are loaded.
+        The command's own prompts, which are checked before attributes are loaded; empty for a long job.
     place
         The device.
     processes
-        The main one reports; a seed that is drawn is shared.
+        Those of the launch; the main one reports, and all use the same drawn seed.
     file_job
         The long job, if it is one.
 
@@ -235,7 +235,7 @@ def set_up(asked: Asked, texts: Sequence[Any], place: str, processes: Processes,
 
 
 def _check_steering(attributes: Sequence[WeightedAttribute], steering: SteeringConfig, rerank: Rerank | None) -> None:
-    """Refuse settings that do not fit all prompts' attributes, and warn where nothing steers."""
+    """Refuse settings that do not fit the attributes, and warn where nothing steers."""
     from pplm.rerank import check_rankable
     from pplm.text.aims import wanted_levels
 
@@ -272,6 +272,7 @@ def _sample_counts(options: dict[str, Any]) -> tuple[int, int]:
         raise InputError(f"--num-samples must be at least 1; got {steered}")
     if unsteered < 0:
         raise InputError(f"--unsteered-samples must be at least 0; got {unsteered}")
-    if options["greedy"] and max(steered, unsteered) > 1:
-        raise InputError(f"--greedy gives one text per prompt; leave out --num-samples {max(steered, unsteered)}")
+    for name, count in (("--num-samples", steered), ("--unsteered-samples", unsteered)):
+        if options["greedy"] and count > 1:
+            raise InputError(f"--greedy gives one text per prompt; leave out {name} {count}")
     return (0 if options["no_unsteered"] else unsteered), steered

@@ -22,7 +22,7 @@ from pplm.tuning.settings import TuneSettings
     type=float,
     default=TuneSettings.strength,
     show_default=True,
-    help="How strongly all candidates steer (above 0, at most 1); lowered where that breaks the budget of fluency.",
+    help="How strongly all candidates steer (above 0, at most 1); lowered if that exceeds --budget or --repeat-budget.",
 )
 @click.option("--texts", type=int, default=TuneSettings.texts, show_default=True, help="Texts per candidate, at most.")
 @click.option(
@@ -30,7 +30,8 @@ from pplm.tuning.settings import TuneSettings
     type=float,
     default=TuneSettings.minutes,
     show_default=True,
-    help="Limit of time. Where it ends the comparison, the choice can differ from one run to the next.",
+    help="Limit in minutes; lowering --strength may take a quarter more. If it ends the comparison early, another run "
+    "can choose differently.",
 )
 @click.option(
     "--new-tokens", type=int, default=TuneSettings.new_tokens, show_default=True, help="Length of a text, in tokens."
@@ -51,7 +52,9 @@ from pplm.tuning.settings import TuneSettings
     "fluency is then measured by repeated words alone]",
 )
 @budget_options
-@click.option("--seed", type=int, default=TuneSettings.seed, show_default=True, help="Same seed, same texts.")
+@click.option(
+    "--seed", type=int, default=TuneSettings.seed, show_default=True, help="The same seed gives the same texts."
+)
 @click.option(
     "--max-batch-size",
     type=int,
@@ -64,7 +67,7 @@ from pplm.tuning.settings import TuneSettings
     type=FOLDER,
     default=None,
     metavar="FOLDER",
-    help="Write the settings into steering.json in this folder, such as the model's own.  [default: the user's cache, "
+    help="Write the settings to steering.json in this folder, such as the model's own.  [default: the user's cache, "
     "where every command finds them for these weights]",
 )
 @click.option("--no-save", is_flag=True, help="Only print the table and the choice.")
@@ -84,8 +87,8 @@ def tune_command(
 ) -> None:
     """Find the settings with which a model shows most of an attribute, and keep them for it.
 
-    Compares how many layers to move, in how many iterations, at the same --strength, for some minutes. Prints a table
-    and the choice. The next commands with this model and this kind of attribute (bags, words to avoid,
+    Takes some minutes to compare how many layers to move, and in how many iterations, at the same --strength. Prints
+    a table and the choice. Later commands with this model and this kind of attribute (bags, words to avoid,
     discriminators, or these together) start from it.
     """
     from pplm.comparison.attributes import AttributeSet
@@ -95,7 +98,7 @@ def tune_command(
     from pplm.tuning import tune, tuning_report
 
     choice = take_choice(options)
-    if not (choice.bags or choice.avoid_bags or choice.bag_from or choice.discriminators):
+    if not choice.names_any:
         raise InputError("tune needs an attribute; add --bag space, or --discriminator sentiment:positive")
     if no_save and output is not None:
         raise InputError(f"--no-save keeps nothing; leave it out, or --output {output}")
@@ -110,7 +113,7 @@ def tune_command(
         raise InputError("pplm tune runs in one process; start it without accelerate launch")
     model, tokenizer = load_model(model_name, device=place, dtype=dtype, quantize=quantize)
     if not no_save:
-        preset_path(model, output)  # refuses now what could not be written later
+        preset_path(model, output)  # refuses now a place that could not be written later
     judge = None if judge_name is None else PerplexityJudge.load(judge_name, device=place)
     attributes = load_attributes(choice, model, tokenizer)
     with progress_bar("tuning") as on_progress:
@@ -120,8 +123,8 @@ def tune_command(
         return
     if not found.within_budget:
         raise InputError(
-            "nothing is saved: no strength keeps within the budget; start from a lower --strength, or raise --budget "
-            "or --repeat-budget"
+            "nothing is saved: no strength that was tried stays within the budget; start from a lower --strength, or "
+            "raise --budget or --repeat-budget"
         )
     click.echo(f"written to {found.save(model, output)}; delete it to forget the choice", err=True)
     if output is not None and found.kind in tuned_presets(model).fast:
