@@ -181,7 +181,7 @@ def test_strength_is_shown_and_kept(talk, bag):
     assert "the dial, strength 0.8" in next(line for line in reversed(err.splitlines()) if line.startswith("steering:"))
     assert "Error: /strength takes a number, such as 0.5; got 'much'\n" in err
     assert "Error: strength must be finite and between 0 and 1; got -1\n" in err
-    assert "strength: none, as the settings have it\n" in talk("/strength none", options=("--bag", bag))[2]
+    assert "strength: none; the other settings steer\n" in talk("/strength none", options=("--bag", bag))[2]
     assert "strength takes the place of step_size" in talk("/strength 0.5", options=("--bag", bag, *FORCE))[2]
 
 

@@ -223,7 +223,7 @@ def test_a_prompt_that_fails_has_a_line_and_is_tried_again_only_when_asked_for(r
         (["--prompts-file", "{p}", "--use-columns", "seed"], "has no column 'seed'"),
         (["--prompts-file", "{p}.no"], "does not exist"),
         (["--prompts-file", "-", "--output", "{p}.o", "--resume"], "write them to a file first"),
-        (["The sea", "--resume"], "--resume is of a file of prompts"),
+        (["The sea", "--resume"], "--resume is for a file of prompts"),
         (["--prompts-file", "{p}", "--allow-files"], "--allow-files is about the columns"),
         (["--prompts-file", "{p}", "--prompt-column", "seed", "--use-columns", "seed"], "is the column of the prompts"),
         (

@@ -226,9 +226,9 @@ def test_the_command_line_takes_a_strength_or_targets(command):
         (("--strength", "0.5", "--step-size", "1"), "strength takes the place of step_size"),
         (("--target", "0.1", "--preset", "paper"), "preset paper steers by a step_size"),
         (("--target", "2"), "target must be above 0 and below 1; got 2.0"),
-        (("--target", "much"), "--target must be a level, as 0.05 or space=0.05; got 'much'"),
-        (("--target", "0.1", "--target", "space=0.1"), "name the attribute of each"),
-        (("--target", "=0.1"), "name the attribute of each"),
+        (("--target", "much"), "--target must be a level, such as 0.05 or space=0.05; got 'much'"),
+        (("--target", "0.1", "--target", "space=0.1"), "name each one's attribute"),
+        (("--target", "=0.1"), "name each one's attribute"),
         (("--target", "sea=0.1"), "target names 'sea'; the attributes are space"),
         (("--strength", "1.2"), "strength must be finite and between 0 and 1; got 1.2"),
     ):

@@ -1,7 +1,7 @@
-"""The command line: the composition root, and the only part of `pplm` that imports `attribute_models`.
+"""The command line: here and in `pplm.apps`, alone in `pplm`, `attribute_models` is imported and joined to the rest.
 
-One module a command. Text goes to stdout, everything else to stderr; what the user can fix is one line and exit
-code 2, never a traceback.
+One module per command. Results go to stdout, everything else to stderr; a mistake that the user can fix ends in one
+line and exit code 2, never in a traceback.
 """
 
 from pplm.cli.app import main, run_command

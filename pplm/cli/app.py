@@ -34,10 +34,10 @@ from pplm.cli import (
 from pplm.errors import InputError, SteeringWarning
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Errors of a full disk, wherever a command meets it."""
+"""Error numbers of a full disk or quota, whichever file a command is writing."""
 _format_others = warnings.formatwarning
 _HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-"""Settings of every command, its own and not only inherited: click keeps the help option of a command's first use."""
+"""Given to every command itself, not inherited: click keeps the help option that a command had at its first use."""
 
 
 @click.group(context_settings=_HELP)
@@ -66,7 +66,7 @@ for _command in (
     train_base.train_base_command,
 ):
     _command.context_settings = _HELP
-    _command.short_help = (_command.help or "").partition("\n\n")[0]  # click's own choice ends in the middle
+    _command.short_help = (_command.help or "").partition("\n\n")[0]  # click's own would cut a sentence short
     pplm.add_command(_command)
 
 
@@ -76,10 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None = None, *, name: str | None = None) -> None:
-    """Run a command and exit: 0 done, 2 wrong input (one line on stderr), 130 interrupted, 141 its reader has gone.
+    """Run a command and exit with 0 (done), 2 (wrong input: one line on stderr), 130 (interrupted) or 141.
 
-    Commands find their arguments, as they were written, in the context's `obj`. Of several processes of
-    `accelerate launch` only the first one shows errors and warnings.
+    141 means that the reader of the output has gone; a command may also exit with a code of its own. Commands find
+    their arguments, as they were typed, in the context's `obj`. Of several processes of `accelerate launch` only the
+    first shows errors and warnings.
     """
     _log_to_stderr()
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers reads it when it is imported
@@ -109,7 +110,7 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None, 
     except SystemExit:
         if sys.stdout is stdout:
             raise
-        _end_without_a_reader()  # click puts something else in the place of a broken stdout or stderr, and exits with 1
+        _end_without_a_reader()  # click replaces a broken stdout or stderr, and exits with 1
     except OSError as error:
         if error.errno not in _FULL:
             raise
@@ -120,13 +121,13 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None, 
 
 
 def _end_without_a_reader() -> NoReturn:
-    """Exit in silence as a program does whose output goes to `head`, which has read enough: as if SIGPIPE had come."""
+    """Exit silently, with the code of SIGPIPE, as programs do when `head` has read enough of their output."""
     _drop_what_is_left(sys.stdout, sys.stderr)
     sys.exit(128 + 13)
 
 
 def _drop_what_is_left(*streams: TextIO) -> None:
-    """Send nowhere what is still in the streams' buffers: it would fail again at the end."""
+    """Discard what the streams still buffer: flushing it at exit would fail again."""
     for stream in streams:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -164,7 +165,7 @@ def _log_to_stderr() -> None:
         show_level=False,
         markup=False,
     )
-    for name in ("torchao", "torch.utils._pytree"):  # what they have to say when torchao is imported concerns nobody
+    for name in ("torchao", "torch.utils._pytree"):  # what they log while torchao is imported helps no user
         logging.getLogger(name).setLevel(logging.ERROR)
     for name in ("pplm", "attribute_models"):
         logger = logging.getLogger(name)

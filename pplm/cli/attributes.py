@@ -1,4 +1,4 @@
-"""The options that name attribute models, and what is printed of them."""
+"""The options that name attribute models, and what is reported about them."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def attribute_options(command: Command) -> Command:
         click.option("--save-bag", type=FILE, default=None,
                      help="Write the bag of --bag-from to this file, to be edited and used with --bag."),
         click.option("--bag-weights", default="listed", show_default=True, metavar="listed|model|FILE",
-                     help="How much each word counts: as listed in the file, less where the model finds it frequent, "
-                     "or by its rarity among the lines of a text file."),
+                     help="How much each word of a bag counts: as listed in its file; less, the likelier the model "
+                     "finds it; or the more, the rarer it is among the lines of this text file."),
         click.option("--bag-size", type=int, default=60, show_default=True, help="Words in a bag of --bag-from."),
         click.option("--bag-from", multiple=True, metavar="WORD,WORD...",
                      help="Steer towards a bag grown from seed words: their neighbours among the model's embeddings. "
@@ -59,7 +59,7 @@ def attribute_options(command: Command) -> Command:
 
 
 def take_choice(options: dict[str, Any]) -> AttributeOptions:
-    """Take the attribute options out of a command's options."""
+    """Remove the attribute options from a command's; return what they ask for."""
     given = {field.name: options.pop(field.name) for field in fields(AttributeOptions)}
     return AttributeOptions(**given | {name: _comma_parts(given[name]) for name in ("words", "avoid_words")})
 
@@ -68,9 +68,9 @@ def head_options(command: Command) -> Command:
     """Add --labels and --any-model."""
     for option in (
         click.option("--any-model", is_flag=True,
-                     help="Use a head on a model it was not trained on; its width must fit all the same."),
+                     help="Use a head on a model it was not trained on; the two must have the same width."),
         click.option("--labels", default=None, metavar="A,B,...",
-                     help="Names of the classes of a published .pt head, in its order, with commas between."),
+                     help="Names of the classes of a published .pt head, in its order, separated by commas."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -87,8 +87,8 @@ def load_attributes(
 ) -> list[Weighted]:
     """Load what the user named; if `speak`, report on stderr what became of each bag's words, and obey --save-bag.
 
-    Reports in `said` are not repeated, and new ones are added to it. Without `bind`, bags are read, but neither refused
-    where they cannot begin nor reported.
+    Reports in `said` are not repeated, and new ones are added to it. Without `bind`, bags are read, but their words
+    are not reported, and a bag of which no word can begin is not refused.
     """
     if choice.save_bag is not None and len(choice.bag_from) != 1:
         raise InputError(f"--save-bag {choice.save_bag} needs one --bag-from; got {len(choice.bag_from)}")
@@ -104,7 +104,7 @@ def load_attributes(
             read_bags(attributes, model, on_progress=on_progress)
             return attributes
         bound = [(one.model, one.weight) for one in bind_named(attributes, model, on_progress=on_progress)]
-    if speak:  # once nothing can be wrong any more
+    if speak:  # only now, when no attribute can be refused any more
         reports = [bag.report() for bag in bags_among(bound)]
         for line in [str(report) for report in reports if report.long_words or report.unmatched]:
             if line not in (said or ()):

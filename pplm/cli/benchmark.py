@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import attribute_models  # imports its names, and torch, at their first use
+import attribute_models  # its names, and torch with them, are imported at their first use
 from pplm.attached import steering_presets
 from pplm.cli.options import comma_list, device_option
 from pplm.cli.outputs import FILE, check_outputs, overwrite_option, write_json
@@ -60,9 +60,15 @@ ATTRIBUTES: Mapping[str, Callable[[Any, Any], Any]] = {"bag": _bag, "discriminat
     "pplm generate: gpt2-mini, a hub id, a folder or a .gguf file.",
 )
 @device_option
-@click.option("--samples", default="1,4,16", show_default=True, callback=comma_list(int), help="Texts at once.")
 @click.option(
-    "--prompt-tokens", default="10", show_default=True, callback=comma_list(int), help="Length of the random prompts."
+    "--samples", default="1,4,16", show_default=True, callback=comma_list(int), help="Texts generated at once."
+)
+@click.option(
+    "--prompt-tokens",
+    default="10",
+    show_default=True,
+    callback=comma_list(int),
+    help="Length of the random prompts, in tokens.",
 )
 @click.option(
     "--new-tokens",
@@ -99,9 +105,10 @@ def benchmark_command(
 ) -> None:
     """Measure the time of steered and of unsteered generation, with batches of the same size.
 
-    Options that take a list take several values, separated by commas; every combination is measured. Unsteered is
-    transformers' own generate. Settings are those that pplm generate takes by default, or another --preset's. Times are
-    elapsed times, divided by new tokens and samples: the median of the rounds, with the lowest and the highest.
+    --samples, --prompt-tokens, --new-tokens, --attributes and --dtype take several values, separated by commas; every
+    combination is measured. Unsteered texts come from transformers' own generate. Steered ones use the settings that
+    pplm generate uses by default, unless others are given. Times are elapsed times divided by new tokens and samples:
+    the median of the rounds, with the lowest and the highest.
     """
     from pplm.benchmark import BenchmarkConfig, describe_machine, run_benchmark, steering_settings
     from pplm.benchmark.plot import plot_benchmark
@@ -157,7 +164,7 @@ def _load(name: str, device: str) -> tuple[Any, Any]:
 
 
 def _table(rows: Sequence[BenchmarkRow]) -> Iterator[str]:
-    """Yield the lines of a Markdown table; a comparison that no row has is left out."""
+    """Yield the lines of a Markdown table and of its key; a column of ratios that would be empty is left out."""
     columns = {
         "attribute": lambda row: row.attribute,
         "dtype": lambda row: row.dtype,
@@ -178,12 +185,12 @@ def _table(rows: Sequence[BenchmarkRow]) -> Iterator[str]:
         del columns["to one sample"]
     yield from markdown_table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
     yield ""
-    yield "ms: milliseconds per token and sample. ratio: steered over unsteered."
+    yield "ms: milliseconds per token and sample. ratio: steered time over unsteered."
     yield "passes: through the model's body, forward and backward, per token. peak MB: beyond the weights."
     if "to float32" in columns:
-        yield "to float32: steered over unsteered in float32."
+        yield "to float32: steered time over that of unsteered texts in float32."
     if "to one sample" in columns:
-        yield "to one sample: steered over unsteered with one sample."
+        yield "to one sample: steered time over that of unsteered texts with one sample."
 
 
 def _milliseconds(row: BenchmarkRow, median: float, wall_seconds: Sequence[float]) -> str:

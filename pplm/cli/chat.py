@@ -35,16 +35,16 @@ _HELP = """\
 /bag NAME...|none                 steer towards bags of words, instead of those so far
 /avoid NAME...|none               steer away from bags of words
 /discriminator PATH:LABEL...|none steer towards classes of trained heads
-/strength X|none                  steer with strength X (0 to 1; 0.5 is usual), or as the settings have it
+/strength X|none                  steer with strength X (0 to 1; 0.5 is usual); none: by the other settings
 /target [NAME=]LEVEL...|none      steer to this level of an attribute and no further
-/compare                          show the unsteered answer too, or no longer
+/compare                          turn on or off: show the unsteered answer too
 /system TEXT|none                 set the system message
 /save FILE                        write the messages to a new file, for pplm generate --messages
 /reset                            forget the conversation, keep the settings
-/help, /quit                      this list; the end (or Ctrl-D). Ctrl-C stops an answer."""
+/help, /quit                      show this list; end the chat (or Ctrl-D). Ctrl-C stops an answer."""
 _KINDS = {"bag": ("bags", "bag_from", "words"), "avoid": ("avoid_bags", "avoid_words"),
           "discriminator": ("discriminators",)}  # fmt: skip
-"""Commands that choose attribute models, and where `AttributeOptions` has those that they replace."""
+"""Commands that choose attribute models, and the fields of `AttributeOptions` that each replaces."""
 
 
 @click.command("chat")
@@ -56,15 +56,15 @@ _KINDS = {"bag": ("bags", "bag_from", "words"), "avoid": ("avoid_bags", "avoid_w
     "--seed",
     type=int,
     default=None,
-    help="Same seed and same messages, same answers.  [default: a new one, shown on stderr]",
+    help="The same seed and messages give the same answers.  [default: a new one, shown on stderr]",
 )
 @steering_options
 def chat_command(model_name: str, device: str, dtype: Any, quantize: Any, **options: Any) -> None:
     """Talk with a chat model whose answers lean towards an attribute.
 
-    Type a message and read the answer while it is written, words of the bags in colour. Lines that begin with a
-    slash are commands: /help lists them. In a pipe, each line of stdin is a message or a command, and stdout is the
-    answers alone. The model needs a chat template.
+    Type a message and read the answer while it is written, the bags' words in colour. Lines that begin with a slash
+    are commands; /help lists them. In a pipe, each line of stdin is a message or a command, and stdout holds only the
+    answers. The model needs a chat template.
     """
     from pplm.chat import Conversation
     from pplm.models.loading import load_model
@@ -97,7 +97,7 @@ def chat_command(model_name: str, device: str, dtype: Any, quantize: Any, **opti
 
 
 class _Chat:
-    """A conversation, what steers it as the user named it, the lines about it so far, and the terminal."""
+    """A conversation in a terminal: its attributes as the user named them, and which notes were already shown."""
 
     def __init__(self, conversation: Conversation, choice: AttributeOptions, words: set[str], said: set[str]) -> None:
         self.conversation, self.choice, self.words, self.said = conversation, choice, words, said
@@ -156,7 +156,7 @@ class _Chat:
             self.screen.print()
 
     def _show(self, answer: Callable[..., Generation], label: str) -> None:
-        """Write an answer while it is made, after its label."""
+        """Write an answer, after its label, while it is generated."""
         from pplm.chat import AnswerStream
 
         def write(piece: str) -> None:
@@ -170,7 +170,7 @@ class _Chat:
         self.screen.print()
 
     def _obey(self, name: str, argument: str) -> None:
-        """Carry a command out."""
+        """Carry out a command."""
         commands: dict[str, Callable[[str], None]] = {
             "strength": self._set_strength, "target": self._set_target, "compare": self._toggle_compare,
             "system": self._set_system,
@@ -199,7 +199,7 @@ class _Chat:
         if argument:
             self.conversation.strength = None if argument == "none" else _number(argument)
         strength = self.conversation.strength
-        _note(f"strength: {'none, as the settings have it' if strength is None else f'{strength:g}'}")
+        _note(f"strength: {'none; the other settings steer' if strength is None else f'{strength:g}'}")
         if argument:
             self._report_steering()
 

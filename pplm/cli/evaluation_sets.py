@@ -1,4 +1,4 @@
-"""From an attribute as `--attributes` names it to the attribute models and judges of a comparison."""
+"""Makes the attribute models and judges of a comparison from the attributes that `--attributes` names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pplm.evaluation import HeadJudge
 def build_attributes(
     chosen: AttributeSet, model: Any, tokenizer: Any, *, held_out_head: str | None = None
 ) -> dict[str, Attribute]:
-    """Load a set's attribute models for a language model, and what recognises the attributes.
+    """Load a set's attribute models for a language model, with the words and heads that recognise each attribute.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def build_attributes(
 def _head_judge(
     head: Discriminator, own: Sequence[Weighted], name: str, model: Any, tokenizer: Any
 ) -> HeadJudge | None:
-    """Return the judge that reads the probability of the label that steers; None where no head steers."""
+    """Return a judge of the probability of the label that is steered to; None where no head steers."""
     steering = [attribute for attribute, _ in own if isinstance(attribute, Discriminator)]
     if not steering:
         return None
@@ -65,7 +65,7 @@ def _head_judge(
 
 
 def _identity(attribute: Any) -> dict[str, str]:
-    """Return what identifies an attribute model, for the settings."""
+    """Return what identifies an attribute model in the settings of a comparison."""
     if isinstance(attribute, Avoid):
         return {f"avoid {kind}": value for kind, value in _identity(attribute.attribute).items()}
     if isinstance(attribute, BagOfWords):

@@ -32,12 +32,12 @@ from pplm.errors import InputError
     type=int,
     default=1,
     show_default=True,
-    help="Which of the steered texts that the seed gives for PROMPT.",
+    help="Which of generate's steered texts of this seed to explain, counted from 1.",
 )
 @click.option("--seed", type=int, default=None, help="As in generate.  [default: a new one, shown on stderr]")
 @text_options(max_new_tokens=50)
 @click.option("--no-bos", is_flag=True, help="Do not put the model's beginning-of-text token before the prompt.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every word and token instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print instead one JSON object, with every word and token.")
 @steering_options
 @click.pass_context
 def explain_command(
@@ -45,9 +45,9 @@ def explain_command(
 ) -> None:
     """Write a text that begins with PROMPT and say why its topic shows, or does not.
 
-    Takes the options of generate and writes the text that generate writes with them, then reports which words of a
-    bag can be begun at all and which earned how much at which token, how far the steps moved each token, what the
-    budget allowed, and what to change. A bag that generate refuses is explained as well.
+    Writes the text that generate writes with the same options, then reports which words of a bag the model can be led
+    to begin, how much each gained and at which token, how far the steps moved each token, what the budget allowed, and
+    what to change. A bag that generate refuses is explained as well.
     """
     from pplm.attached import steering_presets
     from pplm.explanation.explaining import explain

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from pplm.explanation.facts import AttributeFacts, TextFacts, WordFacts
 
 _ROWS = 8
-"""Of words and of tokens; --json has them all."""
+"""How many words and tokens the tables show; --json has all of them."""
 _INDENT = (0, 0, 0, 2)
 
 
 def show_explanation(console: Console, found: Explanation) -> None:
-    """Print an explanation, without the spaces with which tables end their lines."""
+    """Print an explanation, without trailing spaces, which tables would leave."""
     with console.capture() as shown:
         _show(console, found)
     click.echo("\n".join(line.rstrip() for line in shown.get().splitlines()))
@@ -88,12 +88,13 @@ def _show_attribute(console: Console, facts: TextFacts, own: AttributeFacts) -> 
     _line(console, f"level per token: {level.unsteered:.3g} unsteered, {level.final:.3g} after steering, "
                    f"{level.drawn:.3g} after sampling.")  # fmt: skip
     if reach["completed"]:
-        _line(console, f"cannot be begun, only completed: {', '.join(reach['completed'])}.")
+        _line(console, "start with a token too common to reward, so only their later tokens count: "
+                       f"{', '.join(reach['completed'])}.")  # fmt: skip
     if reach["unspelt"]:
         _line(console, f"cannot be spelt: {', '.join(reach['unspelt'])}.")
     words = [word for word in own.words if word.best_token is not None or word.written]
     if words:
-        _line(console, "how many of each were to be expected in this text:")
+        _line(console, "expected number of each in this text:")
         console.print()
         _show_words(console, facts, words)
 

@@ -1,4 +1,4 @@
-"""`pplm generate --prompts-file`: the job itself, from its prompts to its lines."""
+"""`pplm generate --prompts-file`: the job itself, from its prompts to the lines of its output."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run_file_job(
     processes
         Those that share the job; the main one writes.
     settings
-        All that the texts depend on, but for the prompts: a job goes on with the same ones only.
+        All that the texts depend on, except the prompts: a job is resumed only with the same ones.
 
     """
     from pplm.models.surroundings import surroundings_of
@@ -68,7 +68,7 @@ def run_file_job(
 
 
 def _to_stream(asked: FileJob, found: Input, job: Job, rows: RowSettings, processes: Processes) -> int:
-    """Write the lines to stdout, or to what is no regular file."""
+    """Write the lines to stdout, or to an output that is not a regular file, such as a pipe."""
     from pplm.jobs.ledger import Ledger
 
     ledger: Ledger[bytes] = Ledger(line_of)
@@ -84,7 +84,7 @@ def _to_stream(asked: FileJob, found: Input, job: Job, rows: RowSettings, proces
                     write(line)
                     lines, failed = lines + 1, failed + _is_failure(line)
     except KeyboardInterrupt:
-        _say(processes, f"{lines} lines went to {place}; only a job with --output FILE can go on later (--resume)")
+        _say(processes, f"{lines} lines went to {place}; only a job with --output FILE can be resumed")
         raise
     _report(processes, f"{_lines_of(lines, ledger.given)} on {place}", start, failed)
     return failed
@@ -92,7 +92,7 @@ def _to_stream(asked: FileJob, found: Input, job: Job, rows: RowSettings, proces
 
 @contextmanager
 def _writer(output: Path | None, processes: Processes) -> Iterator[Callable[[bytes], None]]:
-    """Yield what writes a line in the main process, whole and at once, and does nothing in the others."""
+    """Yield a function that writes a line whole and at once; in other processes than the main one it does nothing."""
     place = "stdout" if output is None else f"--output {output}"
 
     @contextmanager
@@ -121,7 +121,7 @@ def _writer(output: Path | None, processes: Processes) -> Iterator[Callable[[byt
 def _open(
     asked: FileJob, output: Path, processes: Processes, records: tuple[Mapping[str, Any], Mapping[str, Any]]
 ) -> JobFile:
-    """Return the job's file, empty or with what an earlier run left; its settings are on disk then."""
+    """Return the job's file, empty or with what an earlier run left, once the job's settings are on disk."""
     from pplm.jobs.job_file import JobFile, settings_path
 
     path = settings_path(output)

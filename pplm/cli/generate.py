@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     "--seed",
     type=int,
     default=None,
-    help="Same seed, same texts. In half precision also the same --max-batch-size: there a batch can change a text.  "
+    help="The same seed gives the same texts; in half precision, where a batch can change a text, only with the same "
+    "--max-batch-size.  "
     "[default: a new one, shown on stderr]",
 )
 @text_options(max_new_tokens=50)
@@ -94,7 +95,7 @@ def generate_command(
     Prints, for each prompt, an unsteered text and the steered ones. When the topic does not show, raise
     --strength, or ask pplm explain why; when the text falls apart, lower it. Where it repeats itself, add
     --repetition-penalty 1.2. With --chat the texts are answers to PROMPT. For many prompts: --prompts-file FILE
-    --output FILE, which --resume goes on with.
+    --output FILE; --resume continues such a job when it was interrupted.
     Several devices: accelerate launch -m pplm generate PROMPT ...
     """  # fmt: skip
     others = {"model": model_name, "dtype": dtype, "quantize": quantize, "chat": options["chat"],
@@ -127,7 +128,7 @@ def generate_command(
 
 
 def _without_saved_bag(asked: Asked, file_job: FileJob, processes: Processes) -> Asked:
-    """Leave the file of --save-bag as it is where a job goes on: it may have been edited since."""
+    """Drop --save-bag where a job is resumed and its file exists: the user may have edited it since."""
     path = asked.choice.save_bag
     if path is None or not (file_job.goes_on and path.exists()):
         return asked
@@ -149,7 +150,7 @@ def _write_and_show(
         if processes.main:
             _show(texts, words)
             place = "were made" if output is None or not texts else f"are in {output}"
-            click.echo(f"{len(texts)} texts {place}; a job that can go on later takes --prompts-file FILE and --output "
+            click.echo(f"{len(texts)} texts {place}; a job that can be resumed takes --prompts-file FILE and --output "
                        "FILE", err=True)  # fmt: skip
         raise
     if processes.main:
@@ -160,7 +161,7 @@ def _write_and_show(
 def _write_texts(
     setup: Setup, prompts: Sequence[Any], processes: Processes, output: Path | None
 ) -> Iterator[Generation]:
-    """Yield the texts of all prompts in order; write each as a line as it is made.
+    """Yield the texts of all prompts in order; write each to the output as it is made.
 
     Raises
     ------
@@ -187,7 +188,7 @@ def _write_texts(
 
 
 def _show(texts: Sequence[Generation], words: set[str]) -> None:
-    """Print prompt by prompt, bag words in colour where stdout is a terminal; of conversations the answers alone."""
+    """Print texts prompt by prompt, bag words coloured on a terminal; in conversations, only the answers."""
     console = screen()
     for _, group in groupby(texts, key=lambda text: text.prompt_index):
         own = list(group)

@@ -1,4 +1,4 @@
-"""The bar of `pplm generate`."""
+"""The progress bar of `pplm generate`."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def with_progress(
     job, requests, ledger, processes
         As in `run_job`.
     total
-        The number of prompts, where it can be found out before they are read.
+        The number of prompts; None where it is unknown until they are read.
     lines_on_stdout
-        Whether the texts are shown while the job runs; on a terminal, there is then no bar among them.
+        Whether the texts go to stdout while the job runs; if that is a terminal, no bar is drawn between them.
 
     """
     from dataclasses import replace

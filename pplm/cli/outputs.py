@@ -18,7 +18,7 @@ from pplm.files.lines import json_line, write_whole
 
 
 class _Path(click.Path):
-    """A path; without a name, pathlib would read it as the folder we are in."""
+    """A path that may not be empty: pathlib would read an empty one as the current folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
@@ -29,7 +29,7 @@ class _Path(click.Path):
 FOLDER = _Path(path_type=Path)
 """The type of an option that names a folder."""
 FILE = _Path(dir_okay=False, readable=False, path_type=Path)
-"""The type of an option that names a file to be read or written; whoever does that refuses what it may not."""
+"""The type of an option that names a file; click checks no permissions, the code that reads or writes it does."""
 
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace output files that exist.")
 
@@ -40,14 +40,14 @@ def check_outputs(files: Mapping[str, Path | None], *, overwrite: bool) -> None:
     Parameters
     ----------
     files
-        By the option that names each; None for an option that was not given.
+        The path that each option names; None for an option that was not given.
     overwrite
         Whether `--overwrite` was given.
 
     Raises
     ------
     InputError
-        With the option and the file.
+        If a file is refused; the message names the option and the file.
 
     """
     seen: dict[Path, str] = {}
@@ -94,9 +94,9 @@ def write_text(option: str, path: Path, text: str) -> None:
 
 @contextmanager
 def line_file(option: str, path: Path | None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Yield a function that writes a record as one line of JSON, whole and at once; None writes nothing.
+    """Yield a function that writes a record as one line of JSON, whole and at once; without a path it writes nothing.
 
-    The file is made, or made empty, when the first line comes.
+    The file is created, or emptied, when the first line is written.
 
     Raises
     ------

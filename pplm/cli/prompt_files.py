@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pplm.models.processes import Processes
 
 AGAIN = "add --overwrite to start again, or name another --output"
-"""The remedy where a job cannot be gone on with."""
+"""The remedy where a job cannot be resumed."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,20 @@ class FileJob:
 
     @property
     def kept(self) -> Path | None:
-        """The output, where it is a file that the job can go on with later."""
+        """The output if it is a regular file, from which the job can be resumed; else None."""
         regular = self.output is not None and (self.output.is_file() or not self.output.exists())
         return self.output if regular else None
 
     @property
     def goes_on(self) -> bool:
-        """Whether there is a job to go on with; where there is none, --resume starts it."""
+        """Whether there is a job to resume; where there is none, --resume starts one."""
         from pplm.jobs.job_file import settings_path
 
         return self.resume and self.kept is not None and settings_path(self.kept).is_file()
 
     @property
     def stored_seed(self) -> int | None:
-        """The seed that the interrupted job drew."""
+        """The seed of the job that is resumed; None if there is none."""
         from pplm.jobs.job_file import settings_path
 
         if not self.goes_on or self.kept is None:
@@ -60,7 +60,7 @@ class FileJob:
         return read_settings(settings_path(self.kept), AGAIN)["settings"].get("seed")
 
     def check_output(self, save_bag: Path | None) -> None:
-        """Refuse files that exist, are read as well, or cannot be written; of several processes, for the main one."""
+        """Refuse files that exist, are read as well, or cannot be written; called in the main process alone."""
         from pplm.jobs.job_file import settings_path, waiting_path
 
         if self.resume and self.kept is None:
@@ -84,7 +84,7 @@ class FileJob:
                 )
 
     def read(self, processes: Processes) -> Input:
-        """Return the prompts, once every process has found the same; report columns that set nothing.
+        """Return the prompts, once every process has read the same ones; report columns that --use-columns leaves out.
 
         Raises
         ------
@@ -122,23 +122,23 @@ def prompts_file_options(command: Command) -> Command:
     formats = ["txt", *(name.removeprefix(".") for name in FORMATS)]
     for option in (
         click.option("--retry-errors", is_flag=True,
-                     help="With --resume: try prompts again that failed. Without it their lines are kept."),
+                     help="With --resume: retry the prompts that failed; without it their lines are kept as they are."),
         click.option("--resume", is_flag=True,
-                     help="Go on with the interrupted job in --output; repeat its other options unchanged. Starts it "
-                     "where there is none, and does nothing where it is complete."),
+                     help="Resume the interrupted job in --output; repeat its other options unchanged. Where there is "
+                     "none yet, a new job starts; a complete one is left as it is."),
         click.option("--allow-files", is_flag=True,
                      help="Let the columns of --use-columns name files and folders, not only what is shipped."),
         click.option("--use-columns", default=None, metavar="NAME,NAME...",
-                     help="Let each row set these for itself, an empty cell standing for the command's value: bag, "
-                     "avoid_bag, discriminator (as the options take them, several with | between), seed, and the "
-                     "settings of steering, such as strength."),
+                     help="Columns with which each row sets options for itself: bag, avoid_bag, discriminator (as the "
+                     "options take them; several are separated by |), seed, and the settings of steering, such as "
+                     "strength. An empty cell leaves the command's value."),
         click.option("--prompt-column", default="prompt", show_default=True,
                      help="The column of --prompts-file that holds the prompts."),
         click.option("--format", "file_format", type=click.Choice(formats), default=None,
-                     help="How to read --prompts-file.  [default: by its name; txt, one prompt a line, from stdin]"),
+                     help="How to read --prompts-file.  [default: as the file's name ends; from stdin, txt]"),
         click.option("--prompts-file", type=FILE, default=None, metavar="FILE|-",
-                     help="Continue the prompts of a file (.txt with one prompt a line, .csv, .tsv, .jsonl, .json, "
-                     ".parquet) or of stdin (-) instead of PROMPT, however many. Every text is a line of JSON in "
+                     help="Take any number of prompts from a file (.txt with one prompt per line, .csv, .tsv, .jsonl, "
+                     ".json, .parquet) or from stdin (-) instead of PROMPT. Every text becomes a line of JSON in "
                      "--output, or on stdout, with the row's other columns."),
     ):  # fmt: skip
         command = option(command)
@@ -148,7 +148,7 @@ def prompts_file_options(command: Command) -> Command:
 def take_file_job(
     prompts: Sequence[str], options: dict[str, Any], output: Path | None, *, overwrite: bool
 ) -> FileJob | None:
-    """Take the options of a long job out of a command's options; None without --prompts-file."""
+    """Remove the options of a long job from a command's; return what they ask for, None without --prompts-file."""
     path, file_format, column = (options.pop(name) for name in ("prompts_file", "file_format", "prompt_column"))
     columns, allow_files = options.pop("use_columns"), options.pop("allow_files")
     resume, retry_errors = options.pop("resume"), options.pop("retry_errors")
@@ -157,16 +157,16 @@ def take_file_job(
                  "--resume": resume, "--retry-errors": retry_errors}  # fmt: skip
         for name, value in given.items():
             if value:
-                raise InputError(f"{name} is of a file of prompts; add --prompts-file FILE, or leave it out")
+                raise InputError(f"{name} is for a file of prompts; add --prompts-file FILE, or leave {name} out")
         return None
     if prompts:
         raise InputError(f"--prompts-file {path} holds the prompts; leave out {prompts[0]!r}")
     if overwrite and resume:
         raise InputError("--resume keeps the texts that --overwrite replaces; leave out one of the two")
     if retry_errors and not resume:
-        raise InputError("--retry-errors goes on with a job; add --resume")
+        raise InputError("--retry-errors retries prompts of a job that is resumed; add --resume")
     if allow_files and columns is None:
-        raise InputError("--allow-files is about the columns of --use-columns; name them, or leave it out")
+        raise InputError("--allow-files is about the columns of --use-columns; add --use-columns, or leave it out")
     from pplm.jobs.input_file import PromptsFile
 
     used = () if columns is None else tuple(dict.fromkeys(name.strip() for name in columns.split(",")))

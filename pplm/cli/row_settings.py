@@ -31,11 +31,11 @@ NAMES = (*_ATTRIBUTES, "seed", *_FIELDS)
 """The columns that can be used."""
 _YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
 _REMEMBERED = 64
-"""Settings of rows that are kept loaded."""
+"""How many different rows' attributes and steering are kept loaded."""
 
 
 def check_columns(names: Sequence[str], prompt_column: str) -> None:
-    """Refuse names of columns that set nothing, or hold the prompts."""
+    """Refuse names in --use-columns that set nothing, or are the column of the prompts."""
     for name in names:
         if name == prompt_column:
             raise InputError(f"--use-columns {name!r} is the column of the prompts; leave it out, or rename one")
@@ -56,13 +56,13 @@ class RowSettings:
     presets
         The model's own.
     load
-        Makes attribute models of a choice.
+        Loads the attribute models that a choice names.
     converse, column
-        What makes a prompt of a cell (None takes it as it is), and where that is.
+        The function that turns a cell into a prompt (None takes it as it is), and the column of that cell.
     used
         The columns that rows may set.
     allow_files
-        Whether they may name files.
+        Whether those columns may name files.
 
     """
 
@@ -82,7 +82,7 @@ class RowSettings:
         return replace(self, column=job.prompts.column, used=job.use_columns, allow_files=job.allow_files)
 
     def request(self, number_: int, row: Row) -> Request:
-        """Return what is made of a row; a cell that cannot be used makes it fail."""
+        """Return the request of a row; if one of its cells cannot be used, the request carries the error."""
         from pplm.generated_text import Generation
         from pplm.jobs.input_file import copied_columns
         from pplm.jobs.requests import Request
@@ -93,7 +93,7 @@ class RowSettings:
         changes: dict[str, Any] = {}
         try:
             if self.column not in row:
-                raise InputError(f"there is no column {self.column!r} here; write the prompt into it")
+                raise InputError(f"this row has no column {self.column!r}; add it, and write the prompt into it")
             prompt = prompt if self.converse is None else self.converse(prompt)
             for name in self.used:
                 cell = row.get(name)
@@ -113,7 +113,7 @@ class RowSettings:
         return Request(number_, prompt, texts, seed, (choice, json.dumps(changes)), copied, error)
 
     def ways(self) -> Callable[[Any], Sequence[Way]]:
-        """Return what makes the ways of `Request.own`; those used last are remembered."""
+        """Return the function that turns `Request.own` into ways; it remembers the most recently used ones."""
         return lru_cache(_REMEMBERED)(self._ways)
 
     def _ways(self, own: tuple[AttributeOptions, str]) -> Sequence[Way]:
@@ -144,12 +144,12 @@ class RowSettings:
 
 
 def unused(columns: Collection[str], used: Collection[str]) -> list[str]:
-    """Return the columns that could set something and do not."""
+    """Return the columns that --use-columns could have named and did not."""
     return [name for name in columns if name in NAMES and name not in used]
 
 
 def _changed(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the command's settings with a row's: its step_size takes the place of a strength and target, and back."""
+    """Return the command's settings with a row's own: its step_size replaces strength and target, and vice versa."""
     dial = {"strength", "target"}
     replaced = (dial if "step_size" in own else set()) | ({"step_size"} if dial & set(own) else set())
     return {**{name: value for name, value in given.items() if name not in replaced}, **own}
@@ -161,13 +161,13 @@ def _is_empty(cell: Any) -> bool:
 
 
 def _is_path(text: str) -> bool:
-    """Return whether a beginning of PATH:LABEL:WEIGHT is a path of the user's."""
+    """Return whether PATH:LABEL:WEIGHT, up to some colon, is a path that exists on this machine."""
     parts = text.split(":")
     return any(local_path(":".join(parts[:size])) is not None for size in range(1, len(parts) + 1))
 
 
 def _read(name: str, cell: Any) -> Any:
-    """Return a cell's value, as the option of that name has it."""
+    """Return a cell's value, of the type that the option of that name has."""
     text = _as_written(cell)
     if name in _ATTRIBUTES:
         return tuple(part.strip() for part in text.split("|"))
@@ -189,7 +189,7 @@ def _read(name: str, cell: Any) -> Any:
 
 
 def _as_written(cell: Any) -> str:
-    """Return a cell as a text file has it; in JSON, several may be a list, and targets an object."""
+    """Return a cell as a text file would hold it; in JSON, several values may be a list, and targets an object."""
     if isinstance(cell, Mapping):
         cell = [f"{name}={value}" for name, value in cell.items()]
     return "|".join(map(str, cell)) if isinstance(cell, list) else str(cell).strip()

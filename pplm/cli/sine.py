@@ -16,7 +16,7 @@ from pplm.step import NormRule
 
 _OVERRIDES = ("step_size", "num_iterations", "gamma", "kl_scale", "norm_rule", "rounds")
 _NOT_HELD = {"attribute": "--attribute", "amplitude": "--amplitude", "energy_scale": "--energy-scale"}
-"""What takes another attribute model than the controller's."""
+"""Options of other attribute models than the controller's."""
 
 
 @click.command("sine")
@@ -68,11 +68,14 @@ _NOT_HELD = {"attribute": "--attribute", "amplitude": "--amplitude", "energy_sca
 )
 @click.option("--output", type=FILE, default=None, help="Write settings and one row per seed to this file, as JSON.")
 @overwrite_option
-@click.option("--epochs", type=int, default=200, show_default=True, help="How often training goes through the wave.")
+@click.option("--epochs", type=int, default=200, show_default=True, help="Passes of the training over the wave.")
 @click.option("--step-size", type=float, default=None, help="Length of a step (>= 0).  [default: 1; published 0.05]")
 @click.option("--num-iterations", type=int, default=None, help="Steps per round (>= 0).  [default: 1]")
 @click.option(
-    "--rounds", type=int, default=None, help="Rounds per sample; each halves the steps.  [default: 12; published 1]"
+    "--rounds",
+    type=int,
+    default=None,
+    help="Rounds per sample, each with steps half as long as those before.  [default: 12; published 1]",
 )
 @click.option(
     "--gamma",

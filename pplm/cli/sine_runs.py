@@ -1,4 +1,4 @@
-"""The two runs of `pplm sine`, with their tables and figures: waves compared with a wanted one, and waves held."""
+"""The two kinds of run of `pplm sine`, with tables and figures: waves compared with a wanted one, and waves held."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class ComparedRun:
 
 
 class HeldRun:
-    """Waves held at an amplitude by a controller, beside the network alone and the same push all the time."""
+    """Waves that a controller holds at an amplitude, beside unsteered ones and ones under a constant push."""
 
     measured: HeldWaves
 
@@ -132,7 +132,7 @@ def _number(value: float | None) -> str:
 
 
 def _off(values: Sequence[float | None], wanted: float) -> list[float]:
-    """Return relative errors; a wave without a frequency is off by all of it."""
+    """Return relative errors; a wave without a frequency counts as 1, all of it."""
     return [1.0 if value is None else abs(value / wanted - 1) for value in values]
 
 

@@ -1,4 +1,4 @@
-"""The options that set how to steer, what was given by them, and the line that reports it."""
+"""The options that set how to steer, how they are read, and the line that reports the settings of a run."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def steering_options(command: Command) -> Command:
     for option in (
         click.option("--target", "targets", multiple=True, metavar="[NAME=]LEVEL",
                      help="The wanted level of an attribute in the text (0 to 1): of a bag, the mean probability of "
-                     "its words as the next token (0.05 is much); of a head, the probability of its class; of what is "
-                     "avoided, an upper bound. Steers no further than that takes, nor than --strength where it is "
-                     "given. With several attributes by name, repeatable: space=0.05."),
+                     "its words as the next token (0.05 is a lot); of a head, the probability of its class; of what "
+                     "is avoided, an upper bound. Steers only as far as that takes, and never further than a given "
+                     "--strength. With several attributes, name each one's: space=0.05. Repeatable."),
         click.option("--preset", type=click.Choice(get_args(PresetName)), default=None,
                      help="Settings to start from. fast moves the last layers alone, in few steps; paper moves all "
-                     "layers, as published. Either is the model's own where it has some.  [default: the model's own, "
-                     "fast before paper; else --strength 0.5]"),
+                     "layers, as published. A model that has settings of its own under that name uses them.  "
+                     "[default: the model's own, fast before paper; without any, --strength 0.5]"),
     ):  # fmt: skip
         command = option(command)
     return command
 
 
 def given_steering(options: dict[str, Any]) -> dict[str, Any]:
-    """Take --preset and the steering fields that the user gave out of a command's options, the fields checked.
+    """Remove the options of steering from a command's; return those that the user gave, checked.
 
-    They are keywords of `SteeringConfig.for_attributes`; no model is loaded for this.
+    They are keywords of `SteeringConfig.for_attributes`. No model is loaded for this.
     """
     given = given_fields(SteeringConfig, options)
     if targets := options.pop("targets"):
@@ -47,12 +47,12 @@ def given_steering(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_targets(texts: Sequence[str], option: str) -> dict[str, float] | float:
-    """Read an option's targets: one level, or levels by name of attribute.
+    """Read an option's targets: one level, or levels by the attributes' names.
 
     Raises
     ------
     InputError
-        If one is no level, or several have no names.
+        If one is not a number, or of several one has no name or another's.
 
     """
     found: dict[str, float] = {}
@@ -61,9 +61,9 @@ def parse_targets(texts: Sequence[str], option: str) -> dict[str, float] | float
         try:
             value = float(level)
         except ValueError:
-            raise InputError(f"{option} must be a level, as 0.05 or space=0.05; got {text!r}") from None
+            raise InputError(f"{option} must be a level, such as 0.05 or space=0.05; got {text!r}") from None
         if name in found or (not name and (equals or len(texts) > 1)):
-            raise InputError(f"{option} {text!r}: with several, name the attribute of each, once: space=0.05")
+            raise InputError(f"{option} {text!r}: of several levels, name each one's attribute, once: space=0.05")
         found[name] = value
     return found.get("", found)
 
@@ -71,8 +71,8 @@ def parse_targets(texts: Sequence[str], option: str) -> dict[str, float] | float
 def steering_line(settings: SteeringConfig, preset: Preset, given: Collection[str] = ()) -> str:
     """Return the settings of a run in one line: those that a preset sets, and others that are not at their default.
 
-    `given` are the fields that the user gave. Where attributes take steps of their own, each kind's is named, and a
-    field of a step that the user gave once for all. What the dial sets alike on every model is left out.
+    `given` names the fields that the user gave. Where kinds of attributes take steps of their own, each kind's is
+    listed, and once for all a field of a step that the user gave. What the dial sets alike on every model is left out.
     """
     usual = {name: DIAL_SETTINGS[name] for name in ("kl_scale", "horizon_length")} if settings.dialled else {}
     if settings.dialled and all(settings.step_of(kind) == Step(**DIAL_STEPS[kind]) for kind in settings.steps):

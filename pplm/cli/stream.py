@@ -31,21 +31,19 @@ _LEGEND = "shaded: steering raised (blue) or lowered (orange) a level by 0.01 or
 
 
 def take_stream(prompts: Sequence[str], options: dict[str, Any], refused: dict[str, Any]) -> bool:
-    """Take --stream out of a command's options; return whether it was given, one sample then being the default.
+    """Remove --stream from a command's options; return whether it was given, which makes one sample the default.
 
     Parameters
     ----------
-    prompts
-        The command's.
-    options
+    prompts, options
         The command's.
     refused
-        Further options that it cannot be combined with, by name; None where they were not given.
+        The values of further options that it cannot be combined with, by name; None where not given.
 
     Raises
     ------
     InputError
-        With what it cannot be combined with.
+        If an option was given that it cannot be combined with.
 
     """
     if not options.pop("stream"):
@@ -73,7 +71,7 @@ def take_stream(prompts: Sequence[str], options: dict[str, Any], refused: dict[s
 
 
 def stream_texts(setup: Setup, prompt: Any) -> None:
-    """Write the unsteered text of a prompt, if it is asked for, and the steered one while they are made."""
+    """Write the unsteered text of a prompt, if asked for, and then the steered one, each as its tokens come."""
     from pplm.generation import generate
 
     console, words = screen(), [attribute.model for attribute in setup.attributes]
@@ -112,7 +110,7 @@ def stream_texts(setup: Setup, prompt: Any) -> None:
 class StreamedText:
     """Writes one text piece by piece: white space becomes single spaces, and on a terminal lines end between words.
 
-    There a word appears once it is whole; elsewhere every piece is written at once.
+    On a terminal a word appears once it is whole; elsewhere every piece is written at once.
     """
 
     def __init__(self, console: Console) -> None:
@@ -121,12 +119,12 @@ class StreamedText:
         self._word: list[tuple[str, str]] = []
 
     def label(self, kind: str) -> None:
-        """Begin the text with what it is."""
+        """Begin the text with its label, `[steered 1]` or `[unsteered 1]`."""
         self._add(f"[{kind} 1]", "bold cyan" if kind == "steered" else "bold")
         self.write(" ")
 
     def write(self, piece: str, style: str = "") -> None:
-        """Write the next piece in a style of rich's."""
+        """Write the next piece in one of rich's styles."""
         for part in re.findall(r"\s+|\S+", piece):
             if part.isspace():
                 self._flush()

@@ -1,4 +1,4 @@
-"""`pplm sweep`: a grid of settings, measured, and the best of them within a budget."""
+"""`pplm sweep`: measures a grid of settings, and reports the best of them within a budget."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from pplm.errors import InputError
 def sweep_command(vary: Sequence[str], samples: int, budget: float, repeat_budget: float, **options: Any) -> None:
     """Try combinations of steering settings, and report the best for each attribute within a budget.
 
-    Steers the first candidate alone (method BC) and measures as `pplm evaluate` does. Writes into --output:
+    Measures steered texts as `pplm evaluate` does, without choosing among candidates (method BC). Writes into --output:
     samples.jsonl (every text, as it is generated), texts.csv, metrics.csv, report.md and the frontier's picture.
     Prints the best settings.
     """
@@ -75,7 +75,7 @@ def parse_vary(texts: Sequence[str]) -> dict[str, list[Any]]:
             raise InputError(f"--vary gives {name} twice; put all its values behind one =")
         found = [_value(value.strip(), kinds[name], text) for value in values.split(",")]
         if len(set(found)) != len(found):
-            raise InputError(f"--vary {text!r} names a value twice")
+            raise InputError(f"--vary {text!r} names a value twice; leave one out")
         varied[name] = found
     return varied
 

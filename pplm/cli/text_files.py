@@ -15,7 +15,7 @@ from pplm.files.rows import read_rows
 
 @dataclass(frozen=True)
 class TextFile:
-    """The N texts of a file, the group of each ("" without --by), and the file's columns."""
+    """The N texts of a file, the group of each ("" without --by), and the names of the file's columns."""
 
     texts: list[JudgedText]
     groups: list[str]
@@ -25,7 +25,7 @@ class TextFile:
 def read_texts(
     path: Path, *, text_column: str, prompt_column: str | None, by: str | None, attribute: str = ""
 ) -> TextFile:
-    """Read texts from a file with named columns (see `read_rows`); `attribute` is what all of them were to show.
+    """Read texts from a file with named columns (see `read_rows`); all of them get the attribute `attribute`.
 
     Raises
     ------

@@ -32,7 +32,7 @@ trace_option = click.option(
 
 
 def check_trace(path: Path | None, *, has_file: bool, rerank: Rerank | None, unsteered: int) -> None:
-    """Refuse a trace that cannot be shown, or not be held.
+    """Refuse a trace that cannot be shown, or not held in memory.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def check_trace(path: Path | None, *, has_file: bool, rerank: Rerank | None, uns
     Raises
     ------
     InputError
-        With the remedy.
+        If it is refused; the message says what to leave out.
 
     """
     if path is None:
@@ -61,7 +61,7 @@ def check_trace(path: Path | None, *, has_file: bool, rerank: Rerank | None, uns
     if rerank is not None and rerank.candidates > 1 and unsteered:
         raise InputError(
             "--trace puts unsteered texts of the same random numbers beside the steered ones, and a candidate of "
-            f"--rerank may have others; add --no-unsteered, or leave out --rerank {rerank.candidates}"
+            f"--rerank may have used others; add --no-unsteered, or leave out --rerank {rerank.candidates}"
         )
 
 
@@ -97,4 +97,4 @@ def again(arguments: Sequence[str], drawn_seed: int | None) -> str:
     """Return the command line that makes the same texts, with the seed that was drawn where none was given."""
     command, *rest = arguments
     seed = [] if drawn_seed is None else ["--seed", str(drawn_seed)]
-    return shlex.join(["pplm", command, *seed, *rest])  # in front: behind "--" it would be a prompt
+    return shlex.join(["pplm", command, *seed, *rest])  # first: after "--" it would be a prompt

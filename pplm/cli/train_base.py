@@ -1,4 +1,4 @@
-"""`pplm train-base`: texts in, a small GPT-2 of one's own out."""
+"""`pplm train-base`: trains a small GPT-2 on texts of the user's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EMBEDDED_MINUTES = 98.0
 """How long the first run of the embedded model took, on two cores."""
 _RECENT = 50
-"""The loss and the speed that are shown are means over this many steps."""
+"""The progress bar shows loss and speed as means over this many steps."""
 
 
 @click.command("train-base")
@@ -34,7 +34,7 @@ _RECENT = 50
     "--validation",
     multiple=True,
     metavar="FILE",
-    help="Text that the model is measured on and not trained on. Repeatable.  [default: some documents of SOURCES]",
+    help="Text to measure the model on, which it is not trained on. Repeatable.  [default: some documents of SOURCES]",
 )
 @click.option("--text-column", default="text", show_default=True, help="Column of a hub data set.")
 @click.option("--config", default=None, help="Configuration of a hub data set.")
@@ -58,10 +58,10 @@ _RECENT = 50
 def train_base_command(output: str, resume: bool, **options: Any) -> None:
     """Train a small GPT-2 on SOURCES: text files, or ids of data sets on the hub.
 
-    Text files are UTF-8, also compressed (.xz, .gz, .bz2), with a line <|endoftext|> between two documents. Without
+    Text files are UTF-8, also compressed (.xz, .gz, .bz2), with a line <|endoftext|> between documents. Without
     --minutes or --steps it trains for 98 minutes, like the first run of the embedded model.
 
-    DIR/training/ holds what --resume needs, and log.jsonl with one line per step; remove it when training is done. To
+    DIR/training/ holds what --resume needs, and log.jsonl with one line per step; delete it when training is done. To
     go on after an interruption, repeat the command with --resume. Several processes: accelerate launch -m pplm
     train-base ...
     """
@@ -90,14 +90,14 @@ def train_base_command(output: str, resume: bool, **options: Any) -> None:
             )
     except KeyboardInterrupt:
         if processes.main:
-            click.echo("stopped; the same command with --resume goes on from the last checkpoint", err=True)
+            click.echo("stopped; repeat the command with --resume to go on from the last checkpoint", err=True)
         raise
     if processes.main:
         click.echo(_result(report, output))
 
 
 def _check_shape(shape: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-    """Refuse sizes that another option settles."""
+    """Refuse sizes that --init or --tokenizer already determines."""
     for name in shape:
         if options["init"] or (options["tokenizer"] and name == "vocab_size"):
             other = f"--init {options['init']}" if options["init"] else f"--tokenizer {options['tokenizer']}"
@@ -128,7 +128,7 @@ def _state(settings: TrainingSettings, recent: list[StepReport]) -> str:
 
 
 def _seconds_left(settings: TrainingSettings, last: StepReport, speed: float) -> float:
-    """Return what is left of a budget of time, or how long the steps left will take at this speed."""
+    """Return the rest of a budget of time, or how long the remaining steps take at this speed (tokens per second)."""
     if settings.steps is None:
         return 60 * (settings.minutes or 0) * (1 - last.done)
     early = max(0, -(-settings.steps // 2) - last.step)

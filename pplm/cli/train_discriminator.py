@@ -1,4 +1,4 @@
-"""`pplm train-discriminator`: labelled texts in; a head, its card and its grades out."""
+"""`pplm train-discriminator`: trains a head on labelled texts, writes it with its card, and prints its grades."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ _LEFT_OUT = "{duplicates} duplicates, {empty} empty, {unlabelled} without a labe
 
 @click.command("train-discriminator")
 @click.argument("data")
-@click.option("--output", required=True, metavar="DIR", help="Folder for the head: new, or an earlier head.")
+@click.option(
+    "--output",
+    required=True,
+    metavar="DIR",
+    help="Folder for the head: a new one, or that of an earlier head, which is replaced.",
+)
 @click.option("--text-column", default=None, help="Column with the texts.  [default: text, sentence, review, ...]")
 @click.option("--label-column", default=None, help="Column with the labels.  [default: label, class, sentiment, ...]")
 @click.option("--config", "data_config", default=None, help="Configuration of a hub data set.")
@@ -34,14 +39,14 @@ _LEFT_OUT = "{duplicates} duplicates, {empty} empty, {unlabelled} without a labe
     type=float,
     default=_DEFAULTS.validation_fraction,
     show_default=True,
-    help="Share of the texts that chooses the L2 penalty.",
+    help="Share of the texts by which the L2 penalty is chosen.",
 )
 @click.option(
     "--test-fraction",
     type=float,
     default=_DEFAULTS.test_fraction,
     show_default=True,
-    help="Share of the texts that grades the head.",
+    help="Share of the texts on which the head is graded.",
 )
 @click.option(
     "--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Seed of the split; same seed, same head."
@@ -51,9 +56,12 @@ _LEFT_OUT = "{duplicates} duplicates, {empty} empty, {unlabelled} without a labe
     type=int,
     default=_DEFAULTS.random_prefixes,
     show_default=True,
-    help="Beginnings of random length that each text adds, because steering shows the head beginnings; 0: only texts.",
+    help="Beginnings of random length that each text adds to the training, because steering shows the head only "
+    "beginnings; 0 trains on whole texts alone.",
 )
-@click.option("--no-balance", is_flag=True, help="Let labels count by their number of texts instead of equally.")
+@click.option(
+    "--no-balance", is_flag=True, help="Weight each label by its number of texts, instead of all labels equally."
+)
 @click.option(
     "--batch-tokens",
     type=int,
@@ -61,7 +69,7 @@ _LEFT_OUT = "{duplicates} duplicates, {empty} empty, {unlabelled} without a labe
     show_default=True,
     help="Tokens read at once; lower it when memory runs out.",
 )
-@click.option("--citation", default=None, help="Where the texts come from; goes into the card.")
+@click.option("--citation", default=None, help="Where the texts come from; written into the head's card.")
 @click.option(
     "--cache-dir",
     default="default",
@@ -74,8 +82,9 @@ def train_command(
     """Train a discriminator on DATA: a csv, tsv, jsonl or parquet file, or a hub data set id.
 
     The language model reads every text once, and its hidden states are cached, so that a second training takes
-    seconds. Prints how good the head is on texts that it was not trained on. Try it with `pplm classify`, steer with
-    `pplm generate --discriminator DIR:LABEL`. Several devices: `accelerate launch -m pplm train-discriminator ...`
+    seconds. Prints how good the head is on texts that it was not trained on. Try the head with `pplm classify`, and
+    steer with it: `pplm generate --discriminator DIR:LABEL`. Several devices: `accelerate launch -m pplm
+    train-discriminator ...`
     """
     import datasets
 
@@ -83,7 +92,7 @@ def train_command(
     from attribute_models.head_files import HEAD_FILES
     from pplm.models.loading import load_model
 
-    datasets.disable_progress_bars()  # its own, about reading a file; ours shows the model's reading
+    datasets.disable_progress_bars()  # they are about reading the file; ours shows the model's reading
     check_replaceable(output, HEAD_FILES)
     config = TrainingConfig(
         validation_fraction=options["validation_fraction"],

@@ -1,4 +1,4 @@
-"""`pplm web`: options of the page that is played with in a browser."""
+"""`pplm web`: the options of the page to play with in a browser."""
 
 from __future__ import annotations
 
@@ -22,34 +22,36 @@ PACKAGES = ("gradio", "yaml")
     "--host",
     default=LOOPBACK,
     show_default=True,
-    help=f"Where to listen. Set a key ({KEY_VARIABLE}) where other machines reach it.",
+    help=f"Address to listen on. Set a key ({KEY_VARIABLE}) if other machines can reach it.",
 )
-@click.option("--port", type=int, default=7860, show_default=True, help="0 takes a free one and shows it.")
+@click.option(
+    "--port", type=int, default=7860, show_default=True, help="Port to listen on; 0 takes a free one and shows it."
+)
 @click.option(
     "--offers",
     type=FILE,
     default=None,
-    help="A YAML file with further bags and heads that visitors may choose: docs/web.md.",
+    help="A YAML file with further bags and heads that visitors may choose; see docs/web.md.",
 )
 @click.option(
     "--api-key-file",
     type=FILE,
     default=None,
-    help=f"A file that holds the key which browsers ask for.  [default: ${KEY_VARIABLE}, else no key]",
+    help=f"A file with the key that visitors have to type.  [default: ${KEY_VARIABLE}, else no key]",
 )
 @click.option(
     "--allow-host",
     "hosts",
     multiple=True,
     metavar="NAME",
-    help="A further name that browsers may call the page by, such as a proxy's. Repeatable.",
+    help="A further host name under which browsers may open the page, such as a proxy's. Repeatable.",
 )
 @click.option(
     "--max-seconds",
     type=click.IntRange(min=1),
     default=120,
     show_default=True,
-    help="The texts of one request end after this time.",
+    help="Seconds after which the texts of one request end.",
 )
 def web_command(
     model_name: str, device: str, dtype: Any, quantize: Any, host: str, port: int, offers: Path | None,
@@ -58,7 +60,7 @@ def web_command(
     """Open a page to play with: steered and unsteered text side by side, shaded.
 
     Needs the extra web: pip install "pplm[web]". Visitors choose among what ships and what --offers registers; nothing
-    of theirs names a file. Ctrl-C ends it.
+    that they send is read as a file's name. Ctrl-C ends it.
     """
     check_extra("web", PACKAGES)
     from pplm.apps.web.run import Settings, serve
