@@ -1,84 +1,19 @@
-"""`pplm evaluate` and `pplm sweep`, small: two prompts, two topics, a few tokens."""
+"""`pplm evaluate`: its files, methods, rivals, pools and attributes, runs that go on, and its refusals."""
 
-import csv
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-import torch
-from test_processes import ROOT, TWO
+from evaluation_runs import assert_one_line, lines_of, one_model, small_runs, table
 
-import pplm
-from attribute_models import Discriminator
-from pplm.cli import main
 from pplm.cli.evaluate import _DEFAULTS
-from pplm.cli.sweep import parse_vary
 from pplm.comparison.rivals import RIVALS
 
-PROMPTS = ["In summary", "The lake"]
-KNOWN: dict = {}
-
-
-def remember(function, model, words):
-    key = model.config.name_or_path, tuple(words)
-    if key not in KNOWN:
-        KNOWN[key] = function(model, words)
-    return KNOWN[key]
-
-
-@pytest.fixture(autouse=True)
-def one_model(monkeypatch, embedded):
-    """Read the embedded model once, and its view of the bags' long words."""
-    import attribute_models.bag_of_words as bags
-
-    complete = bags.completion_probabilities
-    monkeypatch.setattr(bags, "completion_probabilities", lambda model, words, *_: remember(complete, model, words))
-    load = pplm.load_model
-    monkeypatch.setattr(
-        "pplm.models.loading.load_model",
-        lambda name, **options: embedded if name == "gpt2-mini" else load(name, **options),
-    )
-
 
 @pytest.fixture
-def prompts(tmp_path):
-    (tmp_path / "prompts.txt").write_text("\n".join([*PROMPTS, "", ""]), encoding="utf-8")
-    return tmp_path / "prompts.txt"
-
-
-@pytest.fixture
-def run(capsys, tmp_path, prompts):
-    """Call a command; return its exit code, stdout, stderr and output folder."""
-
-    def call(command, *arguments, small=True, folder="run"):
-        code, output = 0, tmp_path / folder
-        usual = ["--output", output]
-        if small:
-            usual += ["--prompts", prompts, "--new-tokens", 5, "--attributes", "space,legal"]
-        try:
-            main([command, *map(str, [*usual, *arguments])])
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err, output
-
-    return call
-
-
-def lines_of(output):
-    return [json.loads(line) for line in (output / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def table(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-# --- evaluate --------------------------------------------------------------------------------------------------
+def run(command, monkeypatch, embedded, tmp_path):
+    one_model(monkeypatch, embedded)
+    return small_runs(command, tmp_path)
 
 
 def test_an_evaluation_writes_texts_tables_a_report_and_pictures(run):
@@ -227,78 +162,6 @@ def test_changed_settings_are_one_line_and_exit_code_2(run):
         assert_one_line(run("evaluate", "--methods", "B,BC", *change), needle)
 
 
-@pytest.fixture
-def judge(tmp_path, gpt2, tokenizer):
-    gpt2.save_pretrained(tmp_path / "judge")
-    tokenizer.save_pretrained(tmp_path / "judge")
-    return tmp_path / "judge"
-
-
-def test_a_judge_fills_the_perplexity_column_without_generating_again(run, judge):
-    run("evaluate", "--methods", "B,BC")
-    code, _, err, output = run("evaluate", "--methods", "B,BC", "--judge", judge)
-    assert (code, "No --judge" in err) == (0, False)
-    assert all(float(row["perplexity"]) > 1 for row in table(output / "metrics.csv"))
-    assert "Judges: judge." in (output / "report.md").read_text()
-    assert re.search(r"\| BC +\|.* times \(", (output / "report.md").read_text())
-
-
-def test_all_candidates_are_measured_beside_the_chosen_ones_if_asked(run, judge):
-    code, _, err, output = run("evaluate", "--methods", "B,BC", "--samples", 2, "--all-candidates", "--judge", judge)
-    assert code == 0, err
-    assert len(lines_of(output)) == 2 * 2 * 3  # also without reranking
-    rows = table(output / "candidates.csv")
-    assert [(row["method"], row["attribute"], row["texts"]) for row in rows] == [
-        (method, attribute, texts)
-        for attribute, texts in (("all", "8"), ("space", "4"), ("legal", "4"))
-        for method in ("B", "BC")
-    ]
-    first = {(row["method"], row["attribute"]): row for row in table(output / "metrics.csv")}
-    assert first["B", "all"]["texts"] == "4"
-    assert first["B", "all"]["perplexity"] != rows[0]["perplexity"]  # one candidate of two is not both
-    report = (output / "report.md").read_text()
-    assert report.index("## Each attribute") < report.index("## All candidates") < report.index("## Cost")
-
-
-def test_candidates_of_an_earlier_call_do_not_stay_beside_newer_numbers(run):
-    usual = ["--samples", 2, "--methods", "BR,BCR"]
-    _, _, _, output = run("evaluate", *usual, "--all-candidates")
-    assert [row["method"] for row in table(output / "candidates.csv")] == ["B", "BC"] * 3
-    run("evaluate", *usual)
-    assert not (output / "candidates.csv").exists()
-    assert "## All candidates" not in (output / "report.md").read_text()
-
-
-def test_all_candidates_are_more_than_one(run):
-    assert_one_line(
-        run("evaluate", "--methods", "B", "--samples", 1, "--all-candidates"), "at least 2 for all_candidates; got 1"
-    )
-
-
-def test_the_steered_model_judges_itself_only_if_the_user_insists(run):
-    assert_one_line(run("evaluate", "--judge", "gpt2-mini"), "is the steered model itself")
-    code, _, err, output = run("evaluate", "--methods", "B,BC", "--judge", "gpt2-mini", "--insist-judge")
-    assert code == 0
-    assert "is the steered model itself" in err
-    assert "is the steered model itself" in (output / "report.md").read_text()
-
-
-def test_sentiment_is_judged_by_vader_and_by_a_held_out_head(run, tmp_path):
-    pytest.importorskip("vaderSentiment")
-    weight = torch.randn(2, 320, generator=torch.Generator().manual_seed(0)) / 320**0.5  # sure of nothing
-    Discriminator.from_weights(weight, torch.zeros(2), ["positive", "negative"]).save(tmp_path / "other")
-    arguments = ["--attributes", "sentiment", "--methods", "B,BC", "--num-iterations", 1, "--new-tokens", 4]
-    code, out, err, output = run("evaluate", *arguments, "--held-out-head", tmp_path / "other")
-    assert code == 0, err
-    assert "paper: right sentiment" in out
-    rows = table(output / "metrics.csv")
-    assert all(0 <= float(row["right"]) <= 1 and 0 < float(row["head"]) < 1 for row in rows)
-    assert all(row["held_out_share"] == "" for row in rows)
-    assert "head other" in (output / "report.md").read_text()
-    assert_one_line(run("evaluate", *arguments, "--held-out-head", "sentiment", folder="b"), "is the head that steers")
-    assert_one_line(run("evaluate", *arguments, "--held-out-head", "clickbait", folder="b"), "has no label 'positive'")
-
-
 def test_one_s_own_attributes_come_from_a_json_file_and_files_beside_it(run, tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -343,14 +206,6 @@ BAD = {
 }
 
 
-def assert_one_line(result, needle):
-    code, out, err, *_ = result
-    assert (code, out) == (2, "")
-    assert len(err.splitlines()) == 1, err
-    assert err.startswith("Error: ")
-    assert re.search(needle, err), err
-
-
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_exit_code_2(run, case):
     arguments, needle = BAD[case]
@@ -360,117 +215,3 @@ def test_bad_input_is_one_line_and_exit_code_2(run, case):
 def test_an_output_that_is_a_file_is_one_line_and_exit_code_2(run, tmp_path):
     (tmp_path / "run").write_text("")
     assert_one_line(run("evaluate", "--methods", "B"), "is a file")
-
-
-# --- sweep -----------------------------------------------------------------------------------------------------
-
-
-def test_a_sweep_draws_b_once_and_every_combination(run):
-    code, out, err, output = run("sweep", "--vary", "step_size=.1,0.25", "--vary", "gm-scale=.8,.9", "--samples", 2)
-    assert code == 0, err
-    arms = list(dict.fromkeys(line["arm"] for line in lines_of(output)))
-    assert arms[0] == "unsteered"
-    assert arms[1:3] == [f"steered to {name}, step_size 0.1, gm_scale 0.8" for name in ("space", "legal")]
-    assert len(arms) == 1 + 4 * 2
-    assert len(lines_of(output)) == len(arms) * 2 * 2
-    settings = json.loads((output / "settings.json").read_text())["settings"]["arms"]
-    assert settings["steered to legal, step_size 0.25, gm_scale 0.9"]["step_size"] == 0.25
-    assert settings["steered to legal, step_size 0.25, gm_scale 0.9"]["num_iterations"] == 1
-    assert "Steered with preset fast." in (output / "report.md").read_text()
-    assert re.match(r"\| attribute \| best settings +\|", out)
-    report = (output / "report.md").read_text()
-    assert out in report
-    assert "frontier.png" in report
-    assert (output / "frontier.png").is_file()
-    assert len(table(output / "metrics.csv")) == 5 * 3
-
-
-def test_a_sweep_s_unsteered_and_steered_texts_are_those_of_an_evaluation(run):
-    _, _, _, one = run("evaluate", "--methods", "B,BC", "--step-size", 0.25, folder="one")
-    _, _, _, other = run("sweep", "--vary", "step_size=0.25", folder="other")
-    assert [line["completion"] for line in lines_of(one)] == [line["completion"] for line in lines_of(other)]
-
-
-def test_a_sweep_of_texts_too_short_to_cost_anything_has_a_report_without_a_picture(run):
-    code, _, err, output = run("sweep", "--vary", "step_size=.1,.25", "--new-tokens", 1, "--samples", 6)
-    assert code == 0, err
-    assert not (output / "frontier.png").exists()
-    assert "There is no picture: with so few words no cost is known." in (output / "report.md").read_text()
-
-
-def test_vary_reads_values_of_the_setting_s_own_type():
-    assert parse_vary(["step_size=.01, 1", "num-iterations=1,3", "decay=true,false", "norm_rule=current"]) == {
-        "step_size": [0.01, 1.0],
-        "num_iterations": [1, 3],
-        "decay": [True, False],
-        "norm_rule": ["current"],
-    }
-
-
-@pytest.mark.parametrize(
-    ("arguments", "needle"),
-    [
-        (["--vary", "stepsize=1"], "no setting 'stepsize'"),
-        (["--vary", "step_size=far"], "values must be numbers; got 'far'"),
-        (["--vary", "step_size="], "values must be numbers"),
-        (["--vary", "num_iterations=1.5"], "values must be whole numbers"),
-        (["--vary", "decay=maybe"], "true or false"),
-        (["--vary", "step_size=1,1.0"], "a value twice"),
-        (["--vary", "step_size=1", "--vary", "step-size=2"], "step_size twice"),
-        (["--vary", "gm_scale=0.5,1.5"], "gm_scale"),
-        (["--vary", "norm_rule=largest"], "norm_rule"),
-        (["--vary", "step_size=1", "--budget", "0.5"], "budget"),
-        (["--vary", "step_size=1", "--repeat-budget", "-1"], "repeat_budget"),
-        (["--vary", "step_size=1", "--samples", "0"], "samples"),
-        ([], "--vary"),
-    ],
-)
-def test_a_bad_sweep_is_one_line_and_exit_code_2(run, arguments, needle):
-    assert_one_line(run("sweep", *arguments), needle)
-
-
-def test_a_sweep_that_nothing_could_judge_is_refused_before_it_starts(run, tmp_path):
-    (tmp_path / "mine.json").write_text('{"praise": {"discriminator": "sentiment:positive"}}')
-    result = run("sweep", "--vary", "step_size=1", "--attributes", tmp_path / "mine.json")
-    assert_one_line(result, "nothing measures all of praise")
-    assert not result[-1].exists()
-
-
-# --- real processes --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_two_processes_give_the_same_evaluation_as_one_and_print_it_once(tmp_path, prompts):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    printed, texts = [], []
-    for name, launch in (("one", []), ("two", TWO)):
-        command = [
-            *(sys.executable, *launch, "-m", "pplm", "evaluate", "--attributes", "space,legal"),
-            *(
-                "--prompts",
-                prompts,
-                "--samples",
-                3,
-                "--pools",
-                2,
-                "--new-tokens",
-                8,
-                "--max-batch-size",
-                3,
-                "--device",
-                "cpu",
-            ),
-            *("--output", tmp_path / name),
-        ]
-        done = subprocess.run(  # noqa: S603
-            list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        printed.append(done.stdout)
-        texts.append([{**line, "seconds": 0} for line in lines_of(Path(tmp_path / name))])
-    assert texts[0] == texts[1]
-    assert len(texts[0]) == 3 * 2 * 2 * 3
-    assert printed[0] == printed[1]
-    report = (tmp_path / "two" / "report.md").read_text()
-    assert '"processes": 2' in report
-    assert not list((tmp_path / "two").glob("*.part*"))

@@ -8,7 +8,7 @@ import sys
 
 import psutil
 import pytest
-from test_processes import ROOT, TWO, start
+from launched import ROOT, TWO, start
 
 from pplm import InputError
 from pplm.files.lock import folder_lock

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_processes import TWO, start
+from launched import TWO, start
 
 ROOT = Path(__file__).resolve().parent.parent
 START = [sys.executable, "-m", "pplm", "generate", "--bag", "space", "--seed", "0", "--device", "cpu",

@@ -9,27 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from evaluation_runs import lines_of, write_prompts
+from launched import ROOT, TWO, start
 from tiny_pretraining import SHAPE, settings
 
 from attribute_models import Discriminator
 from pplm import InputError
 from pplm.models.processes import Processes
 from pplm.pretraining.training_folder import TrainingFolder
-
-ROOT = Path(__file__).resolve().parent.parent
-LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-"""With --cpu accelerate starts one process only; --multi_gpu starts several on a CPU as well."""
-TWO = [*LAUNCH, "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no"]
-"""At a free port, because other tests may launch processes meanwhile."""
-
-
-def start(launch, *arguments):
-    """Run a Python program in a process of its own, or in two; return what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launch, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_alone_everything_is_one_s_own():
@@ -160,3 +147,45 @@ def test_two_processes_learn_what_one_does(corpus, finished, tmp_path):
     again = run()
     assert again.returncode != 0
     assert again.stderr.count("Error: output") == 1
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    return write_prompts(tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_evaluation_as_one_and_print_it_once(tmp_path, prompts):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    printed, texts = [], []
+    for name, launch in (("one", []), ("two", TWO)):
+        command = [
+            *(sys.executable, *launch, "-m", "pplm", "evaluate", "--attributes", "space,legal"),
+            *(
+                "--prompts",
+                prompts,
+                "--samples",
+                3,
+                "--pools",
+                2,
+                "--new-tokens",
+                8,
+                "--max-batch-size",
+                3,
+                "--device",
+                "cpu",
+            ),
+            *("--output", tmp_path / name),
+        ]
+        done = subprocess.run(  # noqa: S603
+            list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout)
+        texts.append([{**line, "seconds": 0} for line in lines_of(Path(tmp_path / name))])
+    assert texts[0] == texts[1]
+    assert len(texts[0]) == 3 * 2 * 2 * 3
+    assert printed[0] == printed[1]
+    report = (tmp_path / "two" / "report.md").read_text()
+    assert '"processes": 2' in report
+    assert not list((tmp_path / "two").glob("*.part*"))
