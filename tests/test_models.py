@@ -211,7 +211,7 @@ def test_a_hub_that_cannot_be_reached_is_asked_once_and_told_in_one_line(monkeyp
         raise ConnectionError("no route")
 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", no_network)
-    with pytest.raises(InputError, match=r"'someone/nowhere-to-be-found': .*not in the local cache.*cannot be reached"):
+    with pytest.raises(InputError, match=r"'someone/nowhere-to-be-found': .*nor in the local cache.*cannot be reached"):
         pplm.load_model("someone/nowhere-to-be-found")
     assert asked == ["someone/nowhere-to-be-found"]
 

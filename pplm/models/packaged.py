@@ -1,4 +1,4 @@
-"""Language models that come inside a package of PyPI: found without importing it, converted once, kept in the cache."""
+"""Language models inside a PyPI package: found without importing the package, converted once, kept in the cache."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class PackagedModel:
     Attributes
     ----------
     requirement
-        What pip installs, pinned as in constraints.txt. Its dependencies are not needed.
+        What pip installs, pinned as in constraints.txt. The package's dependencies are not needed.
     module
-        The package's name for Python, which is never imported: importing may fail without the dependencies.
+        The name of its Python module. It is never imported, because that may fail without the dependencies.
 
     """
 
@@ -50,7 +50,7 @@ class PackagedModel:
         Raises
         ------
         InputError
-            With the command that installs it, if it is not there.
+            If it is not installed; the error gives the command that does it.
 
         """
         spec = find_spec(self.module)
@@ -71,14 +71,14 @@ PACKAGED: Mapping[str, PackagedModel] = MappingProxyType(
 
 
 def converted(name: str) -> Path:
-    """Return a folder with a packaged model in Hugging Face format, float32; at the first call it is made.
+    """Return a folder with a packaged model in Hugging Face format, float32; the first call makes it.
 
-    It lies in the cache (`cache_folder`) under the hash of the package's file, and is written whole or not at all.
+    It is in the cache (`cache_folder`), named by the hash of the package's file, and is written whole or not at all.
 
     Returns
     -------
     Path
-        The folder; the package's own file, after a warning, where the cache cannot be written.
+        The folder, or, after a warning, the package's own file if the cache cannot be written.
 
     Raises
     ------
@@ -95,10 +95,10 @@ def converted(name: str) -> Path:
     try:
         with atomic_folder(folder, _FILES) as new:
             _convert(file, new)
-    except (InputError, OSError, SafetensorError) as error:  # the last is what a full disk becomes
+    except (InputError, OSError, SafetensorError) as error:  # a full disk raises the last one
         reason = str(error) if isinstance(error, InputError) else f"{folder} cannot be written ({error})"
         warnings.warn(
-            f"{name} is converted again at every start, because the conversion is not kept: {reason}",
+            f"{name} is converted again at every start, because the conversion cannot be kept: {reason}",
             SteeringWarning,
             stacklevel=2,
         )

@@ -1,8 +1,8 @@
-"""Weights of 4 bits, two to a byte: a tensor of torchao that any device can multiply and pass gradients through.
+"""Weights of 4 bits, two to a byte: a torchao tensor that any device can multiply by and pass gradients through.
 
-torchao's own 4-bit tensors are made for the kernels of single devices: of version 0.18 none runs on a processor but one
-of its prototypes, none passes a gradient on, and most cannot be turned back into numbers. Here a weight matrix becomes
-numbers again for as long as a product takes. Imported where a model is quantised, because torchao is an extra.
+torchao's own 4-bit tensors are made for kernels of particular devices: in version 0.18 none but a prototype runs on a
+CPU, none passes on a gradient, and most cannot be dequantised. Here a weight matrix is dequantised for the duration of
+each product. The module is imported only when a model is quantised, because torchao is optional.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torchao.utils import TorchAOBaseTensor
 from pplm.private_names import wrapper_of
 
 GROUP = 32
-"""Neighbours in a row that share a scale and a least value."""
+"""Number of neighbours in a row that share a scale and a least value."""
 _LEVELS = 15
-"""Steps between the least and the greatest value of a group."""
+"""Steps from the least to the greatest value of a group."""
 _SCALES = torch.bfloat16
-"""Of scales and least values; their rounding is a tenth of that of the weights."""
+"""Number format of scales and least values; it adds a tenth of the rounding error of the weights themselves."""
 
 
 class PackedInt4(TorchAOBaseTensor):
@@ -32,7 +32,7 @@ class PackedInt4(TorchAOBaseTensor):
     Attributes
     ----------
     packed
-        (N, K / 2) uint8; the number of even columns in the lower half of each byte.
+        (N, K / 2) uint8; each byte holds an even column in its lower 4 bits and the next one in its upper 4.
     scale, least
         (N, K / GROUP) bfloat16.
 
@@ -43,7 +43,7 @@ class PackedInt4(TorchAOBaseTensor):
 
     @staticmethod
     def __new__(cls: type, packed: Tensor, scale: Tensor, least: Tensor, dtype: torch.dtype) -> PackedInt4:
-        """Make a tensor that looks like the matrix and holds the parts."""
+        """Make a tensor with the matrix's shape and number format that holds the parts instead of the numbers."""
         shape = (packed.shape[0], 2 * packed.shape[1])
         return wrapper_of(cls, shape, dtype=dtype, device=packed.device)
 
@@ -62,7 +62,7 @@ class PackedInt4(TorchAOBaseTensor):
         return cls(numbers[:, ::2] | numbers[:, 1::2] << 4, scale, least, weight.dtype)
 
     def dequantize(self) -> Tensor:
-        """Return the matrix (N, K) in its number format."""
+        """Return the matrix (N, K) in its original number format."""
         numbers = torch.stack([self.packed & _LEVELS, self.packed >> 4], dim=-1)
         groups = numbers.view(*self.scale.shape, GROUP).to(self.dtype)
         scale, least = (t.to(self.dtype)[..., None] for t in (self.scale, self.least))
@@ -82,7 +82,7 @@ class PackedInt4Config(AOBaseConfig):
 
 @register_quantize_module_handler(PackedInt4Config)
 def _pack(module: nn.Linear, config: PackedInt4Config, **_: Any) -> nn.Module:  # noqa: ARG001 - torchao's signature
-    """Pack a linear layer's weight; one whose rows are no multiple of `GROUP` stays as it is."""
+    """Pack a linear layer's weight; one whose row length is not a multiple of `GROUP` stays as it is."""
     if module.weight.shape[1] % GROUP == 0:
         module.weight = nn.Parameter(PackedInt4.of(module.weight), requires_grad=False)
     return module

@@ -1,4 +1,4 @@
-"""Steering settings on disk: beside a model's weights, or for weights that are recognised: shipped, or tuned here."""
+"""Steering settings on disk: beside a model's weights, or (shipped or tuned here) found by the weights' hashes."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from pplm.models.resources import cache_folder, data_path
 from pplm.presets import SteeringPresets
 
 PRESETS_FILE = "steering.json"
-"""`{"paper": {kind: settings}, "fast": {kind: settings}}`, each over the general ones; the kinds are "bag_of_words",
-"discriminator" and "mixture". A file of kinds alone, as written before `fast` existed, is read as the paper's."""
+"""`{"paper": {kind: settings}, "fast": {kind: settings}}`; settings replace the general ones, and the kinds are
+"bag_of_words", "discriminator" and "mixture". A file with only kinds, as written before `fast` existed, is read as
+"paper"."""
 MADE_ON = "made_on"
-"""In a file for recognised weights, beside the presets: which ones (`pplm.models.fingerprint.identity`)."""
+"""The entry that names the weights which settings are for (`pplm.models.fingerprint.identity`)."""
 
 
 def read_presets(folder: Path) -> SteeringPresets | None:
-    """Return the settings that lie beside a model's weights (`steering.json`), or None if there are none.
+    """Return the settings beside a model's weights (`steering.json`), or None if there is no such file.
 
     Raises
     ------
     InputError
-        If the file is there but is not JSON, or names settings that there are not.
+        If the file is not JSON or names settings that do not exist.
 
     """
     path = folder / PRESETS_FILE
@@ -40,9 +41,10 @@ def read_presets(folder: Path) -> SteeringPresets | None:
 
 
 def shipped_presets(model: Any) -> SteeringPresets:
-    """Return the settings that pplm ships for these weights, wherever they lie; empty if there are none.
+    """Return the settings that pplm ships for these weights, wherever the weights are; empty if there are none.
 
-    Those of a relative, such as the model before it was quantised, come second and say so (`SteeringPresets.made_on`).
+    If there are none, those of a relative, such as the unquantised model, are returned with a note
+    (`SteeringPresets.made_on`).
     """
     relatives = []
     for made_on, presets in _shipped():
@@ -55,12 +57,12 @@ def shipped_presets(model: Any) -> SteeringPresets:
 
 
 def tuned_presets(model: Any) -> SteeringPresets:
-    """Return the settings that were tuned for these very weights on this computer; empty if there are none.
+    """Return the settings that were tuned for exactly these weights on this computer; empty if there are none.
 
     Raises
     ------
     InputError
-        If a file of tuned settings is damaged, with its name.
+        If any file of tuned settings is damaged; the error names it.
 
     """
     found = _tuned(model)
@@ -68,7 +70,7 @@ def tuned_presets(model: Any) -> SteeringPresets:
 
 
 def with_tuned(presets: SteeringPresets, tuned: SteeringPresets | Mapping[str, Any]) -> SteeringPresets:
-    """Return a model's settings with tuned ones in their place, kind by kind."""
+    """Return a model's settings, replaced by tuned ones for each kind that has them."""
     tuned = SteeringPresets.of(tuned)
     return replace(
         presets,
@@ -79,12 +81,12 @@ def with_tuned(presets: SteeringPresets, tuned: SteeringPresets | Mapping[str, A
 
 
 def preset_path(model: Any, folder: str | Path | None = None) -> Path:
-    """Return the file that `save_preset` writes, after making sure that it can be read and written.
+    """Return the file that `save_preset` writes, after checking that it can be read and written.
 
     Raises
     ------
     InputError
-        If it is damaged or cannot be written, or there is no such folder.
+        If it is damaged or cannot be written, or the folder does not exist.
 
     """
     if folder is None:
@@ -96,7 +98,7 @@ def preset_path(model: Any, folder: str | Path | None = None) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"{path.parent} cannot be written: {error.strerror}; set PPLM_CACHE to a folder that can"
+                f"{path.parent} cannot be written: {error.strerror}; set PPLM_CACHE to a folder that can be written"
             ) from error
     else:
         path = Path(folder).expanduser() / PRESETS_FILE
@@ -109,21 +111,21 @@ def preset_path(model: Any, folder: str | Path | None = None) -> Path:
 
 
 def save_preset(model: Any, kind: str, settings: Mapping[str, Any], folder: str | Path | None = None) -> Path:
-    """Write settings of one kind of attribute where `load_model` finds them, beside the kinds that are there.
+    """Write `fast` settings for one kind of attribute where `load_model` finds them, and keep those of other kinds.
 
     Parameters
     ----------
     model
-        Whose weights they are for.
+        The model that they are for.
     kind, settings
         A kind of `pplm.presets.KINDS` and fields of `SteeringConfig`.
     folder
-        Write into its `steering.json`; None writes into the user's cache.
+        Folder whose `steering.json` is written; None writes into the user's cache.
 
     Raises
     ------
     InputError
-        If the file that is there is damaged, or none can be written.
+        If the present file is damaged, or the new one cannot be written.
 
     """
     path = preset_path(model, folder)

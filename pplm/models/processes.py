@@ -1,7 +1,7 @@
-"""The processes that `accelerate launch` started: one device each, sharing out texts and joining what they made.
+"""The processes that `accelerate launch` started: each has one device, and they share texts and join their results.
 
-A library function never starts or joins processes: it takes them, and without any it is one process, to which
-everything here does nothing.
+A library function never starts or joins processes: it takes a `Processes` object as an argument. Without one it runs as
+a single process, for which everything here does nothing.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Item = TypeVar("Item")
 def leave_at_exit() -> None:
     """Have this process leave the group of its siblings before Python shuts down.
 
-    A thread of the group that is still at work then would abort the process although all its work is done (on two
-    busy cores that befell two runs in eight); described in https://github.com/pytorch/pytorch/pull/179291.
+    Otherwise a thread of the group that is still running then can abort the process after its work is done (it did in
+    two of eight runs on two busy cores); see https://github.com/pytorch/pytorch/pull/179291.
     """
     atexit.register(_leave)
 
@@ -36,7 +36,7 @@ def _leave() -> None:
 
 
 class Processes:
-    """The processes that share the work, as one of them sees them; by default one process alone.
+    """The processes that share the work, seen from one of them; by default there is only one.
 
     Attributes
     ----------
@@ -45,24 +45,24 @@ class Processes:
     index
         This process's number, from 0.
     device
-        What `accelerate` assigned to this process; for one process the first accelerator, or the CPU.
+        The device that `accelerate` assigned to this process; for a single process the first accelerator, or the CPU.
 
     """
 
     def __init__(self) -> None:
-        """Make one process, whatever launched it: only `of_launch` joins others."""
+        """Describe a single process, however it was launched: only `of_launch` joins others."""
         self.count, self.index = 1, 0
         self.device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
     @classmethod
     def of_launch(cls, *, cpu: bool = False) -> Processes:
-        """Join the processes of `accelerate launch`; for commands, which hand the result to the library.
+        """Join the processes of `accelerate launch`; commands call it and pass the result to the library.
 
-        `cpu` leaves accelerators unused; only the first call in a process can choose.
+        `cpu` leaves accelerators unused; only the first call in a process can choose that.
         """
         from accelerate import PartialState
 
-        # Told to look for an accelerator where there is none, each process would take itself for the only one.
+        # If accelerate looks for an accelerator where there is none, each process takes itself for the only one.
         state = PartialState(cpu=cpu or not torch.accelerator.is_available())
         joined = cls()
         joined.count, joined.index, joined.device = state.num_processes, state.process_index, state.device
@@ -72,22 +72,22 @@ class Processes:
 
     @property
     def main(self) -> bool:
-        """Whether this process is the one that prints and writes what all have made."""
+        """Whether this process is the first, which alone prints and writes what all have made."""
         return self.index == 0
 
     def own(self, items: Sequence[Item]) -> list[Item]:
-        """Return this process's share of a list that is the same in all: every `count`-th item."""
+        """Return this process's share of a list that is the same in all processes: every `count`-th item."""
         return list(items[self.index :: self.count])
 
     def wait(self) -> None:
-        """Return when all have come here."""
+        """Wait until all processes have reached this call."""
         if self.count > 1:
             from accelerate import PartialState
 
             PartialState().wait_for_everyone()
 
     def on_main(self, action: Callable[[], object]) -> None:
-        """Let the main process act, and all raise the `InputError` it meets: none waits for one that is gone."""
+        """Run an action in the main process and raise its `InputError` in all: none waits for one that failed."""
         wrong: str | None = None
         if self.main:
             try:
@@ -99,7 +99,7 @@ class Processes:
             raise InputError(wrong)
 
     def share(self, mine: Any) -> Any:
-        """Return the main process's object everywhere."""
+        """Return the main process's object in every process."""
         if self.count == 1:
             return mine
         from accelerate.utils import broadcast_object_list
@@ -107,7 +107,7 @@ class Processes:
         return broadcast_object_list([mine])[0]
 
     def join(self, mine: Sequence[Item]) -> list[Item]:
-        """Return the items of all processes, process by process, everywhere."""
+        """Return the items of all processes, in the order of the processes, in every process."""
         if self.count == 1:
             return list(mine)
         from accelerate.utils import gather_object
@@ -115,7 +115,7 @@ class Processes:
         return gather_object(list(mine))
 
     def sum(self, mine: Tensor) -> Tensor:
-        """Add up tensors of which each row is zero in all processes but one."""
+        """Return the sum of a tensor over all processes, on the CPU; a single process gets its own tensor back."""
         if self.count == 1:
             return mine
         from accelerate.utils import reduce
@@ -123,7 +123,7 @@ class Processes:
         return reduce(mine.to(self.device), "sum").cpu()
 
     def average_gradients(self, module: nn.Module) -> nn.Module:
-        """Return the module so wrapped that its gradients become their mean over the processes."""
+        """Return the module, wrapped so that its gradients become their mean over the processes."""
         if self.count == 1:
             return module
         return DistributedDataParallel(module, device_ids=None if self.device.type == "cpu" else [self.device])

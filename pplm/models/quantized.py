@@ -1,9 +1,9 @@
 """Weights in fewer bits: which schemes there are, what each needs, and whether gradients still pass through them.
 
-Steering wants a gradient for the history of keys and values, never for a weight, so a weight may be any tensor that a
-product can be computed from, forwards and backwards. Layers that round their *inputs* as well (dynamic int8) multiply
-whole numbers, of which torch has no derivative: alone they pass no gradient on, so nothing could steer through them.
-`pplm.products` passes on the gradient of the product of the unrounded inputs.
+Steering needs a gradient for the keys and values, never for a weight, so a weight may be any tensor that supports a
+product and the product's backward pass. Layers that round their *inputs* as well (dynamic int8) multiply whole numbers,
+for which torch has no derivative, so by themselves they pass on no gradient to steer by. `pplm.products` passes on the
+gradient of the product of the unrounded inputs instead.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from pplm.seeds import torch_seed
 Quantize = Literal["int8", "int4", "bnb8", "bnb4"]
 _ON_GPU = ("bnb8", "bnb4")
 _FEW = 0.5
-"""Share of the layers' weights below which a load has missed what it is for."""
+"""Warn if less than this share of the layers' weights was quantised."""
 _PROBE = 4
-"""Tokens that the gradients are tried on."""
+"""Number of tokens that the logits and gradients are tested on."""
 
 
 def quantization_config(name: Quantize, device: torch.device) -> Any:
@@ -35,7 +35,7 @@ def quantization_config(name: Quantize, device: torch.device) -> Any:
     Raises
     ------
     InputError
-        If there is no such scheme, or it cannot work here: its package is missing, or the device is not its own.
+        If there is no such scheme, its package is missing, or it needs a GPU and the device is a CPU.
 
     """
     if name not in get_args(Quantize):
@@ -55,12 +55,12 @@ def quantization_config(name: Quantize, device: torch.device) -> Any:
 
 
 def quantize_loaded(model: Any, name: Quantize) -> None:
-    """Quantise a model that is in memory already, layer by layer, as its loading would have done.
+    """Quantise a model that is already in memory, layer by layer, as loading would have done.
 
     Raises
     ------
     InputError
-        If the scheme does it while loading alone.
+        If the scheme only works while loading.
 
     """
     if name in _ON_GPU:
@@ -70,11 +70,11 @@ def quantize_loaded(model: Any, name: Quantize) -> None:
     heads = {id(model.get_output_embeddings()), id(model.get_input_embeddings())}
     config: Any = _torchao_config(name)
     quantize_(model, config, filter_fn=lambda module, _: isinstance(module, nn.Linear) and id(module) not in heads)
-    model.is_quantized = True  # as transformers marks those that it has quantised
+    model.is_quantized = True  # as transformers marks models that it has quantised
 
 
 def check_quantized(model: Any, name: Quantize) -> None:
-    """See that quantising has done something, and that finite numbers and gradients pass through what it has made.
+    """Check that weights were quantised, and that finite logits and gradients come out of the result.
 
     Raises
     ------
@@ -92,11 +92,11 @@ def check_quantized(model: Any, name: Quantize) -> None:
     if share < _FEW:
         warnings.warn(
             f"quantize={name!r} has quantised {share:.0%} of the weights in the layers of {kind}; the others are not "
-            "in linear layers, and keep their number format",
+            "in linear layers and keep their number format",
             SteeringWarning,
             stacklevel=3,
         )
-    # Weight-only int8 adds up whole numbers of up to 127 before it scales them: on a CPU, beyond float16.
+    # Weight-only int8 sums products with whole numbers up to 127 before scaling: on a CPU this can overflow float16.
     with torch.no_grad(), fast_products(model):
         logits = model(input_ids=_probe_ids(model), past_key_values=DynamicCache(), use_cache=True).logits
     if not logits.isfinite().all():
@@ -117,7 +117,7 @@ def check_quantized(model: Any, name: Quantize) -> None:
 
 
 def history_gradients(model: Any) -> list[float]:
-    """Return, by layer, the norm of the gradient that a next token's logits have on the keys and values before it.
+    """Return, for each layer, the norm of a next-token log-probability's gradient in the keys and values before it.
 
     Empty for a model without a plain cache, which the decoding loop refuses by name.
     """
@@ -140,14 +140,14 @@ def history_gradients(model: Any) -> list[float]:
 
 
 def _probe_ids(model: Any) -> Tensor:
-    """Return the ids (1, `_PROBE`) of any tokens."""
+    """Return the ids (1, `_PROBE`) of random tokens, always the same ones."""
     generator = torch.Generator().manual_seed(torch_seed(0))
     size = model.config.get_text_config().vocab_size
     return torch.randint(size, (1, _PROBE), generator=generator).to(model.get_input_embeddings().weight.device)
 
 
 def _quantized_share(model: Any) -> float:
-    """Return how much of the matrices in a model's layers is no plain floating-point tensor, 0 to 1."""
+    """Return the share, 0 to 1, of the values in the layers' matrices that are not plain floating-point numbers."""
     tables = {id(module.weight) for module in (model.get_input_embeddings(), model.get_output_embeddings()) if module}
     matrices = [p for p in model.parameters() if id(p) not in tables and p.dim() > 1]
     quantized = [p for p in matrices if type(p) not in (Tensor, nn.Parameter) or not p.is_floating_point()]

@@ -1,4 +1,4 @@
-"""What a model runs on: written beside texts, because another version or device may round, and so choose, otherwise."""
+"""What a model runs on: recorded beside texts, because other versions or devices may round and sample differently."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def surroundings_of(model: Any) -> dict[str, Any]:
-    """Return versions and devices, as JSON."""
+    """Return versions, device and (on a CPU) number of threads, as plain values for JSON."""
     cpu = model.device.type == "cpu"
     return {
         **{name: version(name) for name in ("pplm", "torch", "transformers")},
