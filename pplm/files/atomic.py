@@ -1,4 +1,4 @@
-"""Write a file or a folder completely or not at all: an interrupted write leaves the old one as it was."""
+"""Write a file or a folder completely or not at all: an interrupted write leaves the old one unchanged."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from pplm.errors import InputError
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a path in a new hidden folder beside `path` and, if the block succeeds, move that file into its place.
 
-    The folder is this user's alone: where others may write, nobody can have put a link there that leads elsewhere.
-
-    What is no regular file, such as /dev/stdout, is yielded itself: it cannot be replaced.
+    Only this user can access that folder, so nobody else can have put a link there that leads elsewhere. A `path` that
+    exists and is not a regular file, such as /dev/stdout, cannot be replaced and is itself yielded.
 
     Raises
     ------
@@ -44,13 +43,13 @@ def check_replaceable(folder: str | Path, own_files: Collection[str]) -> Path:
     Raises
     ------
     InputError
-        If writing there would destroy something else, or cannot work.
+        If the folder holds anything else, or cannot be written.
 
     """
     target = Path(folder).expanduser().absolute()
     try:
         _check_replaceable(folder, target, own_files)
-    except OSError as error:  # a name too long, a link to itself
+    except OSError as error:  # a name that is too long, or a link to itself
         raise InputError(f"folder {folder} cannot be written: {error.strerror}; name another") from error
     return target
 
@@ -77,7 +76,7 @@ def atomic_folder(folder: str | Path, own_files: Collection[str]) -> Iterator[Pa
     folder
         New, empty, or an earlier result, which is replaced.
     own_files
-        File names that mark an earlier result; a folder that holds anything else is left alone.
+        Names of files that an earlier result may hold; a folder that holds anything else is refused.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Figures without a window and without global state; they need matplotlib, the optional extra `plot`."""
+"""Figures without a window and without global state; they need matplotlib (the optional extra `plot`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pplm.errors import InputError
 from pplm.files.atomic import atomic_file
 
 DOTS_PER_INCH = 120
-"""Enough for letters of nine points to be read on a page."""
+"""Enough to make letters of nine points readable on a page."""
 
 
 def new_figure(**settings: Any) -> Any:
@@ -29,7 +29,7 @@ def new_figure(**settings: Any) -> Any:
 
 
 def check_plot(path: Path) -> None:
-    """Refuse a figure that could not be drawn or written, before anything is computed."""
+    """Refuse a figure before anything is computed, if matplotlib is missing or cannot write the file's format."""
     supported = new_figure().canvas.get_supported_filetypes()
     if path.suffix.lower().lstrip(".") not in supported:
         raise InputError(f"a plot cannot be written as {path.name!r}; end its name in .png, .pdf or .svg")
@@ -47,7 +47,7 @@ def save_figure(figure: Any, path: Path) -> None:
 
 
 def plain_minor_ticks() -> Any:
-    """Return what writes the minor ticks of a logarithmic axis as plain numbers, where there is room for them."""
+    """Return a formatter that labels a logarithmic axis's minor ticks with plain numbers, where there is room."""
     from matplotlib.ticker import LogFormatter
 
     return LogFormatter(labelOnlyBase=False, minor_thresholds=(1, 0.4))

@@ -1,4 +1,4 @@
-"""Files of JSON lines that grow while a job runs: each line is written whole, and half a line is cut off later."""
+"""Files of JSON lines that grow while a job runs: lines are written whole, and a killed run's half line is cut off."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def cut_half_line(path: Path) -> None:
 
 
 def write_whole(file: Any, line: bytes) -> None:
-    """Write a line to an unbuffered binary file; where it does not fit, what was written of it is cut off again.
+    """Write a line to an unbuffered binary file; if that fails halfway, cut off the part that was written.
 
     Raises
     ------
@@ -59,14 +59,14 @@ def write_whole(file: Any, line: bytes) -> None:
 
 
 def json_line(record: Mapping[str, Any]) -> bytes:
-    """Return a record as one line; JSON has no infinity and no NaN, which become null, and other types become texts."""
+    """Return a record as one line of JSON; infinity and NaN become null, and types that JSON lacks become texts."""
     text = json.dumps(finite(record), ensure_ascii=False, allow_nan=False, default=str)
-    # Half of a surrogate pair, which UTF-8 does not have, is written as JSON escapes it.
+    # Half of a surrogate pair cannot be UTF-8 and is written as a JSON escape.
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def finite(value: Any) -> Any:
-    """Return plain values, also inside mappings and lists, with None for numbers that JSON does not have."""
+    """Return a value with None in place of infinity and NaN, also inside mappings and lists."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""One command at a time writes to a folder: a file beside the folder names the process that does."""
+"""Let one command at a time write to a folder: a file beside the folder names the process that does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import psutil
 from pplm.errors import InputError
 
 _SAME = 2.0
-"""Seconds by which two readings of one process's start may differ; its number may be another process's by now."""
+"""Seconds by which two readings of one process's start may differ; beyond that, its number is now another process's."""
 
 
 @contextmanager
@@ -23,14 +23,14 @@ def folder_lock(
 ) -> Iterator[None]:
     """Keep a folder for this process, or for all processes of a launch, while the block runs.
 
-    A lock whose process on this machine is gone is taken over.
+    A lock left by a process of this machine that no longer runs is taken over.
 
     Parameters
     ----------
     folder
-        It may be new. Where the folder around it cannot be written to, the lock lies in it.
+        It need not exist. If its parent folder cannot be written to, the lock file is put inside it.
     on_main
-        Lets the first of several processes take the lock and all raise its error (`Processes.on_main`).
+        Runs an action in the first of several processes and raises its error in all (`Processes.on_main`).
 
     Raises
     ------
@@ -47,7 +47,7 @@ def folder_lock(
         yield
     finally:
         with suppress(OSError):  # a folder that was removed meanwhile
-            if lock.read_text(encoding="utf-8") == own:  # not in the other processes of a launch
+            if lock.read_text(encoding="utf-8") == own:  # it is not in the other processes of a launch
                 lock.unlink()
 
 
@@ -59,9 +59,9 @@ def _take(lock: Path, own: str, folder: str | Path) -> None:
             found = lock.read_text(encoding="utf-8")
             if _gone(found):
                 aside = lock.with_name(f"{lock.name}.{os.getpid()}")
-                lock.rename(aside)  # of several that find it, one takes it
+                lock.rename(aside)  # if several processes find it, only one can rename it
                 if aside.read_text(encoding="utf-8") != found:
-                    aside.rename(lock)  # another one had taken it over meanwhile
+                    aside.rename(lock)  # another process had taken it over meanwhile
                 aside.unlink(missing_ok=True)
         with lock.open("x", encoding="utf-8") as file:
             file.write(own)
@@ -75,7 +75,7 @@ def _take(lock: Path, own: str, folder: str | Path) -> None:
 
 
 def _gone(found: str) -> bool:
-    """Return whether the process that wrote a lock ran on this machine and runs no more."""
+    """Return whether the process that wrote a lock ran on this machine and no longer runs."""
     try:
         holder = json.loads(found)
         if holder["host"] != socket.gethostname():
@@ -83,5 +83,5 @@ def _gone(found: str) -> bool:
         return abs(psutil.Process(holder["process"]).create_time() - holder["started"]) > _SAME
     except psutil.NoSuchProcess:
         return True
-    except (ValueError, KeyError, TypeError, psutil.AccessDenied):  # being written, or not ours
+    except (ValueError, KeyError, TypeError, psutil.AccessDenied):  # half written, or a process that we may not look at
         return False

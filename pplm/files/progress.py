@@ -1,4 +1,4 @@
-"""One progress bar for everything that takes long: on a terminal it moves, in a log it is a line now and then."""
+"""One progress bar for everything that takes long: on a terminal it moves, in a log it prints a line now and then."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EVERY = 30.0
 
 
 OnProgress = Callable[..., None]
-"""Takes how far the work is (done, of how much) and, if need be, what is shown instead of numbers and time left."""
+"""Takes (done, total) and, optionally, a text to show instead of these numbers and the time left."""
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def progress_bar(label: str, unit: str = "", *, shown: bool = True) -> Iterator[
     console = Console(stderr=True, quiet=not shown)
     columns = (TextColumn(label), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     last = time.monotonic()
-    # Where nobody watches there is no bar, and no blank line that its end would leave.
+    # Off a terminal there is no bar, because its end would leave a blank line.
     with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
         task = bar.add_task("", total=None)
 

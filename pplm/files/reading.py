@@ -1,4 +1,4 @@
-"""Read text and JSON that somebody else wrote: whatever is wrong with them is one kind of error."""
+"""Read text and JSON that somebody else wrote: whatever is wrong with it becomes one kind of error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pplm.errors import InputError
 
 
 def read_text(kind: str, path: Path) -> str:
-    """Return what a UTF-8 text file holds, without a byte order mark; every line ends in a line feed.
+    """Return the content of a UTF-8 text file, without a byte order mark and with line feeds as line ends.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ def read_text(kind: str, path: Path) -> str:
 
 
 def parse_json(text: str, **options: Any) -> Any:
-    """Return what a JSON text holds; `options` as for `json.loads`.
+    """Return the value of a JSON text; `options` as for `json.loads`.
 
     Raises
     ------
     ValueError
-        If it is no JSON, or its brackets are nested deeper than Python can follow.
+        If it is not JSON, or its brackets are nested deeper than Python can follow.
 
     """
     try:

@@ -1,4 +1,4 @@
-"""Read csv, tsv, jsonl, parquet and plain text row by row, in little memory whatever their size; and the hub's data."""
+"""Read csv, tsv, json, jsonl, parquet and text row by row (all but a JSON list in little memory), and hub data sets."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 FORMATS = (*SEPARATORS, ".jsonl", ".json", ".parquet")
 STDIN = Path("-")
 _PEEK = 200
-"""Records of a file that decide whether it has a header."""
+"""Number of records from which `names` decides whether a file has a header."""
 _BATCH = 1000
-"""Rows of a parquet file that are held at once."""
+"""Rows of a parquet file in memory at once."""
 _INDEX = re.compile(r"(?:|__index_level_0__|Unnamed: \d+)")
-"""Columns in which pandas keeps the numbers of the rows, saved once or again; they are left out."""
+"""Columns in which pandas saves its row numbers; they are left out."""
 
 
 def read_rows(
@@ -34,10 +34,10 @@ def read_rows(
     names: Callable[[list[list[str]]], Sequence[str] | None] | None = None,
     line_column: str | None = None,
 ) -> Iterator[tuple[int, Row]]:
-    """Yield each row with its number: the last line of it or, in parquet and in a JSON list, its place from 1.
+    """Yield each row with its number: that of its last line or, in parquet and in a JSON list, its place from 1.
 
-    Values are texts in csv and tsv files; else they are what the file holds. With tabs between, quotes are part of
-    the text.
+    Values from csv and tsv files are texts; others have the types that the file gives them. In a tsv file quotes are
+    part of the text.
 
     Parameters
     ----------
@@ -45,17 +45,17 @@ def read_rows(
         A UTF-8 file that ends in .csv, .tsv, .jsonl, .json (a list of objects, or one per line) or .parquet; "-" is
         stdin, which cannot be a .json or .parquet.
     kind
-        How to read it, such as ".tsv", whatever its name ends in.
+        How to read the file, such as ".tsv", whatever its name ends in; None goes by its name.
     names
         Takes the first records of a csv or tsv file and returns its columns' names if it has no header. Without it,
         the first record is the header.
     line_column
-        What to call the lines of a .txt file, each of which is a row, blank ones left out; None refuses such a file.
+        Column name for the lines of a .txt file, of which each is a row (blank ones are skipped); None refuses .txt.
 
     Raises
     ------
     InputError
-        With file and line, at the row that cannot be read.
+        At the row that cannot be read, naming file and line.
 
     """
     kind = kind or path.suffix.lower()
@@ -107,7 +107,7 @@ def _plain_lines(path: Path, column: str) -> Iterator[tuple[int, Row]]:
 
 
 def is_index(name: str) -> bool:
-    """Return whether a column of this name holds the numbers of the rows."""
+    """Return whether a column of this name holds the row numbers of pandas."""
     return _INDEX.fullmatch(name) is not None
 
 
@@ -124,7 +124,7 @@ def _records(
             if columns is None:
                 columns = first.pop(0)[1] if first else []
             if len(set(columns)) < len(columns):
-                raise InputError(f"{path} has two columns of one name ({', '.join(columns)}); rename one")
+                raise InputError(f"{path} has two columns with the same name ({', '.join(columns)}); rename one")
             for line, fields in chain(first, records):
                 if len(fields) != len(columns):
                     raise InputError(f"{path}, line {line} does not have {len(columns)} fields as the first line has")
@@ -140,7 +140,8 @@ def _objects(path: Path, kind: str) -> Iterator[tuple[int, Row]]:
             file.seek(0)
         for number, row in enumerate(parse_json(file.read()), start=1) if is_list else _lines(path, file):
             if not isinstance(row, dict):
-                raise InputError(f"{path}, line {number} is no JSON object; write one object per line")
+                place, remedy = ("entry", "a list of objects") if is_list else ("line", "one object per line")
+                raise InputError(f"{path}, {place} {number} is not a JSON object; write {remedy}")
             yield number, row
 
 
@@ -168,7 +169,7 @@ def load_hub(name: str, config: str | None, split: str) -> Any:
     Raises
     ------
     InputError
-        With the reason that `datasets` gives, in one short line.
+        If it cannot be loaded, with the reason that `datasets` gives in one short line.
 
     """
     import datasets  # slow to import, and files do not need it
@@ -179,4 +180,4 @@ def load_hub(name: str, config: str | None, split: str) -> Any:
         while error.__cause__ is not None:
             error = error.__cause__
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{name} is no file here, and no data set that can be read: {reason}") from error
+        raise InputError(f"{name} is neither a file here nor a data set that can be read: {reason}") from error

@@ -1,4 +1,4 @@
-"""The settings that texts were made with, in a file beside them: a run is continued only with the same."""
+"""The settings that texts were made with, in a file beside them: a run is resumed only with the same settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pplm.files.atomic import atomic_file
 from pplm.files.reading import parse_json
 
 _SHOWN = 3
-"""Number of differences that an error gives with their values; of more it gives the names, up to `_NAMED` of them."""
+"""An error gives this many differences with their values, and of further ones the names, at most `_NAMED`."""
 _NAMED = 10
 _NOTHING = "not set"
 _log = logging.getLogger(__name__)
@@ -27,9 +27,9 @@ def check_settings(
     Parameters
     ----------
     path
-        The settings file; where there is none, nothing is refused.
+        The settings file; if it does not exist, nothing is refused.
     settings
-        Everything that the texts depend on, as JSON would hold it.
+        Everything that the texts depend on, as plain values for JSON.
     surroundings
         Versions and devices; differences cause a warning only.
     texts
@@ -40,7 +40,7 @@ def check_settings(
     Raises
     ------
     InputError
-        With the settings that differ, or if the file cannot be read.
+        If settings differ, naming them, or the file cannot be read.
 
     """
     if not path.is_file():
@@ -55,7 +55,7 @@ def check_settings(
 
 
 def name_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Return the settings that differ, the first ones with both values; empty where none do."""
+    """Return a text that names the settings that differ, the first ones with both values; empty if none do."""
     changed = _differences(_plain(before), _plain(after))
     others = [name for name, _, _ in changed[_SHOWN:]]
     names = ", ".join([*others[:_NAMED], *(["..."] if others[_NAMED:] else [])])
@@ -69,7 +69,7 @@ def read_settings(path: Path, remedy: str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If it cannot be read; ends with the remedy.
+        If it cannot be read; the message ends with `remedy`.
 
     """
     try:
@@ -80,7 +80,7 @@ def read_settings(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def write_settings(path: Path, settings: Mapping[str, Any], surroundings: Mapping[str, Any]) -> None:
-    """Record what texts are made with.
+    """Write the settings file.
 
     Raises
     ------
