@@ -189,6 +189,12 @@ def bag():
 
 
 @pytest.fixture(scope="session")
+def words(tokenizer):
+    """A bag of three words that `tokenizer` spells with one token each."""
+    return BagOfWords.from_words(["moon", "star", "sun"], tokenizer, name="sky")
+
+
+@pytest.fixture(scope="session")
 def head():
     """A discriminator of three classes on hidden states of width 32."""
     generator = torch.Generator().manual_seed(3)

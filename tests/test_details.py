@@ -18,11 +18,6 @@ from pplm.passes import count_passes
 PROMPTS = ["The sea is", " moon", "Cats and a star over the sea"]
 
 
-@pytest.fixture(scope="module")
-def words(tokenizer):
-    return BagOfWords.from_words(["moon", "star", "sun"], tokenizer, name="sky")
-
-
 def run(gpt2, tokenizer, prompts=PROMPTS, **arguments):
     defaults = {"steering": STRONG, "max_new_tokens": 6, "seed": 4, "do_sample": True}
     return pplm.generate(gpt2, tokenizer, prompts, **{**defaults, **arguments})

@@ -15,11 +15,6 @@ from pplm import InputError
 PROMPT = 'The <b>sea & "sky"\'s'
 
 
-@pytest.fixture(scope="module")
-def words(tokenizer):
-    return BagOfWords.from_words(["moon", "star", "sun"], tokenizer, name="sky")
-
-
 def run(gpt2, tokenizer, prompt=PROMPT, **arguments):
     defaults = {"steering": STRONG, "max_new_tokens": 6, "seed": 4, "do_sample": True}
     return pplm.generate(gpt2, tokenizer, prompt, **{**defaults, **arguments})

@@ -9,18 +9,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import pplm
-from attribute_models import BagOfWords
 from pplm import InputError
 from pplm.text.aims import named_levels
 from pplm.text.pieces import Pieces, completion_of
 from pplm.text.prompts import Prompt
 
 PROMPTS = ["The sea is", " moon", "Cats and a star over the sea"]
-
-
-@pytest.fixture(scope="module")
-def words(tokenizer):
-    return BagOfWords.from_words(["moon", "star", "sun"], tokenizer, name="sky")
 
 
 def run(gpt2, tokenizer, prompts=PROMPTS, **arguments):

@@ -25,11 +25,6 @@ OWN = {
 }
 
 
-@pytest.fixture
-def words(tokenizer):
-    return BagOfWords.from_words(["moon", "star", "sun"], tokenizer, name="sky")
-
-
 def rounded(model):
     """Return a copy whose matrices have coarser numbers, as quantising leaves them."""
     copied = copy.deepcopy(model)

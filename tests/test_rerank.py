@@ -18,11 +18,6 @@ PROMPTS = ["The sea is", " moon"]
 PLAIN = SteeringConfig(step_size=0)
 
 
-@pytest.fixture(scope="module")
-def words(tokenizer):
-    return BagOfWords.from_words(["moon", "star", "sun"], tokenizer, name="sky")
-
-
 def run(gpt2, tokenizer, words, prompts=PROMPTS, **arguments):
     defaults = {"steering": STRONG, "max_new_tokens": 6, "seed": 3, "do_sample": True, "attributes": [words]}
     return pplm.generate(gpt2, tokenizer, prompts, **{**defaults, **arguments})
