@@ -38,12 +38,12 @@ def test_without_the_extra_one_line_names_the_command_that_installs_it(command, 
 @pytest.mark.parametrize(
     ("options", "needle"),
     [
-        (["--host", "0.0.0.0"], "--host 0.0.0.0 is reached from other machines, which takes an API key"),  # noqa: S104
+        (["--host", "0.0.0.0"], "--host 0.0.0.0 can be reached from other machines, which needs an API key"),  # noqa: S104
         (["--port", "70000"], "--port must be between 0"),
-        (["--host", "no.such.host.invalid"], "--host no.such.host.invalid is reached from other machines"),
+        (["--host", "no.such.host.invalid"], "--host no.such.host.invalid can be reached from other machines"),
         (["--offers", "missing.yaml"], "missing.yaml cannot be read"),
         (["--api-key-file", "missing"], "missing cannot be read"),
-        (["--allow-host", "*"], "--allow-host '*' is no name of a host"),
+        (["--allow-host", "*"], "--allow-host '*' is not a host name"),
         (["--max-waiting", "0"], "--max-waiting must be a whole number of at least 1"),
         (["--port", "0", "--model", "missing/model/folder"], "missing/model/folder"),
     ],

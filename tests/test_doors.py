@@ -60,7 +60,7 @@ def test_a_number_beyond_its_bound_is_refused(name):
         ({"words": ["moon"] * 101}, "words may hold at most 100; got 101"),
         ({"words": ["m" * 61]}, "has 61 characters; at most 60"),
         ({"words": ["\ud800"]}, "is not text that can be written as UTF-8"),
-        ({"bags": ["space"], "target": {"\ud800": 0.1}}, "attributes that there are"),
+        ({"bags": ["space"], "target": {"\ud800": 0.1}}, "attributes, by the names in the request"),
         ({"words": [1]}, "words must be a list of texts"),
         ({"bags": ["space"], "preset": "slow"}, "preset must be one of paper, fast; got 'slow'"),
         ({"bags": ["space"], "decay": 1}, r"steering\.decay must be of type bool"),
@@ -110,8 +110,8 @@ def test_an_operator_offers_bags_and_steered_models(gpt2, tokenizer, offers, tmp
 @pytest.mark.parametrize(
     ("text", "needle"),
     [
-        ("models: [", "is no YAML"),
-        ("!!python/object/apply:os.system ['true']", "is no YAML"),
+        ("models: [", "is not YAML"),
+        ("!!python/object/apply:os.system ['true']", "is not YAML"),
         ("- space", "must hold some of models, bags, heads"),
         ("bag: {}", "must hold some of models, bags, heads"),
         ("bags: [sky.txt]", "bags must be a table of names"),
@@ -157,7 +157,7 @@ def test_a_key_is_needed_off_this_machine_alone():
         assert is_loopback(host)
         check_key(host, None)
     for host in ("0.0.0.0", "::", "192.168.1.7", "example.com"):  # noqa: S104
-        with pytest.raises(InputError, match=f"--host {host} is reached from other machines.*PPLM_API_KEY"):
+        with pytest.raises(InputError, match=f"--host {host} can be reached from other machines.*PPLM_API_KEY"):
             check_key(host, None)
         check_key(host, ApiKey(KEY))
 
@@ -169,7 +169,7 @@ def test_a_door_is_called_by_its_own_names():
     assert "*" not in everywhere
     assert "0.0.0.0" not in everywhere  # noqa: S104
     for name in ("*", "*.*", "a.*", "", "http://a.org"):
-        with pytest.raises(InputError, match="is no name of a host"):
+        with pytest.raises(InputError, match="is not a host name"):
             allowed_hosts("127.0.0.1", [name])
 
 

@@ -68,11 +68,11 @@ def test_a_field_that_is_not_served_is_refused_by_name_unless_it_asks_for_nothin
 @pytest.mark.parametrize(
     ("changes", "param", "needle"),
     [
-        ({"best": 1}, "best", "best is no field that is served here"),
-        ({"max_completion_tokens": 1}, "max_completion_tokens", "is no field"),
-        ({"top-p": 1}, "top-p", "top-p is no field"),
-        ({"str": 1}, "str", "str is no field"),
-        ({"x" * 200: 1}, "x" * 100, "x is no field"),
+        ({"best": 1}, "best", "best is not a field that is served here"),
+        ({"max_completion_tokens": 1}, "max_completion_tokens", "is not a field"),
+        ({"top-p": 1}, "top-p", "top-p is not a field"),
+        ({"str": 1}, "str", "str is not a field"),
+        ({"x" * 200: 1}, "x" * 100, "x is not a field"),
         ({"prompt": None}, "prompt", "Field required"),
         ({"prompt": [5, 9]}, "prompt.0", "valid string"),
         ({"prompt": ""}, "prompt", "empty"),
@@ -96,7 +96,7 @@ def test_a_field_that_is_not_served_is_refused_by_name_unless_it_asks_for_nothin
         ({"stop": "x" * 101}, "stop.0", "at most 100 characters"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "at most 4"),
         ({"stream": "yes"}, "stream", "valid boolean"),
-        ({"stream_options": {"other": 1}}, "stream_options.other", "is no field"),
+        ({"stream_options": {"other": 1}}, "stream_options.other", "is not a field"),
         ({"steering": ["space"]}, "steering", "valid dictionary"),
         ({"steering": {"strength": 0.5}}, "steering", "steers towards nothing"),
         ({"steering": {"words": ["moon"], "strength": 2}}, "steering", "strength must be finite and between 0 and 1"),
@@ -123,7 +123,7 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(client, changes, param, ne
         ({"messages": []}, "at least 1 item"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages.0.content"),
-        ({"messages": [{"role": "user", "content": "x", "name": "y"}]}, "messages.0.name is no field"),
+        ({"messages": [{"role": "user", "content": "x", "name": "y"}]}, "messages.0.name is not a field"),
         ({"messages": [{"role": "user", "content": ""}]}, "content"),
         ({"messages": [{"role": "assistant", "content": "x"}]}, "ends with the assistant's own message"),
         ({"messages": [{"role": "user", "content": "x"}] * 201}, "at most 200 items"),
@@ -338,7 +338,7 @@ def test_errors_of_http_have_openai_s_form(client):
 
 
 def test_a_server_that_others_reach_needs_a_key():
-    with pytest.raises(InputError, match="takes an API key"):
+    with pytest.raises(InputError, match="needs an API key"):
         Settings(host="0.0.0.0")  # noqa: S104
     Settings(host="0.0.0.0", key=ApiKey(KEY))  # noqa: S104
 

@@ -1,1 +1,1 @@
-"""Edges beside the command line: what is looked at, played with and asked from elsewhere."""
+"""The edges beside the command line: HTML to look at, a web page to play with, a server for other programs."""

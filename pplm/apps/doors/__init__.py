@@ -1,4 +1,5 @@
-"""What every door that strangers come through checks: where it stands, who may enter, what may be asked, how much.
+"""What the server and the web page, the two doors that strangers come through, both check.
 
-The server and the web page share it. It needs none of their extras but for uvicorn, in `connections` alone.
+That is: the address, who may enter, what may be asked for, and how much. Of their extras it needs uvicorn alone, in
+`connections`.
 """

@@ -1,7 +1,8 @@
-"""Where a door stands: its host and port, and the names that a browser may call it by.
+"""The address of a door (the server or the web page): its host and port, and the host names that requests may use.
 
-A page of somebody else's can make a visitor's browser talk to a server on the visitor's own machine, by a name that it
-lets point there (DNS rebinding). The Host header then holds that name, so a door refuses all names but its own.
+A stranger's web page can make a visitor's browser call a server on the visitor's own machine, under a name of the
+stranger's that resolves to it (DNS rebinding). The Host header then holds that name, so a door refuses all names but
+its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _LARGEST_PORT = 65535
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches a server on this host."""
+    """Return whether only this machine can reach a server that listens on this host."""
     if host == "localhost":
         return True
     try:
@@ -29,7 +30,7 @@ def is_loopback(host: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens there; port 0 takes a free one.
+    """Return a socket that listens on this host and port; port 0 takes a free one.
 
     Raises
     ------
@@ -42,7 +43,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name that is none
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"--host {host} --port {port} cannot be used: {reason}; choose another") from error
 
@@ -53,7 +54,7 @@ def url(host: str, port: int) -> str:
 
 
 def allowed_hosts(host: str, also: Sequence[str] = ()) -> list[str]:
-    """Return the names that requests may call a door by, as Starlette's `TrustedHostMiddleware` takes them.
+    """Return the host names that requests may use, as Starlette's `TrustedHostMiddleware` takes them.
 
     Parameters
     ----------
@@ -65,13 +66,13 @@ def allowed_hosts(host: str, also: Sequence[str] = ()) -> list[str]:
     Raises
     ------
     InputError
-        If a further name is a pattern other than `*.example.com`, or no name.
+        If a further name is a pattern other than `*.example.com`, or not a host name.
 
     """
     for name in also:
         plain = name.removeprefix("*.")
         if not plain or not set("*/ ").isdisjoint(plain):
-            raise InputError(f"--allow-host {name!r} is no name of a host; write example.com or *.example.com")
+            raise InputError(f"--allow-host {name!r} is not a host name; write example.com or *.example.com")
     everywhere = host in ("0.0.0.0", "::", "")  # noqa: S104
     own = _own_addresses() if everywhere else [host]
     return list(dict.fromkeys([*_LOOPBACK_NAMES, *map(_in_url, own), *also]))
@@ -95,7 +96,7 @@ def check_extra(extra: str, packages: Sequence[str]) -> None:
     Raises
     ------
     InputError
-        With the command that installs them.
+        If one is missing; the message holds the command that installs them.
 
     """
     missing = [name for name in packages if find_spec(name) is None]

@@ -38,14 +38,14 @@ HIGHEST: Mapping[str, float] = {
 }
 """The largest value of each number that a request may set; the smallest is that of `SteeringConfig`."""
 CHOICES = ("decay", "norm_rule", "target")
-"""Settings without a largest number: `SteeringConfig` names their values."""
+"""Settings without a largest value here: `SteeringConfig` checks them."""
 LEFT_OUT = ("steps",)
-"""Settings that strangers have no use for: they are a preset's."""
+"""Settings that only presets set, so that requests cannot."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Steering as a request names it.
+    """The steering that a request asks for, its names not yet looked up.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Asked:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def steering(self, attributes: Any, presets: SteeringPresets) -> SteeringConfig:
-        """Return the settings for the named attribute models, where nothing else is given the model's own."""
+        """Return the settings for the named attribute models; what the request leaves out is as the presets have it."""
         return SteeringConfig.for_attributes(attributes, presets=presets, preset=self.preset, **self.settings)
 
 
@@ -73,14 +73,14 @@ def read_asked(given: Any, what: str = "steering") -> Asked:
     Parameters
     ----------
     given
-        What JSON or YAML held: names, words and settings; a setting of None is as one left out.
+        What JSON or YAML held: names, words and settings; a field of None counts as left out.
     what
-        What it is called in errors.
+        What error messages call it.
 
     Raises
     ------
     InputError
-        If there is no such field, or a value is of the wrong type or beyond its bound.
+        If a field is unknown, or a value is of the wrong type or beyond its bound.
 
     """
     if not isinstance(given, Mapping):
@@ -111,7 +111,7 @@ def name_asked(asked: Asked, model: Any, tokenizer: Any, known: KnownNames) -> l
     Raises
     ------
     InputError
-        If a name is not offered here, or something does not fit; no message holds a path of the operator's.
+        If a name is not offered here, or something does not fit; the message holds no path of the operator's.
 
     """
     try:
@@ -126,7 +126,7 @@ def name_asked(asked: Asked, model: Any, tokenizer: Any, known: KnownNames) -> l
 
 
 def without_paths(message: str, known: KnownNames) -> str:
-    """Return a message with the names of what is offered in place of the paths where it lies."""
+    """Return a message with each path of an offered bag or head replaced by the name that it is offered under."""
     offered: dict[str, Path] = {**known.bags, **known.heads}
     for name, path in sorted(offered.items(), key=lambda item: -len(str(item[1]))):
         message = message.replace(str(path), name)
@@ -134,7 +134,7 @@ def without_paths(message: str, known: KnownNames) -> str:
 
 
 def is_text(text: str) -> bool:
-    """Return whether a text holds whole characters alone: JSON may hold halves of some (surrogates)."""
+    """Return whether a text can be written as UTF-8: JSON may hold halves of characters (lone surrogates)."""
     return text.encode("utf-8", "ignore").decode() == text
 
 
@@ -152,12 +152,14 @@ def _texts(name: str, value: Any, most: int) -> tuple[str, ...]:
 
 
 def _check_settings(given: Mapping[str, Any], what: str) -> None:
-    """Check single settings; whether they fit together is for `SteeringConfig` to say."""
+    """Check each setting by itself; `SteeringConfig` checks later whether they fit together."""
     target = given.get("target")
     if isinstance(target, Mapping):
         most = sum(MOST_NAMES.values()) + len(MOST_WORDS)
         if len(target) > most or any(len(str(name)) > 2 * LONGEST_WORD or not is_text(str(name)) for name in target):
-            raise InputError(f"{what}.target may name at most {most} attributes that there are; leave out the others")
+            raise InputError(
+                f"{what}.target may name at most {most} attributes, by the names in the request; leave out others"
+            )
     for name, value in given.items():
         try:
             if name in HIGHEST:

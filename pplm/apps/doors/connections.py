@@ -1,6 +1,6 @@
-"""The connections of a door: how many there may be, and how long it waits for what clients send and take.
+"""The connections of a door: how many at once, and how long it waits for a client to send or to receive.
 
-uvicorn bounds how long a connection rests between two requests, and nothing else: a client that sends a request byte by
+By itself uvicorn bounds only how long a connection idles between two requests: a client that sends a request byte by
 byte, or never takes its answer, would keep its place for ever. This is the one module here that needs uvicorn, which
 both extras bring along.
 """
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 CLIENT_SECONDS = 20
-"""In which a request's head has to arrive, then its body; and for which an answer may lie there without being taken."""
+"""How long a request's head may take to arrive, then its body, and how long an answer may wait to be received."""
 
 
 def uvicorn_config(app: ASGIApp, *, places: int, grace_seconds: int) -> uvicorn.Config:
@@ -23,9 +23,9 @@ def uvicorn_config(app: ASGIApp, *, places: int, grace_seconds: int) -> uvicorn.
     Parameters
     ----------
     places
-        Connections at once; requests on further ones are answered by 503.
+        Connections at once; requests on further ones are answered with 503.
     grace_seconds
-        In which what runs may be finished when the server is told to stop.
+        How long requests that run may take to finish when the server is told to stop.
 
     """
     return uvicorn.Config(
@@ -43,33 +43,33 @@ def uvicorn_config(app: ASGIApp, *, places: int, grace_seconds: int) -> uvicorn.
 
 
 class PatientProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, with a bound for every wait for the client; what stands behind it bounds its own work."""
+    """uvicorn's HTTP/1.1, with a bound on every wait for the client; the app bounds how long its own work takes."""
 
     _deadline: asyncio.TimerHandle | None = None
     _stuck: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
+        """Start the timer for the first request."""
         super().connection_made(transport)
         self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Cancel the timers."""
         _cancel(self._deadline, self._stuck)
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Begin to wait for the rest of this request, where there is any, for its answer to be taken, for the next."""
+        """Start the timer for the rest of this request, if any, for its answer to be received, and for the next one."""
         self._await_request()
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """Begin to wait for the client to take what it was sent."""
+        """Start the timer for the client to receive what it was sent."""
         super().pause_writing()
         self._stuck = self.loop.call_later(CLIENT_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Go on with the answer."""
+        """Cancel that timer and go on with the answer."""
         _cancel(self._stuck)
         super().resume_writing()
 

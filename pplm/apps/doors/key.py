@@ -23,7 +23,7 @@ class ApiKey:
     Raises
     ------
     InputError
-        If it is none; the message does not hold it.
+        If it has another form; the message does not contain it.
 
     """
 
@@ -39,7 +39,7 @@ class ApiKey:
             )
 
     def matches(self, given: str | None) -> bool:
-        """Return whether somebody has given this key; how long that takes does not depend on what is wrong with it."""
+        """Return whether what was given is this key, in a time that does not depend on where the two differ."""
         return hmac.compare_digest(self.text.encode(), (given or "").encode("utf-8", "replace"))
 
     def opens(self, authorization: str | None) -> bool:
@@ -49,12 +49,12 @@ class ApiKey:
 
 
 def find_key(path: Path | None) -> ApiKey | None:
-    """Return the key of a file, else of the environment (`PPLM_API_KEY`); None where there is none.
+    """Return the key in a file, or without a file that of the environment (`PPLM_API_KEY`); None if neither is given.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or the key is none.
+        If the file cannot be read, or what it holds is not a key.
 
     """
     if path is not None:
@@ -64,16 +64,16 @@ def find_key(path: Path | None) -> ApiKey | None:
 
 
 def check_key(host: str, key: ApiKey | None) -> None:
-    """Refuse to be reached from other machines without a key.
+    """Refuse a host that other machines can reach, unless there is a key.
 
     Raises
     ------
     InputError
-        With what to do.
+        If other machines can reach it and there is none.
 
     """
     if key is None and not is_loopback(host):
         raise InputError(
-            f"--host {host} is reached from other machines, which takes an API key: set {KEY_VARIABLE}, pass "
+            f"--host {host} can be reached from other machines, which needs an API key: set {KEY_VARIABLE}, pass "
             "--api-key-file FILE, or stay on 127.0.0.1"
         )

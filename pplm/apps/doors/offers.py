@@ -40,17 +40,17 @@ class Offers:
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def asked(self, name: str, own: Mapping[str, Any] | None) -> Asked:
-        """Return the steering of a model's name with a request's own fields in place of its."""
+        """Return the steering of a named model, where a request's own fields replace the model's."""
         return read_asked({**self.models.get(name, {}), **(own or {})})
 
 
 def read_offers(path: Path | None) -> Offers:
-    """Read the file of an operator; None offers what ships.
+    """Read an operator's file of offers; without a file, offer what ships.
 
     Raises
     ------
     InputError
-        If it is no YAML of this form, a name is taken or no name, or what it stands for does not exist.
+        If it is not YAML of this form, a name is taken or not a name, or a bag or head does not exist.
 
     """
     if path is None:
@@ -72,7 +72,7 @@ def _read(path: Path) -> dict[str, Mapping[str, Any]]:
     try:
         found = yaml.safe_load(read_text("file of offers", path))
     except (yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}; correct it") from error
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}; correct it") from error
     if not isinstance(found, Mapping) or not set(found) <= set(_SECTIONS):
         raise InputError(f"{path} must hold some of {', '.join(_SECTIONS)}, each a table of names; correct it")
     tables = {section: found.get(section) or {} for section in _SECTIONS}

@@ -1,4 +1,4 @@
-"""One text while it grows: what of it may be shown, and why it ended."""
+"""One text while it grows: the part that may be shown, and why it ended."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Answer:
     ends
         Token ids that end it.
     shown
-        What of it may be shown: all but what may yet turn out to begin a stop string.
+        The part that may be shown: all but an end that may yet turn out to begin a stop string.
     tokens
         New tokens so far.
     levels
-        Of the attributes in it, with the dial.
+        Levels of the attributes in it, with the dial; else empty.
     idle
         Names of the attributes that could not act on it so far.
     finish
@@ -45,9 +45,9 @@ class Answer:
     _waiting: str = field(default="", repr=False)
 
     def add(self, new: NewToken) -> str:
-        """Take the next token; return what of the text can be shown since.
+        """Take the next token; return the piece of the text that may be shown now.
 
-        A token that it has already, of a batch that is generated again, changes nothing.
+        A token that it has already, because its batch is generated again, changes nothing.
         """
         if new.position < self.tokens or self.finish is not None:
             return ""
@@ -61,12 +61,12 @@ class Answer:
         return self._show(0 if self.finish else _begun(self._waiting, self.stops))
 
     def cut(self) -> str:
-        """End the text where it is, because its time is up; return what of it had waited."""
+        """End the text where it is, because its time is up; return the piece that was held back."""
         self.finish = self.finish or "length"
         return self._show(0)
 
     def has_ended(self, new: NewToken) -> bool:
-        """Return whether nothing follows a token that has been added."""
+        """Return whether the text has ended and this token, which has been added, is its last."""
         return self.finish is not None and new.position >= self.tokens - 1
 
     def _show(self, kept: int) -> str:

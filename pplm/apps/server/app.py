@@ -31,9 +31,9 @@ from pplm.errors import InputError
 
 PATHS = ("/v1/completions", "/v1/chat/completions", "/v1/models", "/health", "/metrics")
 LAST_SECONDS = 3
-"""That the worker is given for its last token when the server stops."""
+"""How long the worker may take for its last token when the server stops."""
 _LEFT = 499
-"""The status, which nobody reads, of a request whose client has left."""
+"""The status of a request whose client has left; nobody reads it."""
 
 
 class Desk:
@@ -75,7 +75,7 @@ class Desk:
         return job
 
     async def _first(self, job: Job) -> Piece | None:
-        """Return the first piece of a request's texts, which it waits for until its time is up."""
+        """Return the first piece of a request's texts, or refuse the request when its time is up."""
         try:
             async with asyncio.timeout(self._limits.max_seconds):
                 return await job.next()
@@ -117,13 +117,13 @@ def make_app(
     Parameters
     ----------
     reception, room, limits, metrics
-        Its parts; the room begins to work with the app and stops with it.
+        Its parts; the room starts to work with the app and stops with it.
     hosts
-        Names that requests may call it by.
+        Host names that requests may use.
     key
-        What opens it; None leaves it open.
+        The key that requests have to give; None asks for none.
     origins
-        Pages that a browser may let talk to it (CORS).
+        Origins of web pages that may call it from a browser (CORS).
 
     """
 
@@ -134,7 +134,7 @@ def make_app(
             yield
             await run_in_threadpool(room.stop, LAST_SECONDS)
 
-    # The pages with the interface's description would load scripts from elsewhere.
+    # FastAPI's pages about the interface would load scripts from other hosts.
     app = FastAPI(title="pplm", lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.room = room
     _add_routes(app, Desk(reception, room, limits, metrics), reception, room, metrics)
@@ -171,7 +171,7 @@ def _add_routes(app: FastAPI, desk: Desk, reception: Reception, room: WaitingRoo
     async def one_model(name: str) -> dict[str, Any]:
         if name not in reception.models:
             served = ", ".join(reception.models)
-            raise ApiError(404, f"the model is not served here; those are: {served}", "model", "model_not_found")
+            raise ApiError(404, f"the model is not served here; choose one of {served}", "model", "model_not_found")
         return model(name)
 
     @app.get("/health")
@@ -204,12 +204,12 @@ def _add_errors(app: FastAPI) -> None:
         return JSONResponse(found.body(), found.status, error.headers)
 
     @app.exception_handler(Exception)
-    async def of_a_defect(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the log says what
+    async def of_a_defect(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - it is logged
         return JSONResponse(ApiError(500, DEFECT).body(), 500)
 
 
 async def _until_left(request: Request, job: Job) -> None:
-    """Wait until the client leaves; then nothing is left to wait for."""
+    """Wait until the client leaves, then end its job."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
     job.left = True

@@ -1,4 +1,4 @@
-"""Stands before the routes: who has no key, sends no JSON, too much of it, or too slowly, gets no further."""
+"""Stands before the routes: refuses requests without the key, and bodies that are not JSON, too large or too slow."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from pplm.apps.doors.key import ApiKey
 from pplm.apps.server.errors import ApiError
 
 OPEN = ("/health",)
-"""Paths that take no key."""
+"""Paths that need no key."""
 _CLOSE = {"Connection": "close"}
-"""Of answers to requests whose body is not read to its end."""
+"""A header of answers to requests whose body is not read to its end."""
 
 
 class Guard:
     """Wraps an app; reads a request's whole body, within bounds, before the app is called.
 
-    A page of somebody else's can make a browser send JSON only after asking (CORS), but a form or plain text without.
+    A stranger's web page can make a browser send a form or plain text at once, but JSON only after the browser has
+    asked the server (CORS); so nothing but JSON is taken.
     """
 
     def __init__(self, app: ASGIApp, *, key: ApiKey | None, max_body: int, open_paths: Sequence[str] = OPEN) -> None:
@@ -68,15 +69,15 @@ class Guard:
                     if not message.get("more_body", False):
                         return body
         except TimeoutError:
-            late = f"the body did not arrive within {CLIENT_SECONDS} seconds"
+            late = f"the body did not arrive within {CLIENT_SECONDS} seconds; send it again"
             raise ApiError(408, late, headers=_CLOSE) from None
 
     def _too_large(self) -> ApiError:
-        return ApiError(413, f"the body may have at most {self._max_body} bytes", headers=_CLOSE)
+        return ApiError(413, f"the body may have at most {self._max_body} bytes; shorten it", headers=_CLOSE)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Return what gives the body that has been read, then what comes after it."""
+    """Return a `receive` that first gives the body that was read, then what comes after it."""
     given = False
 
     async def read() -> Message:

@@ -1,4 +1,4 @@
-"""A request on its way through the server: what it asks for, what it shares with others, what it is told."""
+"""A request on its way through the server: what it asks for, how its texts are made, what its client is sent."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from pplm.text.watch import idle_attributes
 
 @dataclass(frozen=True)
 class Way:
-    """How texts are made; those of one batch are made in one way.
+    """How texts are made; all texts of a batch are made in the same way.
 
     Attributes
     ----------
     choice
         Names of the attributes.
     steering
-        Its settings.
+        The settings.
     chat
-        Whether answers to conversations are made, which end where the template ends a turn.
+        Whether the texts are answers in conversations, which end where the template ends a turn.
     arguments
         How tokens are drawn.
 
@@ -49,13 +49,13 @@ class Row:
     Attributes
     ----------
     prompt
-        What it follows.
+        The prompt that it continues.
     seed, sample
-        Its random stream: that of this sample of prompt 0.
+        Its random numbers: those of this sample of prompt 0.
     max_tokens
-        Its length.
+        The most new tokens.
     answer
-        What has been made of it.
+        The text so far.
 
     """
 
@@ -73,11 +73,11 @@ class Order:
     Attributes
     ----------
     way, attributes
-        How its texts are made, and the bound attribute models of that.
+        How its texts are made, and the bound attribute models that are named there.
     rows
         Its texts.
     notices
-        Warnings, for the client.
+        Warnings for the client.
 
     """
 
@@ -89,9 +89,9 @@ class Order:
 
 @dataclass(frozen=True)
 class Piece:
-    """What a token adds to one of a request's texts; the last one of a text says that it `ends`.
+    """What a token adds to one of a request's texts; `ends` marks the last piece of a text.
 
-    `notices` are the request's warnings so far: the worker may be ahead of what a client is told.
+    `notices` are the request's warnings up to here: the worker may be ahead of what the client was sent.
     """
 
     index: int
@@ -101,16 +101,16 @@ class Piece:
 
 
 class Job:
-    """A request that waits, is answered, or has been left.
+    """A request that waits, is being answered, or whose client has left.
 
-    Its client's side lives in an event loop; the worker, in a thread of its own, tells it what happens.
+    The client's side runs in an event loop; the worker, in a thread of its own, sends it the pieces.
 
     Parameters
     ----------
     order
         What it asks for.
     deadline
-        On the clock of `time.monotonic`.
+        When its time is up, on the clock of `time.monotonic`.
 
     """
 
@@ -138,10 +138,10 @@ class Job:
         return sum(row.answer.tokens for row in self.rows)
 
     def show(self, row: int, text: str, heard: Sequence[str] = ()) -> None:
-        """Tell the client of what one of its texts has gained, and of warnings so far; called by the worker."""
+        """Send the client what one of its texts has gained, and the warnings so far; called by the worker."""
         ends = self.rows[row].answer.finish is not None
         over = all(own.answer.finish is not None for own in self.rows)
-        if over:  # before the last piece, which tells of it
+        if over:  # before the last piece, which carries the warnings
             answers = [own.answer for own in self.rows]
             missed = missed_targets(self.attributes, self.way.steering, [answer.levels for answer in answers])
             idle = idle_attributes(self.attributes, [answer.idle for answer in answers])
@@ -152,18 +152,18 @@ class Job:
             self.end()
 
     def end(self, error: ApiError | None = None) -> None:
-        """Tell the client that nothing follows, or why nothing can; called once by whoever is first."""
+        """End the request, or let it fail with an error; only the first call counts."""
         if not self.over:
             self.over = True
             self._tell(error)
 
     async def next(self) -> Piece | None:
-        """Return what the client is told next; None at the end.
+        """Return the next piece for the client; None at the end.
 
         Raises
         ------
         ApiError
-            If the request comes to nothing.
+            If the request failed.
 
         """
         event = await self._events.get()

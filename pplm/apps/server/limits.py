@@ -7,12 +7,12 @@ from dataclasses import dataclass, fields
 from pplm.checks import check_whole
 
 MOST_STOPS = 4
-"""Stop strings in a request, as OpenAI has it."""
+"""Stop strings in a request, as at OpenAI."""
 LONGEST_STOP = 100
-"""Characters."""
+"""Characters of a stop string."""
 MOST_MESSAGES = 200
 DEFAULT_TOKENS = 16
-"""New tokens of a completion that does not say, as OpenAI has it. An answer in a chat may be as long as is allowed."""
+"""New tokens of a completion without max_tokens, as at OpenAI. An answer in a chat may be as long as is allowed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +30,14 @@ class Limits:
     max_waiting
         Requests that wait for their turn; further ones are refused.
     max_seconds
-        From a request's arrival: one that still waits then is refused, one that is being answered ends there.
+        Counted from a request's arrival: then one that still waits is refused, and one that is being answered ends.
     max_body
         Bytes of a request.
 
     Raises
     ------
     InputError
-        If one is no whole number of at least 1.
+        If one is not a whole number of at least 1.
 
     """
 

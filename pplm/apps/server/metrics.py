@@ -40,13 +40,13 @@ class Metrics:
 
 
 class Counted:
-    """Wraps an app and counts its replies; a path that is none of `paths` counts as "other"."""
+    """Wraps an app and counts its replies; a path that is not among `paths` counts as "other"."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, paths: Collection[str]) -> None:
         self._app, self._metrics, self._paths = app, metrics, paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and count how its reply begins."""
+        """Pass a request on, and count its reply by path and status."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

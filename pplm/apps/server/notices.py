@@ -1,6 +1,7 @@
-"""Warnings that a client's own request brings about: they go to the client, and not into the server's log.
+"""Warnings that a client's request causes go to the client, and not into the server's log.
 
-Python's own way to catch warnings holds for all threads at once, and requests are read in several.
+Python's `catch_warnings` acts on all threads at once, and requests are read in several, so each has
+its own list.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
 
 @contextmanager
 def noticing() -> Iterator[None]:
-    """While a server lives, hand warnings of ours to whoever listens in their thread; others are shown as ever."""
+    """While the server runs, give our warnings to the thread's `listening`, or drop them; show others as usual."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", SteeringWarning)
         show = warnings.showwarning
@@ -36,7 +37,7 @@ def noticing() -> Iterator[None]:
 
 @contextmanager
 def listening() -> Iterator[list[str]]:
-    """Collect the warnings of ours that what is inside brings about."""
+    """Yield a list that collects our warnings of the code inside."""
     heard: list[str] = []
     before = _heard.set(heard)
     try:

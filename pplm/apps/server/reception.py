@@ -1,4 +1,4 @@
-"""From what a client sent to what the worker does: names are looked up, prompts read, and everything is checked."""
+"""Turns what a client sent into an order for the worker: looks up names, reads prompts, and checks everything."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pplm.text.aims import wanted_levels
 from pplm.text.prompts import Prompt, read_prompt
 
 _KEPT = 64
-"""Attributes of requests that are kept for the next request of the same ones."""
+"""How many choices of attributes are kept loaded for further requests that name the same."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,9 @@ class Reception:
             served = ", ".join(self.models)
             raise refused(f"the model is not served here; choose one of {served}", "model", "model_not_found")
         if request.n > 1 and request.temperature == 0:
-            raise refused(f"n={request.n} texts of temperature 0 would all be the same; leave out one", "n")
+            raise refused(
+                f"n={request.n} texts of temperature 0 would all be the same; leave out n or temperature", "n"
+            )
         try:
             asked = self._offers.asked(request.model, request.steering)
             named, steering = self._attributes(asked)
@@ -115,7 +117,7 @@ class Reception:
         if not named.bound:
             return named, SteeringConfig()
         steering = asked.steering([one.model for one in named.bound], steering_presets(self._model))
-        wanted_levels(steering.target, named.bound)  # refuses names that are no attribute's
+        wanted_levels(steering.target, named.bound)  # refuses names of no attribute
         return named, steering
 
     def _name(self, asked: Asked) -> _Named:
@@ -129,7 +131,9 @@ class Reception:
     def _prompts(self, request: CompletionRequest | ChatRequest) -> list[Prompt]:
         if isinstance(request, CompletionRequest):
             if len(request.prompt) > self._limits.max_samples:
-                raise refused(f"prompt may hold at most {self._limits.max_samples} texts", "prompt", "invalid_value")
+                raise refused(
+                    f"prompt may hold at most {self._limits.max_samples} texts; send fewer", "prompt", "invalid_value"
+                )
             return [self._prompt(prompt, "prompt") for prompt in request.prompt]
         if not getattr(self._tokenizer, "chat_template", None):
             raise refused(
@@ -145,7 +149,7 @@ class Reception:
             raise refused(str(error), param, "invalid_value") from None
 
     def _length(self, request: TextRequest, prompt: Prompt, way: Way) -> int:
-        """Return how long a text may become; an answer that does not say, as long as it can."""
+        """Return the most new tokens of a text; for a chat without max_tokens, as many as fit and are allowed."""
         most, given = self._limits.max_tokens, request.max_tokens
         if isinstance(request, ChatRequest):
             given = request.length

@@ -18,7 +18,7 @@ DONE = "data: [DONE]\n\n"
 class Reply:
     """The reply to one request.
 
-    Beside what OpenAI's replies hold there is `pplm`: the seed, with which the same request gives the same texts, and
+    To what OpenAI's replies hold it adds `pplm`: the seed, with which the same request gives the same texts, and
     warnings.
     """
 
@@ -49,7 +49,7 @@ class Reply:
         }
 
     async def events(self, first: Piece | None) -> AsyncIterator[str]:
-        """Yield the server-sent events of a stream, given the first piece that there is."""
+        """Yield the server-sent events of a stream, given its first piece."""
         if self._chat:
             for index in range(len(self._job.rows)):
                 yield self._chunk(index, {"role": "assistant", "content": ""})

@@ -1,4 +1,4 @@
-"""From settings to a server that runs until it is told to stop."""
+"""Makes a server from its settings, and runs it until it is told to stop."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from pplm.apps.server.waiting import WaitingRoom
 from pplm.apps.server.writer import Writer
 
 GRACE_SECONDS = 30 - LAST_SECONDS - 1
-"""In which what runs may be finished after SIGTERM."""
+"""How long running requests may take to finish after SIGTERM, so that the server ends within 30 seconds."""
 
 _INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Of a server.
+    """The settings of a server.
 
     Attributes
     ----------
     host, port
         Where it listens; port 0 takes a free one.
     hosts
-        Further names that requests may call it by.
+        Further host names that requests may use.
     key
-        What opens it.
+        The key that requests have to give; None asks for none.
     origins
-        Pages that a browser may let talk to it.
+        Origins of web pages that may call it from a browser.
     offers, limits
-        What clients may name, and how much they may ask.
+        What clients may name, and how much they may ask for.
 
     Raises
     ------
     InputError
-        If other machines can reach it and it has no key, or a name is none.
+        If other machines can reach it and it has no key, or one of `hosts` is not a host name.
 
     """
 
@@ -81,16 +81,16 @@ def app_of(name: str, model: Any, tokenizer: Any, settings: Settings) -> FastAPI
 def serve(
     name: str, load: Callable[[], tuple[Any, Any]], settings: Settings, *, on_ready: Callable[[str], None]
 ) -> None:
-    """Serve a model until SIGTERM or an interrupt; what runs then is finished first.
+    """Serve a model until SIGTERM or an interrupt; requests that run then have `GRACE_SECONDS` to finish.
 
     Parameters
     ----------
     name
-        What clients call the model.
+        The name that clients use for the model.
     load
         Returns the model and its tokenizer; called once it is certain that the port is free.
     settings
-        Of the server.
+        The server's.
     on_ready
         Called with the server's address, before the first request is answered.
 
@@ -110,13 +110,13 @@ def serve(
             with _sigterm_is_an_end():
                 uvicorn.Server(config).run(sockets=[listener])
         finally:
-            if app.state.room.busy:  # with a token that takes seconds; Python would wait for it, or abort in its midst
+            if app.state.room.busy:  # a token takes seconds: Python would wait for it, or abort in its midst
                 os._exit(0 if sys.exc_info()[0] is None else _INTERRUPTED)
 
 
 @contextmanager
 def _sigterm_is_an_end() -> Iterator[None]:
-    """Let SIGTERM end the server and not the process: uvicorn sends itself the signal once more when all is done."""
+    """Let SIGTERM end only the server: when all is done uvicorn raises it again, which would kill the process."""
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         yield

@@ -1,7 +1,7 @@
 """What clients may send: the fields of OpenAI's requests that are served, and `steering`.
 
-A field of null is as one left out, and so is one that is not served but asks for nothing (`"presence_penalty": 0`), as
-many clients send it with every request. Everything else that is not served is refused by name.
+A field of null counts as left out, and so does one that is not served but asks for nothing (`"presence_penalty": 0`),
+because many clients send such fields with every request. Everything else that is not served is refused by name.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class StreamOptions(_Strict):
 
 
 class TextRequest(_Strict):
-    """What completions and answers have in common; `user` is not read."""
+    """The fields that both kinds of requests have; `user` is ignored."""
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     stream: bool = False
@@ -96,7 +96,7 @@ class TextRequest(_Strict):
     @field_validator("stop", "prompt", mode="before", check_fields=False)
     @classmethod
     def _list(cls, value: Any) -> Any:
-        """Take one text as a list of one."""
+        """Turn a single text into a list of one."""
         return [value] if isinstance(value, str) else value
 
     @property
@@ -115,20 +115,20 @@ class CompletionRequest(TextRequest):
 
 
 class TextPart(_Strict):
-    """A part of a message; texts alone are served."""
+    """A part of a message; only text is served."""
 
     type: Literal["text"]
     text: str
 
 
 class Message(_Strict):
-    """One message of a conversation; a developer is what older clients call the system."""
+    """One message of a conversation; newer clients call the role of a system message developer."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[TextPart], Field(min_length=1)] = ""
 
     def plain(self) -> dict[str, str]:
-        """Return it as chat templates take it."""
+        """Return the message as chat templates take it, its parts joined."""
         content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
         return {"role": "system" if self.role == "developer" else self.role, "content": content}
 
@@ -147,5 +147,5 @@ class ChatRequest(TextRequest):
 
     @property
     def length(self) -> int | None:
-        """New tokens at most; None leaves it to the server."""
+        """The most new tokens; None leaves it to the server."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens

@@ -1,7 +1,7 @@
 """The requests that wait, and the one thread that answers them, batch by batch.
 
-Requests are taken in the order of their arrival. The first one says how the next batch is made; all others that are
-made in the same way and fit beside it join it, so nobody waits for long and a batch is as full as it can be.
+Requests are taken in the order of their arrival. The first one decides how the next batch is made; all others that are
+made in the same way and fit beside it join it. So none is overtaken for ever, and a batch is as full as it can be.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class WaitingRoom:
     run
         Answers a batch of requests, in the worker's thread.
     fits
-        Whether requests can share a batch, beside being made in the same way.
+        Whether requests whose texts are made in the same way can share a batch.
     limits, metrics
         Of the server.
 
@@ -48,11 +48,11 @@ class WaitingRoom:
         self._thread = threading.Thread(target=self._work, name="pplm-worker", daemon=True)
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start the worker's thread."""
         self._thread.start()
 
     def stop(self, seconds: float) -> None:
-        """Answer nobody any more: end what runs and refuse what waits, within so many seconds."""
+        """End the requests that run and wait, and give the worker this many seconds to finish its token."""
         with self._changed:
             self._stopped = True
             jobs = [*self._waiting, *self._running]
@@ -70,7 +70,7 @@ class WaitingRoom:
 
     @property
     def busy(self) -> bool:
-        """Whether the worker has not come to its end."""
+        """Whether the worker's thread still runs."""
         return self._thread.is_alive()
 
     def reserve(self) -> None:
@@ -79,14 +79,16 @@ class WaitingRoom:
         Raises
         ------
         ApiError
-            429, if there is none.
+            With status 429, if all places are taken.
 
         """
         with self._changed:
             if len(self._waiting) + self._reserved >= self._limits.max_waiting:
                 self._metrics.turned_away.inc()
                 most = self._limits.max_waiting
-                raise ApiError(429, f"{most} requests wait already; try again later", headers={"Retry-After": "1"})
+                raise ApiError(
+                    429, f"{most} requests are waiting already; try again later", headers={"Retry-After": "1"}
+                )
             self._reserved += 1
 
     def release(self) -> None:
@@ -104,7 +106,7 @@ class WaitingRoom:
             self._changed.notify_all()
 
     def leave(self, job: Job) -> None:
-        """Forget a request whose client has left: it no longer waits, and what runs of it ends with its next token."""
+        """Forget a request that is over or whose client has left: it waits no longer, and ends with its next token."""
         with self._changed:
             job.left = True
             if job in self._waiting:
@@ -129,13 +131,13 @@ class WaitingRoom:
         self._metrics.batch_texts.observe(sum(len(job.rows) for job in batch))
         try:
             self._run(batch)
-        except Exception:  # noqa: BLE001 - the worker has to live on, whatever a request has brought about
+        except Exception:  # noqa: BLE001 - the worker has to survive whatever a request causes
             _log.exception("a batch failed")
             for job in batch:
                 job.end(ApiError(500, DEFECT))
 
     def _take(self) -> Sequence[Job]:
-        """Take the requests of the next batch out of those that wait."""
+        """Remove the requests of the next batch from those that wait, and refuse those whose time is up."""
         for job in [job for job in self._waiting if job.late]:
             self._waiting.remove(job)
             job.end(ApiError(503, f"no turn came within {self._limits.max_seconds} seconds; try again later"))

@@ -1,7 +1,7 @@
 """Writes the texts of several requests at once, each as it would be alone.
 
-Every text is one of prompt number 0: its random numbers are named by its own seed and sample, whatever else is in its
-batch. Each has a length of its own, and ends earlier where its client has left or its time is up.
+Every text counts as one of prompt number 0: its random numbers depend on its own seed and sample alone, whatever else
+is in its batch. Each has its own length, and ends earlier if its client has left or its time is up.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Writer:
         self._model, self._tokenizer, self._metrics = model, tokenizer, metrics
 
     def fits(self, jobs: Sequence[Job]) -> bool:
-        """Return whether the texts of requests of one way fit into the model's positions beside each other."""
+        """Return whether requests of one way fit into the model's positions when they are padded to one width."""
         rows = [row for job in jobs for row in job.rows]
         longest = max(len(row.prompt.ids) for row in rows), max(row.max_tokens for row in rows)
         try:
@@ -47,7 +47,7 @@ class Writer:
         return True
 
     def write(self, jobs: Sequence[Job]) -> None:
-        """Write the texts of requests of one way, and tell each request of every token.
+        """Write the texts of requests of one way, and pass every token on to its request.
 
         Where something is wrong with one of them, such as a step too long for its prompt, each is written alone.
         """
@@ -94,7 +94,7 @@ def write_rows(
     model, tokenizer
         The language model.
     rows, way, attributes
-        The texts, how they are made, and the bound attribute models of that.
+        The texts, how they are made, and the bound attribute models that are named there.
     on_token
         Called with every new token, its `prompt_index` being the number of its row; returning True ends the text.
         Where memory runs out, rows are written again, from their first token.
@@ -145,7 +145,7 @@ def check_positions(model: Any, prompt_tokens: int, new_tokens: int, way: Way) -
     Raises
     ------
     InputError
-        With the positions that there are.
+        If they need more positions, or a longer window, than the model has.
 
     """
     check_length(model, prompt_tokens, prompt_tokens + new_tokens, way.steering.horizon_length)
