@@ -1,6 +1,7 @@
-"""What a text is steered towards by number: the wanted level of an attribute, and the push that leads there.
+"""Targets: the wanted level of an attribute, and the push that brings a text to it.
 
-A level is a probability: of a bag's words as the next token, or of a head's class for the text so far.
+A level is a probability: for a bag, that the next token is one of its words; for a head, of its class given the text so
+far.
 """
 
 from __future__ import annotations
@@ -18,26 +19,28 @@ from pplm.errors import InputError, SteeringWarning
 from pplm.interface import SteeringStep, WeightedAttribute
 
 _TOLERANCE = 0.25
+"""Share of a target by which the mean level over the texts may miss it without a warning."""
 _ROUNDING = 1e-3
+"""A probability may exceed 1 by this much."""
 _LOWEST = 0.02
-"""Of the budget."""
+"""The least push for a level of the next token, as a share of the budget."""
 _OF_TOKENS = {"proportional": 0.0, "integral": 0.06}
-"""For a level of tokens, by the relative error of their mean; nats."""
+"""Gains for a level of the next token: nats per relative error of the mean level so far."""
 _NATS_PER_LEVEL = 4.8
-"""Of the first push; about what a bag's level costs on two models, so that there is little to correct."""
+"""The first push per wanted level; about what a bag's level costs on two models, so that little is left to correct."""
 _OF_TEXT = {"proportional": 0.8, "integral": 0.04}
-"""For a level of the text so far, which answers a push late; nats."""
+"""Gains for a level of the text so far, which responds to a push late: nats per error."""
 
 
 def of_token(attribute: WeightedAttribute) -> bool:
-    """Return whether an attribute's level is one of the next token, as a bag's; else it is one of the text so far."""
+    """Return whether an attribute's level belongs to the next token, as a bag's does, not to the text so far."""
     return bool(getattr(attribute.model, "reads_logits", True))
 
 
 def level_of(attribute: WeightedAttribute, step: SteeringStep) -> Tensor:
-    """Return an attribute's level (B,) in what a step shows; what is avoided has the level of that.
+    """Return an attribute's level (B,) at a step; of an attribute to avoid, the level of what it avoids.
 
-    It is 0 where the attribute model cannot act, and no probability where its loss is not -log of one.
+    It is 0 where the attribute model cannot act. If its loss is not -log of a probability, neither is this one.
     """
     with torch.no_grad():
         p = (-attribute.loss(step)).exp()
@@ -47,20 +50,21 @@ def level_of(attribute: WeightedAttribute, step: SteeringStep) -> Tensor:
 class Aim:
     """One attribute's level in B texts, and the push that leads to the wanted one.
 
-    The push is what may be spent on a token, in nats, at most the budget, set by the error of the text so far. Where
-    the level is one of the next token (`of_token`), a second, purely integral controller says which level is due,
+    The push is what may be spent on a token, in nats: a controller sets it by the error of the text so far, and it is
+    at most the budget. Where the level belongs to the next token (`of_token`), a second, purely integral controller
+    computes the level that is due at this token,
 
-        d_t = wanted + sum over the tokens before of (wanted - level), within -1 and 1,
+        d_t = wanted + sum over the tokens before of (wanted - level), clipped to -1 and 1,
 
-    so that the mean over the text arrives at `wanted`. A token whose unsteered level is due already is left alone.
-    A single token seldom can be: the push grows until those that can make up for the others.
+    so that the mean over the text arrives at `wanted`. A token whose unsteered level meets d_t already is left alone.
+    At most tokens d_t is out of reach within the push, which grows until the other tokens make up for them.
 
     Parameters
     ----------
     attribute
-        Which attribute model; `avoids` makes `wanted` an upper bound.
+        The attribute; if its model `avoids`, `wanted` is an upper bound.
     wanted
-        Above 0 and below 1; None only measures the level.
+        Above 0 and below 1; None measures the level only.
     budget
         Above 0, in nats.
     like
@@ -78,7 +82,7 @@ class Aim:
             self._push = Controller(gains, none + _NATS_PER_LEVEL * self.wanted)
         else:
             self._push = Controller(Gains(**_OF_TEXT, high=budget), none)
-        # What was not put in yet is made up for later; what was kept out gives no right to more.
+        # A level that was too low is made up for later; one kept below an upper bound earns no excess later.
         gains = Gains(proportional=0.0, integral=1.0, low=-1.0, high=self.wanted if self.avoids else 1.0)
         self._due = Controller(gains, none + self.wanted)
         self._total, self._count = none, none
@@ -86,11 +90,18 @@ class Aim:
 
     @property
     def level(self) -> Tensor:
-        """(B,): of the text so far; NaN before its first token."""
+        """(B,): the level of the text so far; NaN before its first token."""
         return self._total / self._count
 
     def measure(self, step: SteeringStep) -> Tensor:
-        """Return the level (B,) in what a step shows."""
+        """Return the level (B,) at a step.
+
+        Raises
+        ------
+        InputError
+            If there is a target and the level is no probability.
+
+        """
         level = level_of(self.attribute, step)
         if not (self.free or self._checked):
             self._checked = True  # at the first token alone: an accelerator waits for the answer
@@ -103,9 +114,9 @@ class Aim:
         return level
 
     def content(self, level: Tensor, *, credit: float = 0.0) -> Tensor:
-        """Return which texts are at the level that they should now have, (B,) bool, or on the right side of it.
+        """Return which texts are at the level that is due now, or on the right side of it: (B,) bool.
 
-        `credit` more wanted levels count as due.
+        `credit` adds that many times the wanted level to the due one, if it is a level of the next token to be reached.
         """
         if self.free:
             return torch.zeros_like(level, dtype=torch.bool)
@@ -119,7 +130,7 @@ class Aim:
         return self._push.push
 
     def observe(self, level: Tensor) -> None:
-        """Take note of a level (B,), that of a token once it is final or that of the text, and correct the push."""
+        """Record a level (B,), of a token's final distribution or of the text so far, and correct the push."""
         if self.of_token:
             self._total, self._count = self._total + level, self._count + 1
             self._due.update(self.wanted - level)
@@ -138,12 +149,12 @@ class Aim:
 def wanted_levels(
     target: Mapping[str, float] | float | None, attributes: Sequence[WeightedAttribute]
 ) -> list[float | None]:
-    """Return the wanted level of each attribute model, None where none is asked for.
+    """Return the wanted level of each attribute model, or None if there is none.
 
     Raises
     ------
     InputError
-        If a name is no attribute's, or a level without a name could be that of several.
+        If a name is not an attribute's, two names mean the same one, or a level without a name could be of several.
 
     """
     if target is None:
@@ -151,9 +162,11 @@ def wanted_levels(
     names = [attribute.name for attribute in attributes]
     if not isinstance(target, Mapping):
         if len(attributes) > 1:
-            raise InputError(f"target={target:g} could be of any of {', '.join(names)}; name it: {names[0]}={target:g}")
+            raise InputError(
+                f"target={target:g} could be meant for any of {', '.join(names)}; name one: {names[0]}={target:g}"
+            )
         return [target] * len(attributes)
-    # What is avoided may be named as the list that it was made of.
+    # An attribute to avoid may also be named by what it avoids.
     short = {name.removeprefix("avoid "): name for name in reversed(names)}
     wanted = {name if name in names else short.get(name, name): level for name, level in target.items()}
     if len(wanted) < len(target):
@@ -164,14 +177,14 @@ def wanted_levels(
 
 
 def named_levels(names: Sequence[str], levels: Sequence[float]) -> dict[str, float]:
-    """Return the levels of one text by attribute, without those that there are none of (NaN)."""
+    """Return the levels of one text by attribute name, without the missing ones (NaN)."""
     return {name: level for name, level in zip(names, levels, strict=True) if not math.isnan(level)}
 
 
 def warn_of_missed(
     attributes: Sequence[WeightedAttribute], steering: SteeringConfig, levels: Sequence[Mapping[str, float]]
 ) -> None:
-    """Warn of what `missed_targets` tells."""
+    """Warn of every target that `missed_targets` reports."""
     for told in missed_targets(attributes, steering, levels):
         warnings.warn(told, SteeringWarning, stacklevel=3)
 
@@ -179,14 +192,14 @@ def warn_of_missed(
 def missed_targets(
     attributes: Sequence[WeightedAttribute], steering: SteeringConfig, levels: Sequence[Mapping[str, float]]
 ) -> list[str]:
-    """Return what there is to tell of each attribute whose mean level over texts is off its target by over a quarter.
+    """Return a message for each attribute whose mean level over the texts misses its target by over a quarter.
 
     Parameters
     ----------
     attributes, steering
-        What steered, and its settings.
+        The attributes, and the settings that steered with them.
     levels
-        Of each text, by name of attribute.
+        Of each text, by attribute name.
 
     """
     told: list[str] = []

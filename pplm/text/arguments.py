@@ -1,4 +1,4 @@
-"""What goes to transformers' `generate` of a caller's arguments, and which of them are refused before."""
+"""Which of a caller's arguments go to transformers' `generate`, and which are refused before that."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from pplm.text.steerable import check_generate, check_one_device
 
 
 def with_sampling(arguments: dict[str, Any], num_samples: int, candidates: int) -> dict[str, Any]:
-    """Return the arguments with sampling turned on where one prompt gets several texts, unless it was turned off."""
+    """Return the arguments with sampling turned on if a prompt gets several texts.
+
+    Raises
+    ------
+    InputError
+        If several texts are asked for and sampling is explicitly off, so that they would all be the same.
+
+    """
     config = arguments.get("generation_config")
     given = _first(arguments.get("do_sample"), getattr(config, "do_sample", None))
     if given or num_samples * candidates == 1:
@@ -38,7 +45,7 @@ def with_sampling(arguments: dict[str, Any], num_samples: int, candidates: int) 
 def check_call(
     model: Any, tokenizer: Any, num_samples: int, max_batch_size: int | None, arguments: dict[str, Any]
 ) -> None:
-    """Refuse arguments of `generate` that no prompt can be generated with, before attribute models are bound.
+    """Refuse arguments that make `generate` impossible whatever the prompts, before attribute models are bound.
 
     Raises
     ------
@@ -71,14 +78,15 @@ def check_call(
 
 
 def _first(*values: Any) -> Any:
-    """Return the first value that is given, as transformers looks for a setting: arguments, config, model's config."""
+    """Return the first value that is not None; transformers looks in the arguments, the config, the model's config."""
     return next((value for value in values if value is not None), None)
 
 
 def for_transformers(arguments: dict[str, Any], model: Any, pad_id: int, ends: Sequence[int]) -> dict[str, Any]:
-    """Add what we need to the caller's arguments; inside a copy of a given config, as transformers wants it.
+    """Return the caller's arguments with what we need added, inside a copy of `generation_config` if one is given.
 
-    `ends`, which end a conversation's answer, join the model's own ends of text, but not the caller's `eos_token_id`.
+    `ends`, the tokens that end a conversation's answer, are added to the model's or the config's end-of-text tokens,
+    but not to an `eos_token_id` among the caller's arguments.
     """
     config = copy.deepcopy(arguments.get("generation_config"))
     added: dict[str, Any] = {"return_dict_in_generate": True}
@@ -86,7 +94,7 @@ def for_transformers(arguments: dict[str, Any], model: Any, pad_id: int, ends: S
         eos = _first(getattr(config, "eos_token_id", None), model.generation_config.eos_token_id)
         added["eos_token_id"] = [*_ids(eos), *ends]
     if config is None:
-        # Some models' own configs turn the cache off (MPT), which matters to training alone.
+        # Some models' own configs (MPT) turn the cache off, which makes sense only in training.
         return {"pad_token_id": pad_id, "use_cache": True, **arguments, **added}
     if config.pad_token_id is None:
         added["pad_token_id"] = pad_id
@@ -96,9 +104,9 @@ def for_transformers(arguments: dict[str, Any], model: Any, pad_id: int, ends: S
 
 
 def pad_id_of(model: Any, tokenizer: Any) -> int:
-    """Return an id of the model's to fill with; padding is masked by position, so any will do.
+    """Return a token id to pad with; padding is masked by position, so any id that the model has will do.
 
-    A tokenizer's own may be beyond the model's rows, if it was added to the tokenizer alone.
+    The tokenizer's own padding id may be beyond the model's rows, if it was added to the tokenizer alone.
     """
     rows = model.get_input_embeddings().weight.shape[0]
     candidates = (tokenizer.pad_token_id, *_ids(model.generation_config.eos_token_id), 0)

@@ -1,7 +1,7 @@
 """From a list of messages to the token ids that a tokenizer's chat template makes of them.
 
-A template puts tokens of its own around every message: roles, separators, often a whole system message. They steer the
-model but are nobody's words, so they are told apart from the messages' contents here.
+A template puts tokens of its own around every message: roles, separators, often a whole system message. The model needs
+them, but they are nobody's words, so they are told apart from the messages' contents here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Message: TypeAlias = Mapping[str, Any]
 """`{"role": "user", "content": "..."}`; further entries are passed on to the template."""
 
 _FILLER = "qzmessage{}zq"
-"""Stands for a message's content where the template's own text is looked for."""
+"""Stands in for a message's content, to find the template's own text."""
 _FILLERS = re.compile(_FILLER.format(r"(\d+)"))
 Span = tuple[int, int]
 
@@ -34,7 +34,7 @@ class ChatTokens:
     Attributes
     ----------
     ids
-        As the template writes them: no second beginning-of-text token is added.
+        Those of the template's text, with no second beginning-of-text token added.
     in_content
         Whether each token belongs to a message's content; False for the template's own.
 
@@ -70,7 +70,7 @@ def check_messages(name: str, messages: Any) -> list[Message]:
                 kind = type(message[key]).__name__
                 raise InputError(f"{where}: {key} must be a text; got {kind} {reprlib.repr(message[key])}")
         check_text(f"{where}: role", message["role"])
-        # A model may have answered nothing, and the conversation goes on all the same.
+        # An answer may be empty: a model may have said nothing, and the conversation goes on all the same.
         check_text(f"{where}: content", message["content"], may_be_empty=message["role"] == "assistant")
     if messages[-1]["role"] == "assistant":
         raise InputError(f"{name} ends with the assistant's own message; end with the one that is to be answered")
@@ -128,16 +128,16 @@ def check_template(tokenizer: Any, name: str | None = None) -> None:
 
 
 def turn_end_ids(tokenizer: Any) -> list[int]:
-    """Return the ids that end an answer: the tokenizer's end of text, and what the template puts behind an answer."""
+    """Return the ids that end an answer: the end of text, and the special token that the template puts behind one."""
     probe = [{"role": "user", "content": _FILLER.format(0)}, {"role": "assistant", "content": _FILLER.format(1)}]
     ends = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     try:
         rendered = tokenizer.apply_chat_template(probe, tokenize=False)
     except (jinja2.TemplateError, ValueError, TypeError):
-        return ends  # a template for other conversations than these
+        return ends  # the template refuses such a conversation
     behind = rendered.rpartition(_FILLER.format(1))[2].lstrip()
     first = tokenizer(behind, add_special_tokens=False)["input_ids"][:1]
-    # Only a token made for it ends a turn: a line feed, or the "###" of a template in plain text, occurs in answers.
+    # Only a token made for that may end a turn: a line feed, or a plain-text template's "###", occurs in answers.
     own = {*tokenizer.all_special_ids, *getattr(tokenizer, "added_tokens_decoder", {})}
     return ends + [token for token in first if token in own and token not in ends]
 
@@ -151,19 +151,19 @@ def _render(tokenizer: Any, messages: Sequence[Message], name: str) -> str:
 
 
 def _content_spans(tokenizer: Any, messages: Sequence[Message], rendered: str, name: str) -> list[Span]:
-    """Return where the messages' contents stand in what the template made of them, as (first, stop) characters."""
+    """Return where the messages' contents are in the rendered template, as (first, stop) characters."""
     contents = [message["content"] for message in messages]
     blank = [{**message, "content": _FILLER.format(number)} for number, message in enumerate(messages)]
     try:
-        pieces = _FILLERS.split(_render(tokenizer, blank, name))  # the template's text and messages' numbers in turn
+        pieces = _FILLERS.split(_render(tokenizer, blank, name))  # alternately the template's text, a message's number
     except InputError:
-        pieces = []  # the template looks into the contents
+        pieces = []  # the template depends on the contents
     spans = _between(pieces, contents, rendered)
     return _searched(contents, rendered, name) if spans is None else spans
 
 
 def _between(pieces: Sequence[str], contents: Sequence[str], rendered: str) -> list[Span] | None:
-    """Return the spans between the template's own pieces; None where these do not stand as they should."""
+    """Return the spans between the template's own pieces; None if these are not found in order."""
     if not pieces or not rendered.startswith(pieces[0]):
         return None
     spans, place = [], len(pieces[0])
@@ -175,7 +175,7 @@ def _between(pieces: Sequence[str], contents: Sequence[str], rendered: str) -> l
         if written is not None:
             first, stop = place, place + len(written)
             place = stop + len(behind)
-        else:  # rewritten, as where a template leaves out a former answer's thoughts, or puts something beside it
+        else:  # rewritten, as when a template leaves out an earlier answer's reasoning, or adds something beside it
             first, stop = place, rendered.find(behind, place) if behind else -1
             if stop < 0:
                 return None
@@ -188,7 +188,7 @@ def _between(pieces: Sequence[str], contents: Sequence[str], rendered: str) -> l
 
 
 def _searched(contents: Sequence[str], rendered: str, name: str) -> list[Span]:
-    """Return the spans of the contents as far as they occur one after the other."""
+    """Return the spans of those contents that occur one after the other; warn of each that does not."""
     spans, place = [], 0
     for number, content in enumerate(map(str.strip, contents)):
         first = rendered.find(content, place)

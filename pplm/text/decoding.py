@@ -1,6 +1,6 @@
 """The decoding loop that plugs into `model.generate(custom_generate=...)`.
 
-It owns the order of a step and nothing else: steered logits, logits processors, choice, stopping, next pass.
+It owns the order of a step and nothing else: steered logits, logits processors, choice of a token, stopping, next pass.
 Logits processors, stopping criteria, lengths and caches are prepared by transformers.
 """
 
@@ -40,13 +40,13 @@ from pplm.text.trace import SteeringTrace
 class SteeredOutput(GenerateDecoderOnlyOutput):
     """What `generate(..., return_dict_in_generate=True)` returns: transformers' own output and the trace.
 
-    `logits` are the fused logits, `scores` the same after the logits processors, and `past_key_values` is the
-    unsteered history of `sequences` but for their last token, as in transformers (the whole of it, also of a model with
-    a sliding window). A sample is not read after its last token: from there on its logits and its part of the history
-    are zeros. `lengths` (B,) counts each sample's new tokens up to the one that finished it.
+    `logits` are the fused logits, `scores` the same after the logits processors. `past_key_values` is, as in
+    transformers, the unsteered history of `sequences` without their last token; it is whole even if the model has a
+    sliding window. A sample is not read after its last token: from there on its logits and its part of the history are
+    zeros. `lengths` (B,) counts each sample's new tokens up to and including the one that finished it.
     """
 
-    # transformers builds its outputs from keywords and wants defaults; both are always there.
+    # transformers requires defaults, because it builds outputs from keywords; both fields are always set.
     lengths: Tensor = None  # type: ignore[assignment]
     steering: SteeringTrace = None  # type: ignore[assignment]
 
@@ -68,12 +68,12 @@ def steered_decoding(
     Parameters
     ----------
     attributes
-        Attribute models, or (model, weight) pairs; none at all gives plain decoding.
+        Attribute models, or (model, weight) pairs; an empty list gives plain decoding.
     steering
-        Settings; None takes a preset for these attributes of the model that decodes, as `pplm.generate` does.
+        Settings; None takes a preset for these attributes and the model that decodes, as `pplm.generate` does.
     preset
-        "paper", "fast", or None for the settings that `load_model` found for the model's weights, else the general
-        `fast`; see `SteeringConfig.for_attributes`.
+        "paper", "fast", or None for the settings that `load_model` found for the model's weights, else the dial at its
+        usual strength; see `SteeringConfig.for_attributes`.
     seed
         Gives every sample its own random stream: one for all rows, or one for each. None draws from torch's global
         generator as transformers does.
@@ -81,11 +81,11 @@ def steered_decoding(
         (prompt index, sample index) of every row, which name its stream; by default rows are numbered as
         `num_return_sequences` lays them out.
     streamer
-        Hand a streamer over here, not to `generate`, which does not pass it on to a custom loop. The same holds
-        for an `assistant_model` given to `generate`: it does not reach this loop and has no effect.
+        Pass a streamer here, not to `generate`, which does not hand it on to a custom loop. (Nor does it hand on an
+        `assistant_model`, which has no effect.)
     stop_strings, tokenizer
-        Texts that end a sample, and the tokenizer that they are found with. Hand these over here as well: `generate`
-        looks for a tokenizer that it does not keep for a custom loop, and fails.
+        Texts that end a sample, and the tokenizer to find them with. Pass these here too: given `stop_strings`,
+        `generate` fails, because it does not keep the tokenizer for a custom loop.
     content_mask
         (B, T) bool: which positions of the prompts, padding included, count in the mean hidden state that
         discriminators read; None counts all real ones. A chat template's own tokens should not. New tokens count.
@@ -120,12 +120,12 @@ class SteeredDecoding:
         generation_config: GenerationConfig,
         **model_kwargs: Any,
     ) -> SteeredOutput | Tensor:
-        """Decode until every sample is finished; what transformers' `generate` calls with all it has prepared.
+        """Decode until every sample is finished; transformers' `generate` calls this with all that it has prepared.
 
         Parameters
         ----------
         input_ids
-            (B, T) left-padded prompts, or, over a cache of the caller's own, whatever of them is new.
+            (B, T) left-padded prompts or, over a cache of the caller's own, only what the cache does not hold.
 
         Returns
         -------
@@ -181,7 +181,7 @@ class SteeredDecoding:
             token_scores = logits_processor(input_ids, fused)
             kept.add(token_scores, fused)
             sound = is_distribution(token_scores) | (unfinished == 0)
-            # Where it is none, some token is chosen all the same: the host hears of both at once, below.
+            # Where scores are no distribution, some token is chosen all the same: the host gets both at once, below.
             tokens = choose_tokens(torch.where(sound[:, None], token_scores, 0.0), config.do_sample, streams)
             if has_eos:
                 tokens = torch.where(unfinished.bool(), tokens, pad_token(config).to(tokens.device))
@@ -189,12 +189,12 @@ class SteeredDecoding:
             input_ids = torch.cat([input_ids, tokens[:, None]], dim=1)
             lengths = lengths + unfinished
             unfinished = unfinished & ~stopping_criteria(input_ids, kept.scores)
-            # The one copy of a token that the host waits for.
+            # The only copy to the host per token, for which it has to wait.
             chosen, going_on, sound = torch.stack([tokens, unfinished, sound]).cpu()
             if not sound.all():
                 text.refuse_scores(sound == 0)
             wanted = audience.take(chosen, going_on)
-            if not wanted.equal(going_on):  # on the host, without waiting for an accelerator
+            if not wanted.equal(going_on):  # compared on the host, without waiting for an accelerator
                 unfinished = wanted.to(unfinished.device)
             if not wanted.any():
                 break
@@ -232,7 +232,7 @@ class SteeredDecoding:
 
 
 class _KeptScores:
-    """The scores and logits of every new token, (B, V) each, where transformers was asked to return them."""
+    """The scores and logits of every new token, (B, V) each, if `generate` was asked to return them."""
 
     def __init__(self, config: GenerationConfig) -> None:
         kept = bool(config.return_dict_in_generate)
@@ -245,7 +245,7 @@ class _KeptScores:
 
 
 class _Audience:
-    """Those who watch a loop: a streamer as transformers has it, an onlooker, both or none."""
+    """Those who watch a loop: one of transformers' streamers, an onlooker, both or none."""
 
     def __init__(self, streamer: BaseStreamer | None, onlooker: Onlooker | None) -> None:
         self._streamer, self._onlooker = streamer, onlooker
@@ -261,7 +261,7 @@ class _Audience:
             self._onlooker.look(text)
 
     def take(self, chosen: Tensor, going_on: Tensor) -> Tensor:
-        """Show a step's tokens (B,); return which texts are to go on of those that could, (B,) each."""
+        """Pass on a step's tokens (B,) and which texts could go on (B,); return which of these shall, (B,)."""
         if self._streamer is not None:
             self._streamer.put(chosen)
         return going_on if self._onlooker is None else self._onlooker.take(chosen, going_on)
@@ -272,7 +272,7 @@ class _Audience:
 
 
 def _text_length(input_ids: Tensor, config: GenerationConfig, model_kwargs: dict[str, Any]) -> int:
-    """Return the length of the prompt with what a caller's cache holds of it, by the mask, as transformers does."""
+    """Return the prompt's length, including what a caller's cache holds of it, by the mask as transformers does."""
     mask = model_kwargs.get("attention_mask")
     masked = mask_length(config) if mask is None else mask.shape[1]
     return max(masked or 0, input_ids.shape[1])

@@ -1,8 +1,8 @@
 """How the steered and the unsteered distribution become the one that a token is drawn from (paper, section 3.3).
 
-A fixed weight of the geometric mean is the paper's. The dial chooses it for each text and token instead, so that the
-outcome diverges from the unsteered distribution by no more than a budget, and, where a level of an attribute is asked
-for, by no more than that takes.
+The paper mixes them in a geometric mean with a fixed weight. The dial instead chooses the weight for each text and
+token, so that the outcome diverges from the unsteered distribution by no more than a budget and, if a level of an
+attribute is asked for, by no more than reaching that level takes.
 """
 
 from __future__ import annotations
@@ -23,19 +23,21 @@ from pplm.text.objective import TextSoFar
 from pplm.text.sampling import is_distribution
 
 _STRIDE = Gains(proportional=0.0, integral=0.4, low=-2.5, high=2.5)
-"""Of the logarithm of the steps' length. Steps are made so long that the largest weight would spend a share of the
-budget, measured as its square root, which is nearly proportional to a step. So most tokens take the largest weight, and
-the budget holds back those that a step moves most."""
+"""Controls the logarithm of the steps' length (`Dial.push`). Steps are made long enough for the largest weight to spend
+a wanted share of the budget. The share is taken as a square root, which is nearly proportional to a step's length. So
+most tokens get the largest weight, and the budget holds back only those that a step moves most."""
 _SPENT, _OVERSPENT = 0.8, 2.0
-"""The wanted share, and the most that a single token's counts as."""
+"""The wanted share (a square root), and the largest that a single token's share counts as."""
 _STRIDE_OF_BAGS = Gains(proportional=0.0, integral=0.4, low=-2.5, high=4.0)
 _SPENT_BY_BAGS, _EXPONENT, _LARGEST_ERROR, _LEAST = 0.9, 0.3, 1.0, 1e-4
-"""Where steps follow a gradient that comes and goes, as a bag's: the share that the longest one should spend, the
-exponent of a shorter one's, and the bounds of a token's error and of a share whose logarithm is taken."""
+"""For steps that follow a gradient which comes and goes, as a bag's does. In order: the share that the longest step
+should spend; a step `reach` times as long should spend that share times `reach` to this exponent; the largest error of
+one token, either way; the least share whose logarithm is taken."""
 _CREDIT = 9
-"""So many tokens' levels may come early: a bag's words are cheap at few tokens, and a text takes them there."""
+"""How many tokens' worth of the wanted level a text may be ahead: a bag's words are cheap at few tokens, so they are
+taken there."""
 _HALVINGS = 8
-"""Of the interval in which the smallest weight that meets a level lies: to 0.4% of the largest."""
+"""How often the interval that holds the smallest weight meeting a level is halved: to 0.4% of the largest weight."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Fused:
     Attributes
     ----------
     logits
-        (B, V): what tokens are drawn from.
+        (B, V): those of the distribution that tokens are drawn from.
     kl
         (B,): KL(final || unsteered), in nats.
     gm_scale
@@ -62,7 +64,7 @@ class Fused:
 
     @classmethod
     def unsteered(cls, logits: Tensor) -> Fused:
-        """Return what comes of no steering at all."""
+        """Return the outcome without any steering."""
         none = torch.zeros_like(logits[:, 0])
         return cls(logits, none, none)
 
@@ -77,7 +79,7 @@ class FixedFusion:
         self._gm_scale = gm_scale
 
     def look(self, text: TextSoFar) -> Tensor | None:  # noqa: ARG002
-        """Return the attribute models that are content with a text, (A, B) bool; None where none can be."""
+        """Return which attribute models are content with a text, (A, B) bool; None, because without a dial none is."""
         return None
 
     def fuse(self, text: TextSoFar, steered_logits: Tensor, reach: Tensor) -> Fused:  # noqa: ARG002
@@ -92,9 +94,9 @@ class FixedFusion:
 class Dial:
     """The geometric mean with the largest weight that the budget allows, or the smallest that meets a target.
 
-    An attribute without a target, beside one with a target, has the budget of the given strength, else the usual one.
-    What earlier tokens left in the steered history counts like what this one adds: where it exceeds the budget alone,
-    the weight scales it back.
+    An attribute without a target, beside one with a target, may spend the budget of the given strength, or of the usual
+    strength if none is given. The budget limits a token's whole divergence, including what the steps of earlier tokens
+    left in the steered history: if that alone exceeds the budget, a smaller weight scales it back.
 
     Parameters
     ----------
@@ -114,25 +116,26 @@ class Dial:
         pushing = [aim for aim in self._aims if aim.attribute.weight]
         self._free = any(aim.free for aim in pushing)
         self._targets = [aim for aim in pushing if not aim.free]
-        # A step that is short because the gradient is weak, as a bag's is at most tokens, need not spend as much: made
-        # longer, it would buy little of the attribute. A target is to be reached even so.
+        # A step that is short because the gradient is weak, as a bag's is at most tokens, need not spend as much:
+        # lengthening it would gain little of the attribute. With a target it must, for the target is to be reached.
         rules = {steering.step_of(kind_of(aim.attribute.model)).norm_rule for aim in pushing}
         self._follows_gradient = rules == {"running_max"} and not self._targets
         self._stride = Controller(_STRIDE_OF_BAGS if self._follows_gradient else _STRIDE, none)
 
     @property
     def push(self) -> Tensor:
-        """A factor on the steps, (B,): what this token's budget asks for, times what the text so far has shown."""
-        # A divergence grows with the square of a step and of its weight. A longer first step would not be a better one.
+        """A factor on the steps, (B,): by this token's budget, times the correction learnt from the text so far."""
+        # A divergence grows with the square of both the step and the weight. At most 1: the usual first step
+        # (`DIAL_STEPS`) is no better if made longer.
         return self._stride.push.exp() * ((self._allowed() / MAX_DIVERGENCE).sqrt() / self._limit).clamp(max=1.0)
 
     def _allowed(self) -> Tensor:
-        """Return what a text may spend on this token, (B,) in nats."""
+        """Return what each text may spend on this token, (B,) in nats."""
         allowed = torch.full_like(self._stride.push, self._free_budget if self._free else 0.0)
         return torch.stack([allowed, *(aim.allowed for aim in self._targets)]).amax(0)
 
     def look(self, text: TextSoFar) -> Tensor | None:
-        """Return the attribute models that are content with the text as it is, (A, B) bool; None where none can be."""
+        """Return which attribute models are content with the text as it is, (A, B) bool; None if there is no target."""
         step = text.unsteered_step()
         idle = []
         for aim in self._aims:
@@ -146,8 +149,9 @@ class Dial:
     def fuse(self, text: TextSoFar, steered_logits: Tensor, reach: Tensor) -> Fused:
         """Return the distribution of the next token, given its steered logits (B, V).
 
-        `reach` (B,) is the length of this token's steps beside that of steps by the text's strongest gradient so far,
-        NaN where its history was not moved: such a token shows nothing of how long a step should be.
+        `reach` (B,) is the length of this token's steps as a ratio to that of steps by the text's strongest gradient so
+        far (`Steered.reach`). It is NaN where the history was not moved: such a token does not show how long a step
+        should be.
         """
         unsteered, allowed = text.reader.unsteered.logits, self._allowed()
         tilt = Tilt(text.reader.unsteered_log_probs, steered_logits, self._limit)
@@ -159,7 +163,7 @@ class Dial:
             own = self._least(aim, text, steered_logits, own) if aim.of_token else own
             scale = torch.maximum(scale, own)
         self._stride.update(self._error((tilt.most / allowed).sqrt(), reach))
-        # What is no distribution is to be refused, not weighed with 0.
+        # NaN, so that steered logits which are no distribution are refused later instead of being weighed with 0.
         scale = torch.where(is_distribution(steered_logits), scale, torch.nan)
         logits = fuse(unsteered, steered_logits, scale)
         for aim in self._aims:
@@ -175,9 +179,10 @@ class Dial:
             aim.select(index)
 
     def _error(self, spent: Tensor, reach: Tensor) -> Tensor:
-        """Return how much longer steps should be (B,), as a logarithm; NaN where nothing was moved.
+        """Return by how much the steps are too short (B,), as a logarithm; NaN where nothing was moved.
 
-        `spent` (B,) is the root of the share of the budget that the largest weight would take, `reach` as in `fuse`.
+        `spent` (B,) is the square root of the share of the budget that the largest weight would spend; `reach` is as in
+        `fuse`.
         """
         if not self._follows_gradient:
             return torch.where(reach.isnan(), torch.nan, _SPENT - spent.clamp(max=_OVERSPENT))
@@ -185,7 +190,7 @@ class Dial:
         return (wanted / spent.clamp(min=_LEAST)).log().clamp(-_LARGEST_ERROR, _LARGEST_ERROR)
 
     def _least(self, aim: Aim, text: TextSoFar, steered_logits: Tensor, most: Tensor) -> Tensor:
-        """Return the smallest weight (B,) that meets a target now, at most `most` (B,)."""
+        """Return the smallest weight (B,) that meets a target's due level now; `most` (B,) if no smaller one does."""
 
         def content(scale: Tensor) -> Tensor:
             return aim.content(aim.measure(text.unsteered_step(fuse(unsteered, steered_logits, scale))), credit=_CREDIT)
@@ -201,7 +206,7 @@ class Dial:
 
 
 def fusion_of(attributes: Sequence[WeightedAttribute], steering: SteeringConfig, like: Tensor) -> FixedFusion | Dial:
-    """Return what makes one distribution of two under these settings, for texts (B, ...) like `like`."""
+    """Return what fuses the two distributions under these settings; `like` (B, ...) gives batch size and device."""
     return Dial(attributes, steering, like) if steering.dialled else FixedFusion(steering.gm_scale)
 
 

@@ -1,4 +1,4 @@
-"""Measures what the details of a token hold, for all texts of a batch at once."""
+"""Measures the numbers in a token's details, for all texts of a batch at once."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pplm.text.forward import LastToken
 
 _LIKELIEST = 5
 _ROUNDING = 1e-3
-"""A probability may be above 1 by this much; a loss whose exp(-loss) is further above is not -log of one."""
+"""A probability may exceed 1 by this much; if exp(-loss) exceeds it by more, the loss is not -log of a probability."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the next tokens are drawn from, and how that came about, for the B texts that go on.
+    """What the next tokens are drawn from, and how it came about, for the B texts that go on.
 
     Attributes
     ----------
@@ -35,10 +35,10 @@ class Outcome:
     fused
         What tokens are drawn from.
     step_length
-        (B,): norm of the movement that the steps made, NaN where a text was not steered; None where none was.
+        (B,): norm of the movement that the steps made, NaN where a text was not steered; None if no text was.
     pool
-        Returns the mean hidden state (B, D) of the texts as they stand or, given logits (B, V), of the texts and the
-        one token to come that these expect.
+        Returns the mean hidden state (B, D) of the texts as they stand or, given logits (B, V), of the texts and one
+        more position, the expected next token under these logits.
 
     """
 
@@ -51,7 +51,7 @@ class Outcome:
     pool: Callable[[Tensor | None], Tensor]
 
     def step(self, logits: Tensor | None = None) -> SteeringStep:
-        """Return what attribute models are shown of the texts as they stand, or with the next token's logits (B, V)."""
+        """Return what attribute models read of the texts as they stand, or with the next token's logits (B, V)."""
         own = self.unsteered.logits if logits is None else logits
         return SteeringStep(self.input_ids, self.attention_mask, own, lambda: self.pool(logits))
 
@@ -63,8 +63,8 @@ class Measures:
     Attributes
     ----------
     so_far
-        By attribute, what makes the text's own level: of a bag the final level of this token, of a head the level of
-        the text before this token.
+        By attribute, what the level of the whole text is made of: for a bag the final level of this token, for a head
+        the level of the text before this token.
     unsteered, final
         (token id, probability) of the likeliest tokens.
 
@@ -80,7 +80,7 @@ class Measures:
 
 
 class Gauge:
-    """Measures the levels of some attributes, bound to the language model, and what else there is."""
+    """Measures the levels of some attributes, bound to the language model, and the other numbers of `Measures`."""
 
     def __init__(self, attributes: Sequence[WeightedAttribute]) -> None:
         self.attributes = attributes
@@ -121,7 +121,7 @@ class Gauge:
 
 
 def text_level(attribute: WeightedAttribute, tokens: Sequence[Measures]) -> float | None:
-    """Return the level of a text by the measures of its tokens: see `TextDetails.levels`."""
+    """Return the level of a text from the measures of its tokens: see `TextDetails.levels`."""
     levels = [token.so_far[attribute.name] for token in tokens]
     if not levels or any(map(math.isnan, levels)):
         return None

@@ -1,8 +1,8 @@
-"""Between the `Cache` of transformers and the tensors that the core steers.
+"""Translates between the `Cache` of transformers and the tensors that the core steers.
 
 A history is a list of layers, each `[keys, values]` of shape (B, H, L, D): L positions, D the head's width. While a
-text is steered it lies in a `KeyValueBuffer`, which every pass reads in place: transformers' own cache would copy the
-whole history once a pass, and a steered token takes several passes.
+text is steered, its history lies in a `KeyValueBuffer`, which every pass reads in place: transformers' own cache would
+copy the whole history at every pass, and a steered token takes several passes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from transformers.cache_utils import DynamicLayer
 
 History = list[list[Tensor]]
 ROOM = 64
-"""Positions that a buffer has to spare when it is made or grows."""
+"""Spare positions, at least, of a buffer that is made or grows."""
 
 
 class KeyValueBuffer:
@@ -26,12 +26,12 @@ class KeyValueBuffer:
     Parameters
     ----------
     layers
-        (R, H, C, D) tensors: R rows, C positions of which only the first few may be in use.
+        (R, H, C, D) tensors: R rows and C positions, of which those in use come first.
     limit
-        Positions that will never be exceeded; None where that is not known.
+        The most positions that will ever be needed; None if that is not known.
     single
-        The first so many layers are the same in both histories and have B rows; the others have 2B, the steered ones
-        first.
+        The number of first layers that are the same in both histories and so have B rows; the others have 2B, the
+        steered ones first.
 
     """
 
@@ -54,7 +54,7 @@ class KeyValueBuffer:
         """Make room for this many positions, keeping what is there; return whether new memory was needed."""
         grows = self.capacity < positions
         while self.capacity < positions:
-            for layer in self.layers:  # one by one, so that old and new never lie in memory together
+            for layer in self.layers:  # one by one, so that never more than one layer is in memory twice
                 layer[:] = [_with_room(t, self.limit) for t in layer]
         return grows
 
@@ -64,7 +64,7 @@ class KeyValueBuffer:
         return self.layers[-1][0].shape[0] // 2
 
     def history_rows(self, rows: slice) -> KeyValueBuffer:
-        """Return one history, `slice(B)` being the steered one and `slice(B, None)` the other; memory is shared."""
+        """Return one history, sharing memory: the steered one for `slice(B)`, the unsteered for `slice(B, None)`."""
         return KeyValueBuffer(
             [layer if n < self.single else [t[rows] for t in layer] for n, layer in enumerate(self.layers)],
             single=self.single,
@@ -81,13 +81,13 @@ class KeyValueBuffer:
         return self.history_rows(slice(self.batch, None))
 
     def keep(self, index: Tensor) -> None:
-        """Forget the samples that are not in `index`, layer by layer: old and new never lie in memory together."""
+        """Forget the samples not in `index`, layer by layer, so that never more than one layer is in memory twice."""
         both = torch.cat([index, index + self.batch])
         for number, layer in enumerate(self.layers):
             layer[:] = [t[index if number < self.single else both] for t in layer]
 
     def select(self, index: Tensor, positions: int) -> KeyValueBuffer:
-        """Return a copy of the first positions of both histories of the samples in `index`."""
+        """Return a copy of both histories of the samples in `index`, up to a number of positions."""
         both = torch.cat([index, index + self.batch])
         layers = [
             [t[:, :, :positions][index if n < self.single else both] for t in layer]
@@ -96,7 +96,7 @@ class KeyValueBuffer:
         return KeyValueBuffer(layers, self.limit, self.single)
 
     def put(self, index: Tensor, other: KeyValueBuffer, positions: slice) -> None:
-        """Overwrite some positions of the steered history of the samples in `index` by those of another buffer."""
+        """Overwrite some positions in the steered histories of the samples in `index` with another buffer's."""
         moved = zip(self.layers[self.single :], other.layers[self.single :], strict=True)
         for layer, others in moved:
             for own, new in zip(layer, others, strict=True):
@@ -107,10 +107,10 @@ class KeyValueBuffer:
         return [[t[:, :, positions] for t in layer] for layer in self.layers]
 
     def cache(self, start: int, tail: History | None = None) -> DynamicCache:
-        """Return a cache of the first `start` positions and then of `tail`, to be read by one pass.
+        """Return a cache of the first `start` positions followed by `tail`, to be read by one pass.
 
-        The tail is of the layers with two histories. The pass writes it and its own keys and values into the buffer;
-        gradients reach both and nothing else.
+        The tail has only the layers with two histories. The pass writes the tail and its own keys and values into the
+        buffer; gradients reach both and nothing else.
         """
         cache = DynamicCache()
         length = start + (tail[0][0].shape[-2] if tail else 0)
@@ -123,7 +123,7 @@ class KeyValueBuffer:
 
 
 class CachedHistory:
-    """The history that a cache of transformers holds, to be read on from without changing it."""
+    """The history in a cache of transformers, which a pass can continue without changing it."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
@@ -135,7 +135,7 @@ class CachedHistory:
 
 
 class _BufferLayer(DynamicLayer):
-    """A cache layer whose update writes into a buffer instead of copying all that came before."""
+    """A cache layer whose update writes into a buffer instead of copying all earlier positions."""
 
     def __init__(self, keys: Tensor, values: Tensor, start: int, tail: Sequence[Tensor] = ()) -> None:
         super().__init__()
@@ -157,9 +157,9 @@ class _BufferLayer(DynamicLayer):
 
 
 class _Untracked:
-    """Carries a tensor past autograd, which would otherwise record writing into it.
+    """Carries a tensor past autograd, which would otherwise record writes into it.
 
-    This also hides the writing from autograd's check that nothing saved for a backward pass is overwritten.
+    This also hides the writes from autograd's check that nothing saved for a backward pass is overwritten.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -167,11 +167,11 @@ class _Untracked:
 
 
 class _Splice(torch.autograd.Function):
-    """Write the most recent positions, parts (B, H, W, D), into a buffer and return all up to them, as a view.
+    """Write the most recent positions, parts (B, H, W, D), into a buffer; return a view of it up to their end.
 
-    What came before is a constant: only the written positions pass a gradient on. Between this and the backward
-    pass the returned positions must not be written again, which holds because an iteration goes forward and back
-    before the next one begins.
+    Earlier positions are constants: only the written ones pass a gradient on. The returned positions must not be
+    written again before the backward pass, which holds because an iteration goes forward and back before the next one
+    begins.
     """
 
     @staticmethod
@@ -192,7 +192,7 @@ class _Splice(torch.autograd.Function):
 
 
 def _with_room(tensor: Tensor, limit: int | None, copies: int = 1) -> Tensor:
-    """Copy (R, H, C, D) into (copies * R, H, C', D), C' being half as many positions more, at least `ROOM`."""
+    """Copy (R, H, C, D) into (copies * R, H, C', D): half as many positions more, at least `ROOM`, within `limit`."""
     rows, heads, used, width = tensor.shape
     room = max(ROOM, used // 2) if limit is None else min(max(ROOM, used // 2), max(1, limit - used))
     grown = tensor.new_empty(copies * rows, heads, used + room, width)

@@ -1,4 +1,4 @@
-"""Moves the recent positions of a batch's steered histories before a token, where the attribute models want it."""
+"""Before each token, moves the recent positions of a batch's steered histories as the attribute models want it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from pplm.text.watch import SteeringWatch
 
 @dataclass(frozen=True)
 class Turn:
-    """How B texts take one token's steps.
+    """What the steps before one token need to be told of B texts.
 
     Attributes
     ----------
     lengths
         (B,): real positions before each text's last token.
     idle
-        (A, B) bool: the attribute models that are content with a text as it is; None where none is.
+        (A, B) bool: the attribute models that are content with a text as it is; None if there is no target.
     push
         (B,): a factor on the steps' length; None is 1.
 
@@ -41,14 +41,14 @@ class Turn:
     push: Tensor | None = None
 
     def select(self, index: Tensor) -> Turn:
-        """Return that of the samples in `index`."""
+        """Return the turn of the samples in `index`."""
         idle = None if self.idle is None else self.idle[:, index]
         push = None if self.push is None else self.push[index]
         return Turn(self.lengths[index], idle, push)
 
 
 class HistoryMover:
-    """What steering carries from token to token for B texts: norms, exact windows, and the record of it all.
+    """What steering carries from token to token for B texts: gradient norms, exact windows and the trace's record.
 
     Parameters
     ----------
@@ -65,19 +65,20 @@ class HistoryMover:
         self, attributes: Sequence[WeightedAttribute], steering: SteeringConfig, layers: range, like: Tensor
     ) -> None:
         self.attributes, self.steering = attributes, steering
-        self.rows = torch.arange(len(like), device=like.device)  # of the whole batch, those that go on
+        self.rows = torch.arange(len(like), device=like.device)  # the rows of the whole batch that go on
         self._layers, self._plan = layers, StepPlan.of(steering, attributes)
         precision = torch.promote_types(like.dtype, torch.float32)
         steps = () if self._plan.steps is None else (len(attributes),)
         self._norms = torch.zeros(*steps, len(layers), len(like), dtype=precision, device=like.device)
-        self._strongest = self._norms.new_zeros(len(like))  # norm of the longest gradient so far, `skip_weak`
+        self._strongest = self._norms.new_zeros(len(like))  # norm of the longest gradient so far, for `skip_weak`
         self._untouched = torch.ones_like(self.rows, dtype=torch.bool)  # samples whose two histories are equal
         self._rounds = like.dtype != precision
         self._exact = ExactWindow()  # used with half-precision models
-        # Whether an iteration needs the next token's logits: for the KL, for a look ahead or for an attribute.
+        # Whether an iteration needs the next token's logits: for the KL, for look-ahead or for an attribute model.
         ask = [getattr(attribute.model, "reads_logits", True) for attribute in attributes]
         self._reads_logits = steering.kl_scale > 0 or steering.horizon_length > 0 or any(ask)
-        self.reach = self._nothing()  # (B,) of the last token's steps with the dial, NaN where a sample was not moved
+        # (B,) `Steered.reach` of the last token's steps; NaN without the dial and where a sample was not moved
+        self.reach = self._nothing()
         self.measures_steps = False
         self.step_length: Tensor | None = None  # (B,) of the last token's movement, NaN where a sample was not steered
         self.watch = SteeringWatch(attributes, len(like), like.device)
@@ -102,7 +103,7 @@ class HistoryMover:
         self.reach, self.step_length = self._nothing(), None
         if turn.idle is None and not self.steering.skips:
             return self._move(text, everyone, reader, turn)
-        # One look at all samples decides which are steered; only they take the iterations.
+        # One look at all samples decides which are steered; only those go through the iterations.
         wants = torch.ones_like(everyone, dtype=torch.bool) if turn.idle is None else ~turn.idle.all(0)
         logits = None
         if self.steering.skips:
@@ -121,7 +122,7 @@ class HistoryMover:
         return logits.index_copy(0, wanting, moved)
 
     def _look(self, text: TextSoFar, everyone: Tensor, turn: Turn) -> tuple[Tensor, Tensor]:
-        """Read the last token over the steered history as it is: its logits (B, V), and who wants steering, (B,)."""
+        """Read the last token over the steered history as it is; return its logits (B, V) and who is steered, (B,)."""
         steering, reader = self.steering, text.reader
         objective = self._objective(text)
         if steering.skip_weak == 0:
@@ -137,9 +138,9 @@ class HistoryMover:
         return objective.logits, strong & (objective.outcomes[0][0] >= steering.skip_below)
 
     def _move(self, text: TextSoFar, index: Tensor, whole: LastTokenReader, turn: Turn) -> Tensor:
-        """Let the core move the window of the samples in `index`; return their logits over the outcome.
+        """Let the core move the window of the samples in `index`; return their logits over the moved history.
 
-        `whole` reads the whole batch, of which `text` may hold a part; `turn` is of that part.
+        `whole` reads the whole batch; `text` and `turn` are those of the samples in `index`.
         """
         start = self._start(text.reader)
         objective = self._objective(
@@ -180,7 +181,7 @@ class HistoryMover:
         self.step_length = self._nothing().index_copy(0, index, length)
 
     def _nothing(self) -> Tensor:
-        """Return NaN for each sample, (B,): nothing is measured of it."""
+        """Return NaN for each sample, (B,): not measured."""
         return torch.full((len(self.rows),), torch.nan, device=self.rows.device)
 
     def _objective(self, text: TextSoFar, **flags: Any) -> TextObjective:
@@ -190,7 +191,7 @@ class HistoryMover:
     def _take_steps(
         self, objective: TextObjective, window: History, index: Tensor, turn: Turn, *, still: bool = False
     ) -> Steered:
-        """Let the core move the window of the samples in `index`; `still` asks for gradients, by steps of length 0."""
+        """Let the core move the window of the samples in `index`; `still` steps have length 0, just for gradients."""
         steering, steps, norms = self.steering, self._plan.steps, None if still else self._norms[..., index]
         if still:
             steering, steps = replace(steering, num_iterations=1), self._plan.still()
@@ -204,6 +205,6 @@ class HistoryMover:
         return self._plan.start(reader.length)
 
     def _window(self, reader: LastTokenReader, index: Tensor) -> History:
-        """Return the steered window of the samples in `index`, in float32 at least, as steering has left it."""
+        """Return the steered window of the samples in `index`, unrounded: in float32 at least, as steering left it."""
         start = self._start(reader)
         return self._exact.restore(reader.window(start), start, index)

@@ -1,7 +1,7 @@
-"""What GPT-2's history is steered towards: the attribute models' losses and the KL from the unsteered text.
+"""What a text's history is steered towards: low losses of the attribute models, and a low KL from the unsteered text.
 
-The core calls an objective with a moved window; `TextObjective` runs the language model over it and shows the
-outcome to the attribute models.
+The core calls an objective with a moved window; `TextObjective` runs the language model over it and hands the outcome
+to the attribute models.
 """
 
 from __future__ import annotations
@@ -25,14 +25,21 @@ from pplm.text.sampling import is_distribution
 def pool_text(
     pooled: PooledHidden | None, last_counts: Tensor | None, hidden_state: Tensor, future: Tensor | None = None
 ) -> Tensor:
-    """Return the mean hidden state (B, D) of texts, given those of the positions before the last, and the last one's.
+    """Return the mean hidden state (B, D) of texts.
 
-    See `TextSoFar` for `pooled` and `last_counts`.
+    Parameters
+    ----------
+    pooled, last_counts
+        As in `TextSoFar`.
+    hidden_state
+        (B, D), of the last position.
+    future
+        (B, F, D), of the F expected future positions; None without any.
 
     Raises
     ------
     InputError
-        If earlier positions are hidden in a caller's cache.
+        If `pooled` is None, because a caller's cache holds positions whose tokens are unknown.
 
     """
     if pooled is None:
@@ -43,7 +50,7 @@ def pool_text(
     recent = hidden_state[:, None]
     counts = torch.ones_like(recent[..., 0]) if last_counts is None else last_counts[:, None]
     if future is not None:
-        # As published, the last token's own hidden state is then a constant: only the future is optimised.
+        # As published, the last token's own hidden state is then a constant: only the future's are optimised.
         recent = torch.cat([recent.detach(), future], dim=1)
         counts = torch.cat([counts, torch.ones_like(future[..., 0])], dim=1)
     return (pooled + PooledHidden.of(recent, counts)).mean
@@ -60,9 +67,10 @@ class TextSoFar:
     reader
         Reads the last token over the two histories.
     pooled
-        Unsteered hidden states of the positions before the last; None where a caller's cache hides them.
+        Unsteered hidden states of the positions before the last; None if a caller's cache holds positions whose tokens
+        are unknown.
     last_counts
-        (B,) bool: whether the last token counts in the mean hidden state; None where all do.
+        (B,) bool: whether the last token counts in the mean hidden state; None if all do.
 
     """
 
@@ -80,18 +88,11 @@ class TextSoFar:
         return TextSoFar(self.input_ids[index], self.attention_mask[index], reader, pooled, counts)
 
     def pool(self, hidden_state: Tensor, future: Tensor | None = None) -> Tensor:
-        """Return the mean hidden state (B, D) of the text, given its last position's (B, D) and maybe a future's.
-
-        Raises
-        ------
-        InputError
-            If earlier positions are hidden in a caller's cache.
-
-        """
+        """Return the mean hidden state (B, D) of the texts: `pool_text`."""
         return pool_text(self.pooled, self.last_counts, hidden_state, future)
 
     def unsteered_step(self, logits: Tensor | None = None) -> SteeringStep:
-        """Return what attribute models are shown of the text as it stands, with other logits (B, V) than its own."""
+        """Return what attribute models read of the text as it stands, with its unsteered or the given logits (B, V)."""
         last = self.reader.unsteered
         own = last.logits if logits is None else logits
         return SteeringStep(self.input_ids, self.attention_mask, own, lambda: self.pool(last.hidden_state))
@@ -99,36 +100,38 @@ class TextSoFar:
 
 @dataclass
 class TextObjective:
-    """Maps a moved window to (attribute loss, KL), each (B,), and keeps what the sum hides.
+    """Maps a moved window to (attribute loss, KL), each (B,), and keeps the single losses behind the sum.
 
     Attributes
     ----------
     start
         The first position of the window.
     idle
-        (A, B) bool: attribute models that are not to act on a sample; None where all are.
+        (A, B) bool: attribute models that shall not act on a sample; None if all shall.
     apart
-        Whether each attribute model takes a step of its own: the losses go to the core unsummed and unweighted.
+        Whether each attribute model takes a step of its own; its losses (A, B) then go to the core unsummed and
+        unweighted.
     reads_logits
-        Whether the steering or any attribute model asks for logits; if not, the iterations leave the language-model
-        head out.
+        Whether the steering or any attribute model needs logits; if not, the iterations skip the language-model head.
     attribute_losses
         One (A, B) tensor per reading: the unweighted loss of each attribute model, NaN where it cannot act.
     outcomes
-        (attribute loss, KL) per reading, each (B,); the KL is NaN where there were no logits.
+        (attribute loss, KL) per reading, each (B,); the KL is NaN if there were no logits.
     acted
         (A, B) bool: which attribute models could act on which samples at the last call.
     broke
         (A,) bool: which attribute models returned a loss that is not a number at any call.
     reached
-        (B,) bool: the samples that any attribute model can act on.
+        (B,) bool: the samples that any attribute model of non-zero weight can act on.
     logits
         (B, V): of the last call.
     gradient_cosines
-        (A, A, B): cosine between the attribute models' gradients on the window at the first call; below 0 two
-        attributes pull against each other. None with a single attribute model, and until the core has it for `apart`.
+        (A, A, B): cosines between the attribute models' gradients on the window at the first call; below 0 two
+        attributes pull against each other. None with a single attribute model. With `apart` the core measures them, and
+        they are filled in after it.
     probes
-        Whether to measure `gradient_norms` also with a single attribute model, for one more backward pass.
+        Whether to measure `gradient_norms` even if that takes backward passes of its own: with a single attribute
+        model, or with `apart`.
     gradient_norms
         (A, B): of each attribute model's gradient on the window at the first call.
 
@@ -162,7 +165,7 @@ class TextObjective:
                 "no gradient reaches the model's history from its logits: its layers pass none on, as some int8 "
                 "modules; load the weights in float32, or in another format whose layers pass gradients on"
             )
-        # With steps of their own the core sees each attribute model's gradient anyway.
+        # With `apart` the core computes each attribute model's gradient anyway.
         if not self.attribute_losses and (self.probes or (len(self.attributes) > 1 and not self.apart)):
             tensors = [t for group in window for t in group]
             gradients = [
@@ -173,22 +176,22 @@ class TextObjective:
         return self._outcome(step, losses)
 
     def after(self, last: LastToken) -> None:
-        """Keep the losses of the reading after the last step with the others."""
+        """Add the losses of the reading after the last step to those kept."""
         step = self._shown(last)
         self._outcome(step, self._losses(step, last), last=True)
 
     def _outcome(self, step: SteeringStep, losses: Tensor, *, last: bool = False) -> tuple[Tensor, Tensor]:
-        """Weigh the losses (A, B) of a reading, the last one having logits always: (attribute loss, KL), each (B,).
+        """Keep a reading's losses (A, B); return what the core lowers: (attribute loss, KL), each (B,).
 
-        The losses come back as they are where they are to stay apart.
+        With `apart` the losses are returned unweighted, (A, B). The `last` reading always has logits.
         """
-        # An infinite loss has no gradient: the attribute model cannot act here, and one of weight 0 never does. Where
-        # none acts, the KL is left out too; its gradient would be rounding noise, normalised to a whole step.
+        # An infinite loss has no gradient: the attribute model cannot act here; one of weight 0 never acts. Where none
+        # acts, the KL is left out too: its gradient would be rounding noise, normalised to a whole step.
         self.attribute_losses.append(losses.detach().masked_fill(~self.acted, torch.nan))
         self.reached = (self.acted & (self._weights(losses) != 0)).any(0)
         loss = self._weigh(losses)
         to_lower = losses if self.apart else loss
-        if not (self.reads_logits or last):  # `kl_scale` is 0 then
+        if not (self.reads_logits or last):  # then `kl_scale` is 0
             self.outcomes.append((loss.detach(), torch.full_like(loss.detach(), torch.nan)))
             return to_lower, torch.zeros_like(loss)
         divergence = kl_from_log_probs(step.log_probs, self.text.reader.unsteered_log_probs)
@@ -197,11 +200,11 @@ class TextObjective:
         return to_lower, divergence
 
     def attribute_loss(self, last: LastToken) -> Tensor:
-        """Return the weighted loss (B,) of a reading that is made already, 0 where no attribute model can act."""
+        """Return the weighted loss (B,) of a reading made elsewhere; 0 where no attribute model can act."""
         return self._weigh(self._losses(self._shown(last), last))
 
     def _shown(self, last: LastToken) -> SteeringStep:
-        """Return what attribute models are shown after a reading of the last token."""
+        """Return what attribute models read after a reading of the last token."""
 
         def pool() -> Tensor:
             horizon = self.horizon_length
@@ -214,7 +217,7 @@ class TextObjective:
         if self.idle is not None:
             losses = losses.masked_fill(self.idle, torch.inf)
         self.acted = losses.detach().isfinite()
-        # Where the reading itself is no distribution, a loss that is not a number is not the attribute model's fault.
+        # Where the reading itself is broken, a loss that is not a number is not the attribute model's fault.
         sound = is_distribution(last.logits.detach()) if last.logits.shape[1] else last.hidden_state.isfinite().all(1)
         self.broke = self.broke | (losses.detach().isnan() & sound).any(1)
         return losses
@@ -222,21 +225,21 @@ class TextObjective:
     def _loss(self, attribute: WeightedAttribute, step: SteeringStep) -> Tensor:
         """Return an attribute model's loss (B,).
 
-        Without a look ahead, steering moves the mean hidden state by its last position alone. Where that does not
-        count, as before the first token of a chat's answer, a model that asks for the mean cannot act.
+        Without look-ahead, steering changes the mean hidden state through the last position alone. Where that does not
+        count, as before the first token of a chat's answer, a model that reads the mean cannot act.
         """
         counts = self.text.last_counts
         if counts is None or self.horizon_length:
             return attribute.loss(step)
-        own = replace(step)  # shows what this model asks for
+        own = replace(step)  # a fresh step, whose cached properties show what this model read
         loss = attribute.loss(own)
         return torch.where(counts, loss, torch.inf) if "mean_hidden_state" in vars(own) else loss
 
     def _weigh(self, losses: Tensor) -> Tensor:
-        """Return the weighted sum (B,) of the finite ones among losses (A, B)."""
+        """Return the weighted sum (B,) over those attribute models whose losses (A, B) are finite."""
         return torch.where(self.acted, self._weights(losses) * losses, 0.0).sum(0)
 
     def _weights(self, losses: Tensor) -> Tensor:
         """Return the attributes' weights (A, 1), like the losses (A, B)."""
-        # Filled in, not copied: numbers from Python would make an accelerator wait.
+        # Filled, not copied from a tensor of Python numbers, which would make an accelerator wait.
         return torch.cat([losses.new_full((1, 1), attribute.weight) for attribute in self.attributes])

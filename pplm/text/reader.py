@@ -1,7 +1,7 @@
 """The readings of one new token, over the two histories of a batch of texts.
 
-Steered and unsteered rows lie in one buffer. The unsteered reading of a new token rides as extra rows of the first
-steered one, because with few samples a pass costs one reading of the weights, however many rows there are.
+Steered and unsteered rows lie in one buffer. The unsteered reading of a new token is made in the same pass as the first
+steered one, as extra rows: with few samples the cost of a pass is reading the weights once, however many rows it has.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class LastTokenReader:
     length
         Positions before the last token.
     unsteered
-        Its unsteered reading, if that has been made; the unsteered rows then hold its keys and values.
+        The last token's unsteered reading, if it has been made; the unsteered rows then hold its keys and values.
+    split
+        The model in two parts, if only the upper layers are moved.
 
     """
 
@@ -49,9 +51,9 @@ class LastTokenReader:
         self._lower_outputs: Any = None
 
     def window(self, start: int) -> History:
-        """Return a copy of the moved layers' steered keys and values, position `start` to the last: (B, H, W, D) each.
+        """Return a copy of the moved layers' steered keys and values, (B, H, W, D) each, from position `start` on.
 
-        In float32 at least: what steering adds is smaller than the spacing of half-precision numbers.
+        It is in float32 at least, because what steering adds is smaller than the spacing of half-precision numbers.
         """
         moved = self.histories.steered.history(slice(start, self.length))[self.histories.single :]
         return [[t.to(torch.promote_types(t.dtype, torch.float32), copy=True) for t in layer] for layer in moved]
@@ -61,8 +63,8 @@ class LastTokenReader:
     ) -> LastToken:
         """Read over the steered history, with `window` in place of its positions from `start` on.
 
-        The window is rounded to the model's number format for this reading; its gradient is not. `logits=False` leaves
-        them out where that saves something.
+        For this reading the window is rounded to the model's number format; its gradient is not. `logits=False` leaves
+        the logits out where that saves time.
         """
         dtype = self.histories.layers[0][0].dtype
         tail = [[t.to(dtype) for t in layer] for layer in window] if window else None
@@ -77,7 +79,7 @@ class LastTokenReader:
 
     @property
     def unsteered(self) -> LastToken:
-        """The unsteered reading; made with the first steered one, or alone if it is asked for before."""
+        """The unsteered reading; made together with the first steered one, or alone if it is needed before."""
         if self._unsteered is None or (self.split is not None and self._lower_outputs is None):
             model = self.model if self.split is None else self.split.whole
             self._unsteered = forward_last(model, self.inputs, self.histories.unsteered.cache(self.length))
@@ -91,7 +93,7 @@ class LastTokenReader:
         return self.unsteered.logits.log_softmax(-1)
 
     def future(self, logits: Tensor, horizon_length: int) -> Tensor:
-        """Roll the unsteered text into the expected future that begins with `logits`: (B, horizon_length, D)."""
+        """Continue the unsteered text with the expected future that `logits` begin: (B, horizon_length, D)."""
         unsteered = self.histories.unsteered
         return expected_future(self.model, self.inputs, unsteered, self.length + 1, logits, horizon_length)
 
@@ -105,7 +107,7 @@ class LastTokenReader:
         return some
 
     def put(self, index: Tensor, some: LastTokenReader, start: int) -> None:
-        """Take back the steered positions from `start` on of a copy of the samples in `index`."""
+        """Copy back the steered positions from `start` on of `some`, a reader of the samples in `index`."""
         self.histories.put(index, some.histories, slice(start, self.length + 1))
 
     def _both(self, start: int, tail: History | None) -> LastToken:

@@ -1,9 +1,9 @@
 """A model in two parts: lower layers that are read once per token, and upper layers that are read again and again.
 
 While only the upper layers' keys and values move, a new token's activations below them are the same for both histories
-and for every iteration. Reading a model in parts must not depend on its architecture, and nobody else who uses the
-model may see it. So the lower decoder layers are stood in for in a shallow copy of the module tree: copies of the
-modules on the way to them, which share every weight, buffer and hook with the user's own.
+and for every iteration. Reading a model in parts must work with any architecture, and must not be noticed by anybody
+else who uses the model. So stand-ins replace the lower decoder layers in a shallow copy of the module tree: copies of
+the modules on the way to them, which share every weight, buffer and hook with the user's own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pplm.private_names import shallow_copy, tree_map
 
 
 class SplitModel:
-    """Two shallow copies of a model: `whole` reads all layers and records the lower ones' outputs, `upper` replays it.
+    """Two shallow copies of a model: `whole` runs all layers and records the lower ones' outputs, `upper` replays them.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class SplitModel:
     Attributes
     ----------
     outputs
-        What each lower layer returned at the last reading of `whole`, or is to return to `upper`.
+        What each lower layer returned when `whole` last ran, and will return in `upper`.
 
     """
 
@@ -74,16 +74,16 @@ def decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
     Raises
     ------
     InputError
-        If the model keeps its layers otherwise.
+        If the model does not keep its decoder layers in one list.
 
     """
     count = model.config.get_text_config(decoder=True).num_hidden_layers
-    # Within the text's own part, for an encoder of images may have as many layers.
+    # Only within the text decoder: an image encoder may have as many layers.
     own = model.get_decoder()
     within = next((f"{name}." for name, module in model.named_modules() if module is own and name), "")
     lists = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count]
     lists = [(name, m) for name, m in lists if name.startswith(within)] or lists
-    # A list of as many experts or heads may lie inside each layer, so the outermost lists count.
+    # Each layer may itself hold a list of as many experts or heads, so only the outermost lists count.
     depth = min((name.count(".") for name, _ in lists), default=0)
     found = [(name, module) for name, module in lists if name.count(".") == depth]
     if len(found) != 1:

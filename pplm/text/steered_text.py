@@ -48,7 +48,8 @@ class SteeredText:
     """A batch of texts with their two histories, the steered one and the unsteered one.
 
     Neither is recomputed: each pass feeds the last token alone. The steered history keeps its perturbation (paper,
-    section 3.2). Only samples that go on are read (`keep`); all else below has their rows alone.
+    section 3.2). Finished samples are no longer read (`keep`): tensors here have the rows of the samples that go on,
+    unless they are said to be of the whole batch.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class SteeredText:
         self._length = self.cache.get_seq_length() - 1  # positions before the last token
         text = (input_ids, self.attention_mask, model_kwargs)
         counts = self.attention_mask if content_mask is None else content_mask & self.attention_mask
-        self._last_counts = None if content_mask is None else counts[:, -1]  # None: every sample's last token does
+        self._last_counts = None if content_mask is None else counts[:, -1]  # None: every sample's last token counts
         self._pooled = pool_prompt(model, text, outputs.hidden_states[-1], cached, counts=counts, again=self.active)
         del outputs  # it holds the hidden states of all layers
         self._histories: KeyValueBuffer | None = None
@@ -96,14 +97,14 @@ class SteeredText:
 
     @property
     def _rows(self) -> Tensor:
-        """Which samples of the whole batch go on."""
+        """The rows of the whole batch that go on."""
         return self._mover.rows
 
     @property
     def attention_mask(self) -> Tensor:
         """(B, L) bool: which positions of the whole history, the last token included, are real."""
         mask = self.model_kwargs.get("attention_mask")
-        if mask is None:  # transformers leaves out a mask without padding
+        if mask is None:  # transformers leaves the mask out if there is no padding
             return self.input_ids.new_ones(self.input_ids.shape[0], self._length + 1, dtype=torch.bool)
         return mask.bool()
 
@@ -156,15 +157,16 @@ class SteeredText:
         return Outcome(self._rows, self.input_ids, seen, unsteered, fused, self._mover.step_length, pool)
 
     def keep(self, going_on: Tensor) -> None:
-        """Go on with some of the samples alone, (B,) bool on the host, before their last tokens are read.
+        """Go on only with the samples marked in `going_on`, (B,) bool of the whole batch, on the host.
 
-        Without steering all are read to the end, as transformers does.
+        To be called before their last tokens are read. Without steering all samples are read to the end, as
+        transformers does.
         """
         if self._histories is None or int(going_on.sum()) == len(self._rows):
             return
         here, device = going_on[self._rows.cpu()], self._rows.device
         index, ended = (which.nonzero()[:, 0].to(device) for which in (here, ~here))
-        histories, self._histories = self._histories, None  # an error below leaves nothing to be put together
+        histories, self._histories = self._histories, None  # after an error below, `release` has nothing to join
         self._ended.put(self._rows[ended], [[layer.keys[ended], layer.values[ended]] for layer in self.cache.layers])
         histories.keep(index)
         self.model_kwargs = take_rows({"input_ids": self.input_ids, **self.model_kwargs}, index)
@@ -177,7 +179,7 @@ class SteeredText:
         self._show_unsteered(self._length)
 
     def refuse_scores(self, broken: Tensor) -> NoReturn:
-        """Refuse the token appended last: of the samples in `broken`, (B,) bool, the scores were no distribution."""
+        """Raise the error of the last token: its scores were no distribution for the samples in `broken`, (B,) bool."""
         own = broken[self._rows.cpu()]
         unsteered, fused = (bool(is_distribution(reading.logits[own]).all()) for reading in self._read)
         if not unsteered:
@@ -199,7 +201,7 @@ class SteeredText:
         self._new_tokens += 1
 
     def release(self) -> None:
-        """Leave the unsteered history, but for the last token, in the caller's cache, in tensors of its own."""
+        """Leave the unsteered history, without the last token, in the caller's cache, in tensors of its own."""
         if self._histories is not None:
             self._ended.join(self._rows, self.cache)
         self._histories = None
@@ -210,7 +212,7 @@ class SteeredText:
         return self._mover.recorder.trace()
 
     def _steer(self, text: TextSoFar) -> Tensor:
-        """Move the window of the steered history, if this token's turn has come; return the steered logits (B, V)."""
+        """Move the window of the steered history if this token is to be steered; return the steered logits (B, V)."""
         steering, reader = self.steering, text.reader
         idle = self._fusion.look(text)
         if self._length == 0:  # a prompt of one token has no history to move

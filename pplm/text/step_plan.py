@@ -23,9 +23,9 @@ class StepPlan:
     Attributes
     ----------
     steps
-        One for each of A attribute models; None where one step lowers the weighted sum of their losses.
+        One for each of A attribute models; None if a single step lowers the weighted sum of their losses.
     windows
-        (A,), or one alone: how many of the most recent positions each step moves; 0 stands for all.
+        One for each step: how many of the most recent positions it moves; 0 means all.
     decay
         Whether older positions of a window are moved less.
 
@@ -37,12 +37,12 @@ class StepPlan:
 
     @classmethod
     def of(cls, steering: SteeringConfig, attributes: Sequence[WeightedAttribute]) -> StepPlan:
-        """Return the plan for these attribute models; the weight of one is a factor on a step of its own.
+        """Return the plan for these attribute models; a step of a model's own is multiplied by the model's weight.
 
         Raises
         ------
         InputError
-            If these make a step longer than float32 holds.
+            If that product is too large for float32.
 
         """
         if not (steering.steps or steering.dialled):
@@ -55,7 +55,7 @@ class StepPlan:
         return cls(tuple(steps), tuple(step.window_length for step in own), steering.decay)
 
     def still(self) -> tuple[Step, ...] | None:
-        """Return the same steps of length 0, which ask for the gradients alone."""
+        """Return the same steps with length 0, for the gradients alone."""
         return None if self.steps is None else tuple(replace(step, step_size=0.0) for step in self.steps)
 
     def start(self, length: int) -> int:
@@ -79,24 +79,24 @@ class StepPlan:
 
 
 def window_weights(lengths: Tensor, moved: range, window_length: int, *, decay: bool) -> Tensor | None:
-    """Gradient weights of the positions that steering moves, the most recent weighing 1.
+    """Return the gradient weights of the positions that steering moves; the most recent has weight 1.
 
     Parameters
     ----------
     lengths
         (B,): how many real (not padding) positions each sample's history has.
     moved
-        Which positions of the histories are moved at all, up to the last, padding included.
+        The range of positions of the histories that are moved at all, up to the last, padding included.
     window_length
-        Of these, the N most recent weigh anything; 0 means all.
+        How many of these, the most recent ones, have a weight above 0; 0 means all.
     decay
         Whether older positions weigh less: 1/w, 2/w, ... 1 across a window of w positions.
 
     Returns
     -------
     Tensor or None
-        (B, 1, W, 1) or (1, 1, W, 1), W being the number of `moved`; None where all weights are 1 whatever the lengths.
-        A sample whose history is not longer than the window weighs all positions of the window alike.
+        (B, 1, W, 1) or (1, 1, W, 1), W being the length of `moved`; None if all weights are 1 for every sample. A
+        sample whose history is no longer than the window has weight 1 throughout the window.
 
     """
     if window_length == 0 or moved.stop <= window_length:
