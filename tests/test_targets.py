@@ -198,7 +198,7 @@ def test_targets_are_named_as_the_attributes_are(gpt2, bag, head):
     for target, words in (
         ({"head": 0.1, "avoid head": 0.2}, "target names an attribute twice: head, avoid head"),
         ({"sea": 0.1}, "target names 'sea'; the attributes are bag, avoid head"),
-        (0.1, "target=0.1 could be of any of bag, avoid head; name it: bag=0.1"),
+        (0.1, "target=0.1 could be meant for any of bag, avoid head; name one: bag=0.1"),
     ):
         with pytest.raises(InputError, match=re.escape(words)):
             decode(gpt2, PROMPTS, both, dial(both, target=target))
