@@ -1,1 +1,1 @@
-"""Long jobs: prompts that are read as they are needed, and texts that are given out as they are made."""
+"""Long jobs: prompts are read as they are needed, and texts are handed out as they are made."""

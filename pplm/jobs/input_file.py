@@ -1,4 +1,4 @@
-"""The prompts of a file or of stdin, one by one, and what a job is recognised by when it goes on."""
+"""The prompts of a file or of stdin, one by one, and the hash by which a resumed job recognises its file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pplm.files.rows import FORMATS, STDIN, Row, read_rows
 from pplm.jobs.requests import Request
 
 Settle = Callable[[int, Row], Request]
-"""Makes a request of a prompt's number and row."""
+"""Turns a prompt's number and row into a request."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Input:
     Attributes
     ----------
     rows
-        The rows, each read when it is asked for.
+        The rows, each read only when it is asked for.
     columns
-        All columns of a file, those of the first row of stdin.
+        All columns of a file; for stdin those of the first row.
     sha256, count
         The file's hash and the number of prompts; None for stdin, which is read only once.
 
@@ -52,9 +52,9 @@ class PromptsFile:
     path
         The file; "-" for stdin.
     given_format
-        How to read it, such as ".txt"; None goes by its name, and stdin is .txt.
+        How to read it, such as ".txt"; None goes by its name, and reads stdin as .txt.
     column
-        Where the prompts are; what the lines of a .txt file are called.
+        The column that holds the prompts; also the name given to the lines of a .txt file.
 
     """
 
@@ -64,7 +64,7 @@ class PromptsFile:
 
     @property
     def is_stdin(self) -> bool:
-        """Whether it can be read only once."""
+        """Whether the prompts come from stdin, which can be read only once."""
         return self.path == STDIN
 
     @property
@@ -73,7 +73,7 @@ class PromptsFile:
         return self.given_format or (".txt" if self.is_stdin else self.path.suffix.lower())
 
     def read(self) -> Input:
-        """Return what there is to be read: a file is read through once for this, of stdin the first row.
+        """Return the prompts to be read. For this a file is read through once, stdin up to its first row.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class PromptsFile:
             return Input(self.rows(), tuple(columns), hashlib.file_digest(file, "sha256").hexdigest(), count)
 
     def rows(self) -> Iterator[Row]:
-        """Yield the rows; the first must have the prompt's column."""
+        """Yield the rows; refuse input whose first row lacks the prompt's column."""
         for number, (line, row) in enumerate(read_rows(self.path, kind=self.format, line_column=self.column)):
             if number == 0 and self.column not in row:
                 names = ", ".join(map(str, row)) or "none"
@@ -112,7 +112,7 @@ class PromptsFile:
 
 
 def copied_columns(row: Row, column: str, own_fields: frozenset[str], used: frozenset[str]) -> dict[str, Any]:
-    """Return what a row's lines hold of its other columns; one named as a field of ours is written as input_NAME."""
+    """Return the other columns of a row, to copy into its lines; one named like our own field becomes input_NAME."""
     copied: dict[str, Any] = {}
     for name, value in row.items():
         if name == column or name in used:

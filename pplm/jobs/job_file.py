@@ -1,7 +1,8 @@
-"""The texts of a job on disk: lines in the order of the prompts, and beside them what is needed to go on.
+"""The texts of a job on disk: lines in the order of the prompts, and beside them what is needed to resume.
 
-FILE grows by whole prompts, in order. FILE.part holds what is made but has to wait for a prompt before it, so that a
-job that was killed does nothing twice; it is gone at the end. FILE.job.json holds the settings (`settings_file`).
+FILE grows by whole prompts, in order. FILE.part holds lines that are made but wait for an earlier prompt, so that a job
+that was killed need not make them again; it is deleted when none waits. FILE.job.json holds the settings
+(`settings_file`).
 """
 
 from __future__ import annotations
@@ -21,33 +22,33 @@ from pplm.models.processes import Processes
 
 
 def settings_path(output: Path) -> Path:
-    """Return where the settings of the texts in a file are."""
+    """Return the path of the settings that the texts of a file were made with."""
     return output.with_name(f"{output.name}.job.json")
 
 
 def waiting_path(output: Path) -> Path:
-    """Return where lines are kept that wait for a prompt before them."""
+    """Return the path of the lines that wait for an earlier prompt."""
     return output.with_name(f"{output.name}.part")
 
 
 class JobFile(Ledger[bytes]):
-    """The ledger of a job whose lines go to a file; of several processes the main one reads and writes.
+    """The ledger of a job whose lines go to a file; of several processes only the main one reads and writes.
 
     Parameters
     ----------
     form
-        Makes a line of an outcome.
+        Turns an outcome into a line.
     output
-        The file; what is no regular file, such as a pipe, is written to and cannot be gone on with.
+        The file. A job that writes to anything but a regular file, such as a pipe, cannot be resumed.
     processes
-        Those that share the job.
+        The processes that share the job.
 
     Attributes
     ----------
     failed
-        Prompts whose line holds an error.
+        Number of prompts whose line holds an error.
     lines
-        Lines in the file.
+        Number of lines in the file.
 
     """
 
@@ -57,15 +58,15 @@ class JobFile(Ledger[bytes]):
         self._waits = waiting_path(output)
         self._regular = not output.exists() or output.is_file()
         self.failed = self.lines = 0
-        self._found: list[int] = []  # lines of each prompt in the file, or `_ERROR`
+        self._found: list[int] = []  # number of lines of each prompt in the file, or `_ERROR`
 
     def resume(self, *, retry_errors: bool) -> None:
-        """Take up what an earlier run left; `retry_errors` forgets the prompts that failed.
+        """Read what an earlier run left; `retry_errors` drops the lines of failed prompts: they are tried again.
 
         Raises
         ------
         InputError
-            If a file is damaged or cannot be used.
+            If a file is damaged, or cannot be read or written.
 
         """
         self._processes.on_main(lambda: self._take_up(retry_errors))
@@ -75,12 +76,14 @@ class JobFile(Ledger[bytes]):
             self.waiting = dict.fromkeys(keys, b"")
 
     def check_given(self, requests: Iterable[Request]) -> None:
-        """Refuse a file that lacks lines of prompts it goes beyond; for the main process, after `resume`.
+        """Refuse a file in which a finished prompt has another number of lines than this job makes.
+
+        Only the main process may call it, after `resume`.
 
         Raises
         ------
         InputError
-            With the prompt.
+            Naming the prompt.
 
         """
         for request, found in zip(requests, self._found[: self.given], strict=False):
@@ -89,18 +92,18 @@ class JobFile(Ledger[bytes]):
                 raise InputError(f"{self.output} {lacks}; {_REMEDY}")
 
     def start(self) -> None:
-        """Make the file empty and forget what waited, and the settings before all: they are never of other texts."""
+        """Empty the file and drop waiting lines; the settings go first, so that they never describe other texts."""
         self._processes.on_main(self._empty)
 
     def keep(self, items: Sequence[tuple[Key, bytes]]) -> None:
-        """Take new lines, on disk as well."""
+        """Add new lines, in memory and in FILE.part."""
         new = [(key, line) for key, line in items if not self.has(key)]
         super().keep(new)
         if self._processes.main and self._regular and new:
             self._append(self._waits, [b"%d %d %s" % (*key, line) for key, line in new])
 
     def write(self, window: Sequence[Request]) -> None:
-        """Move the lines whose turn it is to the file."""
+        """Move the lines whose turn it is from waiting to the file."""
         before = {key for key in self.waiting if key[1] == FAILED}
         lines = list(self.release(window))
         if self._processes.main and lines:
@@ -140,13 +143,13 @@ class JobFile(Ledger[bytes]):
             del self.waiting[key]
 
     def _read_output(self, retry_errors: bool) -> None:
-        """Count what the file holds; with `retry_errors` up to the first error, behind which all lines wait again."""
+        """Count what the file holds; `retry_errors` cuts it at the first error; good lines after that wait again."""
         number, position, offset, cut = -1, 0, 0, None
         with self.output.open("rb") as file:
             for line_number, line in enumerate(file, start=1):
                 found, is_error = _read(line, f"{self.output}, line {line_number}")
                 if found not in (number, number + 1):
-                    raise InputError(f"{self.output}, line {line_number} is not where this job has it; {_REMEDY}")
+                    raise InputError(f"{self.output}, line {line_number} is out of order for this job; {_REMEDY}")
                 position = position + 1 if found == number else 0
                 number = found
                 if position == 0:

@@ -1,4 +1,4 @@
-"""What a job has made and not yet given out: prompts leave in the order of the input, each with all of its texts."""
+"""What a job has made but not yet given out: prompts are given out in input order, each with all of its texts."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ Outcome = Made | Failed
 
 
 class Ledger(Generic[Item]):
-    """The texts of a job in between; the same in all of several processes.
+    """The texts of a job between being made and being given out; it has the same keys in every process.
 
     Parameters
     ----------
     form
-        Makes of an outcome what is given out; called in the process that made it.
+        Turns an outcome into the item to give out; called in the process that made it.
 
     """
 
     def __init__(self, form: Callable[[Outcome], Item]) -> None:
         self.form = form
-        self.given = 0  # prompts that were given out whole
-        self.skipped = 0  # lines of the next prompt that were given out before
+        self.given = 0  # number of prompts that were given out whole
+        self.skipped = 0  # number of lines of the next prompt that an earlier run gave out
         self.waiting: dict[Key, Item] = {}
 
     def is_given(self, request: Request) -> bool:
-        """Return whether all of a prompt's texts were given out."""
+        """Return whether all of a prompt's texts have been given out."""
         return request.number < self.given or (request.number == self.given and self.skipped >= request.texts)
 
     def is_out(self, key: Key) -> bool:
-        """Return whether a text was given out."""
+        """Return whether a text has been given out."""
         number, position = key
         return number < self.given or (number == self.given and 0 <= position < self.skipped)
 
     def has(self, key: Key) -> bool:
-        """Return whether a text need not be made."""
+        """Return whether a text need not be made: it is out, waits here, or its prompt failed."""
         return self.is_out(key) or key in self.waiting or (key[0], FAILED) in self.waiting
 
     def keep(self, items: Sequence[tuple[Key, Item]]) -> None:
-        """Take what was made, but for what is there already."""
+        """Add what was made; a key that is already there keeps its item."""
         for key, item in items:
             self.waiting.setdefault(key, item)
 
     def release(self, window: Sequence[Request]) -> Iterator[Item]:
-        """Give out the prompts of a window that are complete and have none before them that is not."""
+        """Yield the items of a window's prompts in order, up to the first prompt that is not complete."""
         for request in window:
             if self.is_given(request):
                 continue

@@ -1,4 +1,4 @@
-"""The mean levels of a job's attributes: one warning of the targets that were missed, not one a batch."""
+"""The mean levels of a job's attributes: for one warning about missed targets at the end, not one per batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Mean:
 
 
 class MeanLevels:
-    """Of all texts so far, for each set of attributes and targets; in little memory however many texts there are."""
+    """Mean levels of all texts so far, for each set of attributes and targets; memory does not grow with the texts."""
 
     def __init__(self) -> None:
         self._means: dict[tuple[tuple[str, ...], str], _Mean] = {}
@@ -27,7 +27,7 @@ class MeanLevels:
     def add(
         self, attributes: Sequence[WeightedAttribute], steering: SteeringConfig, texts: Sequence[Generation]
     ) -> None:
-        """Count texts in."""
+        """Include more texts in the means."""
         if steering.target is None or not attributes:
             return
         key = (tuple(attribute.name for attribute in attributes), repr(steering.target))
@@ -38,7 +38,7 @@ class MeanLevels:
                 sums[name] = (total + level, count + 1)
 
     def warn(self) -> None:
-        """Warn of targets that were missed."""
+        """Warn about targets that the means missed."""
         for mean in self._means.values():
             levels = {name: total / count for name, (total, count) in mean.sums.items()}
             warn_of_missed(mean.attributes, mean.steering, [levels])

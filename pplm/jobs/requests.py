@@ -1,4 +1,4 @@
-"""What a job makes: of each prompt some texts, in one or more ways."""
+"""What a job makes: some texts for each prompt, in one or more ways."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from pplm.interface import WeightedAttribute
 from pplm.rerank import Rerank
 
 Key = tuple[int, int]
-"""(prompt number, which of its lines from 0); `FAILED` stands for the one line of a prompt that failed."""
+"""(prompt number, position among its lines), both from 0; the one line of a failed prompt has position `FAILED`."""
 FAILED = -1
 
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt and what is its own.
+    """A prompt and the settings of its own.
 
     Attributes
     ----------
     number
-        Which prompt of the input, from 0; with the seed and the sample it names the random stream.
+        Position in the input, from 0; with the seed and the sample it determines the random stream.
     prompt
         A text, or a conversation's messages; checked when its turn comes.
     texts
-        Texts that are made of it.
+        Number of texts to make from it.
     seed
-        Its own; None takes the job's.
+        A seed of its own; None takes the job's.
     own
-        Names the settings of its own (`Job.ways`); prompts with equal ones share batches.
+        Key of the settings of its own (see `Job.ways`); only prompts with equal keys can share a batch.
     copied
-        What its lines hold beside the text's own fields.
+        Fields that its lines hold besides the text's own.
     error
-        Why nothing can be made of it; empty if there is no reason yet.
+        Why it cannot be used; empty if no reason is known yet.
 
     """
 
@@ -49,13 +49,13 @@ class Request:
 
     @property
     def keys(self) -> list[Key]:
-        """The names of its texts, in order."""
+        """The keys of its texts, in order."""
         return [(self.number, position) for position in range(self.texts)]
 
 
 @dataclass(frozen=True)
 class Way:
-    """How some of a prompt's texts are made."""
+    """How `samples` of a prompt's texts are made."""
 
     samples: int
     attributes: Sequence[WeightedAttribute] = ()
@@ -64,13 +64,13 @@ class Way:
 
     @property
     def drawn(self) -> int:
-        """Texts that are generated for one prompt."""
+        """Texts to generate per prompt: with `rerank` several candidates for each text."""
         return self.samples * (1 if self.rerank is None else self.rerank.candidates)
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A prompt of which nothing could be made, and why."""
+    """A prompt that could not be used, and why."""
 
     request: Request
     error: str
@@ -78,7 +78,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Made:
-    """A text, whose it is, and the way it was made."""
+    """A text, the prompt it was made for, and how it was made."""
 
     request: Request
     text: Generation
@@ -99,16 +99,16 @@ class Job:
     model, tokenizer
         As in `generate`.
     ways
-        Returns, for `Request.own`, how its texts are made, in the order of their lines; raises an `InputError` if that
-        cannot be.
+        Takes `Request.own` and returns how the prompt's texts are made, in the order of their lines; raises an
+        `InputError` if those settings cannot be used.
     drawn
-        Texts that are drawn for one prompt in each way.
+        Texts to generate per prompt, for each way.
     seed
-        Of prompts without one of their own; None draws from torch's global generator.
+        Seed of prompts without one of their own; None draws from torch's global generator.
     batch_size
         Texts generated at once (>= 1).
     arguments
-        What else `generate` takes.
+        Further arguments of `generate`.
 
     """
 

@@ -18,12 +18,12 @@ from pplm.models.processes import Processes
 def run_job(
     job: Job, requests: Iterable[Request], ledger: Ledger[Any], processes: Processes
 ) -> Iterator[list[Request]]:
-    """Make what the ledger lacks; yield the window after every batch, or, of several processes, round of batches.
+    """Make what the ledger lacks, and yield the current window after each batch (of several processes, one each).
 
     Raises
     ------
     InputError
-        If the input cannot be read on, or the ledger not written.
+        If the rest of the input cannot be read, or the ledger cannot be written.
 
     """
     levels = MeanLevels()
@@ -45,7 +45,7 @@ def run_job(
 
 
 def _run(batch: Batch, job: Job, levels: MeanLevels) -> list[tuple[Key, Outcome]]:
-    """Generate a batch; where that is refused, each of its prompts alone, so that the others are made."""
+    """Generate a batch; if it is refused, generate each prompt alone, so that only those at fault fail."""
     way, requests = batch.way, batch.requests
     try:
         texts = _generate(batch, job, levels)

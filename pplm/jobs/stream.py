@@ -1,4 +1,4 @@
-"""`generate_stream`: prompts of any number in, one by one, and their texts out in the same order."""
+"""`generate_stream`: takes any number of prompts, one by one, and yields their texts in the same order."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ def generate_stream(
 ) -> Iterator[Generation]:
     """Generate texts for any number of prompts, and yield them in the prompts' order as they are made.
 
-    Prompts are read in windows of 16 batches. Within a window those of similar length are generated together. With a
+    Prompts are read in windows of 16 batches, and those of similar length in a window are generated together. With a
     seed and in float32 each text is the one that `generate(..., prompt_indices=[its prompt's number])` gives.
 
     Parameters
     ----------
     prompts
-        Any iterable of texts, or of conversations (lists of messages); it is read as the texts are asked for.
+        Any iterable of texts, or of conversations (lists of messages); read on only as texts are asked for.
     num_samples
         Texts per prompt, steered where there are attribute models.
     unsteered_samples
-        Unsteered texts per prompt, which come before the others; they share the others' random streams.
+        Unsteered texts per prompt, which come before the others and use the same random streams.
     max_batch_size
         Texts generated at once.
     model, tokenizer, attributes, steering, preset, seed, rerank, trace, **generate_arguments
-        As in `generate`; `prompt_indices`, `streamer` and `on_token` are not taken. `trace=True` traces the levels of
-        `attributes` in unsteered texts as well.
+        As in `generate`, except that `prompt_indices`, `streamer` and `on_token` are refused. `trace=True` also traces
+        the levels of `attributes` in unsteered texts.
 
     Yields
     ------
@@ -69,7 +69,7 @@ def generate_stream(
     Raises
     ------
     InputError
-        At once, if a setting cannot be used; in a prompt's turn, with its number, if nothing can be made of it.
+        At once if a setting cannot be used; when a prompt's turn comes if it cannot be used, with its number.
 
     """
     if isinstance(prompts, str) or not isinstance(prompts, Iterable):
@@ -83,7 +83,7 @@ def generate_stream(
     weighted = weigh_attributes(attributes)
     steering = SteeringConfig.resolve(steering, preset, [a.model for a in weighted], steering_presets(model))
     if weighted:
-        wanted_levels(steering.target, weighted)  # refuses names that are no attribute's
+        wanted_levels(steering.target, weighted)  # refuses targets that name no attribute
     bound = bind_attributes(weighted, model, tokenizer=tokenizer_fingerprint(tokenizer))
     watching = Watching(trace=bound if trace is True else trace)
     if rerank is not None:
@@ -91,7 +91,7 @@ def generate_stream(
     ways = [Way(unsteered_samples)] if unsteered_samples else []
     ways.append(Way(num_samples, bound, steering, rerank))
     if max(way.drawn for way in ways) > 1:
-        generate_arguments = {"do_sample": True, **generate_arguments}  # of all ways: they are compared
+        generate_arguments = {"do_sample": True, **generate_arguments}  # unsteered ones too: they are compared
     job = Job(
         model,
         tokenizer,

@@ -1,6 +1,6 @@
-"""Which texts of a job are generated together: a function of its prompts and settings alone.
+"""Which texts of a job are generated together: this depends only on its prompts and settings.
 
-Neither the number of processes nor where an earlier run stopped has a part in it, so that neither changes a text, not
+It does not depend on the number of processes, nor on where an earlier run stopped, so that neither changes a text, not
 even by rounding.
 """
 
@@ -18,12 +18,12 @@ from pplm.text.limits import check_length
 from pplm.text.prompts import read_prompt
 
 BATCHES = 16
-"""In a window: enough for prompts of one length to find each other, few enough to be kept in memory."""
+"""Batches per window: enough to put prompts of similar length together, few enough to keep in memory."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Prompts whose texts of one way are generated at once; `first` is the position of that way's first line."""
+    """Prompts whose texts of one way are generated at once; `first` is that way's first line of each prompt."""
 
     requests: tuple[Request, ...]
     way: Way
@@ -31,13 +31,13 @@ class Batch:
 
     @property
     def keys(self) -> list[Key]:
-        """The names of its texts, prompt by prompt."""
+        """The keys of its texts, prompt by prompt."""
         positions = range(self.first, self.first + self.way.samples)
         return [(request.number, position) for request in self.requests for position in positions]
 
 
 def windows(requests: Iterable[Request], job: Job) -> Iterator[list[Request]]:
-    """Cut a job's prompts into windows; each is read when it is asked for."""
+    """Cut a job's prompts into windows; each is read only when it is asked for."""
     size = BATCHES * _prompts_at_once(job, max(job.drawn))
     requests = iter(requests)
     while window := list(islice(requests, min(size, sys.maxsize))):
@@ -47,7 +47,8 @@ def windows(requests: Iterable[Request], job: Job) -> Iterator[list[Request]]:
 def plan(window: Sequence[Request], job: Job) -> tuple[list[Batch], list[Failed]]:
     """Return the batches of a window, and the prompts that cannot be generated.
 
-    Prompts of one length share batches; those that begin with the earliest prompt come first.
+    Prompts of similar length share a batch. Batches come in the order of their texts among a prompt's lines (all
+    unsteered ones before the steered), then in that of their earliest prompt.
     """
     failed, lengths = [], {}
     ways: dict[Any, Sequence[Way] | InputError] = {}
@@ -78,7 +79,7 @@ def _prompts_at_once(job: Job, texts: int) -> int:
 
 
 def _length(request: Request, job: Job, ways: dict[Any, Sequence[Way] | InputError]) -> int:
-    """Return a prompt's length in tokens; raise an `InputError` if nothing can be made of it."""
+    """Return a prompt's length in tokens; raise an `InputError` if it cannot be used."""
     if request.error:
         raise InputError(request.error)
     if request.own not in ways:
