@@ -81,7 +81,7 @@ def test_rivals_stand_beside_steering_and_their_strength_in_the_settings(run):
         (["--methods", "WD", "--rival-strength", "WD"], "--rival-strength 'WD' must be METHOD=NUMBER, such as WD=5"),
         (["--methods", "WD", "--rival-strength", "WD=x"], "--rival-strength 'WD=x' must be METHOD=NUMBER"),
         (["--methods", "WD", "--rival-strength", "WD=1", "--rival-strength", "WD=2"], "gives WD twice"),
-        (["--methods", "B", "--rival-strength", "WD=1"], "there is a strength for WD; of the rivals, methods has none"),
+        (["--methods", "B", "--rival-strength", "WD=1"], "strengths has WD, which is not among the rivals in methods"),
         (["--methods", "WD", "--rival-strength", "WD=-1"], "strength of WD must be a finite number of at least 0"),
     ],
 )

@@ -69,6 +69,13 @@ def test_a_sweep_returns_the_best_settings_within_the_budget(study):
     assert "## All settings" in (study.output / "report.md").read_text()
 
 
+def test_a_sweeps_report_counts_the_texts_of_all_pools(study):
+    study = replace(study, plan=replace(PLAN, samples=1, pools=2))
+    found = sweep(study, SweepSettings({"step_size": [0.3]}))
+    assert len(found.texts) == 2 * 2 * len(PLAN.prompts)
+    assert "2 texts per prompt, attribute and setting" in (study.output / "report.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

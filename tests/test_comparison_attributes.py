@@ -20,7 +20,7 @@ def test_the_paper_s_attributes_have_their_words_labels_and_prompts():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "no JSON"),
+        ("{", "is not JSON"),
         ("[]", "must be an object"),
         ("{}", "must be an object"),
         ('{"a": 1}', "attribute 'a' must be an object"),

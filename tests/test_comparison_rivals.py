@@ -150,9 +150,9 @@ def test_a_rival_without_a_meaning_for_any_attribute_is_refused_by_name(study, n
 
 
 def test_strengths_of_methods_that_are_not_compared_are_refused():
-    with pytest.raises(InputError, match="there is a strength for CAA; of the rivals, methods has WD"):
+    with pytest.raises(InputError, match=r"strengths has CAA, which is not among the rivals in methods \(WD\)"):
         ComparisonSettings(methods=("B", "WD"), strengths={"CAA": 1})
-    with pytest.raises(InputError, match="there is a strength for BC; of the rivals, methods has none"):
+    with pytest.raises(InputError, match=r"strengths has BC, which is not among the rivals in methods \(none\)"):
         ComparisonSettings(methods=("BC",), strengths={"BC": 1})
 
 

@@ -145,7 +145,7 @@ def test_a_text_that_is_longer_than_the_encoder_reads_is_told(caplog):
     judge = SimilarityJudge.load(device="cpu")
     with caplog.at_level(logging.WARNING):
         judge.judge([JudgedText("star " * 400, "", "space"), JudgedText("star", "", "space")])
-    assert "reads 256 tokens; of 1 of 2 texts it reads only the beginning" in caplog.text
+    assert "reads at most 256 tokens, and so only the beginning of 1 of 2 texts" in caplog.text
 
 
 @packaged

@@ -209,7 +209,7 @@ def test_activation_addition_refuses_a_head_without_vectors_by_the_command_that_
     bare = replace(head, class_means=None)
     with pytest.raises(InputError, match=r"head holds no mean hidden states .* pplm train-discriminator DATA"):
         rival("CAA", gpt2, [bare])
-    with pytest.raises(InputError, match="vectors of 5 layers, the model has 2"):
+    with pytest.raises(InputError, match="vectors for 5 layers, the model has 2"):
         rival("CAA", gpt2, [replace(head, class_means=torch.zeros(3, 5, 32))])
 
 

@@ -1,7 +1,7 @@
 """The attributes of a comparison: what steers to each, and how texts that show it are recognised.
 
-A set is the paper's topics or sentiments, or a JSON file. It only names word lists and heads; `pplm` imports no
-attribute models, so whoever reads a set builds an `Attribute` of every `AttributeSpec`.
+A set is the paper's topics or sentiments, or a JSON file. It only names word lists and heads: `pplm` imports no
+attribute models, so the caller builds an `Attribute` from each `AttributeSpec`.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ class Attribute:
     Attributes
     ----------
     models
-        The attribute models that steer to it, or (model, weight) pairs.
+        The attribute models that steer towards it, or (model, weight) pairs.
     bag_words
         The words and phrases that steer, counted as `pplm.evaluation.word_share` counts them; empty for none.
     held_out_words
         Words and phrases of the same topic that steering never saw, counted likewise; empty for none.
     sentiment
-        Which side of VADER's 0 is right; None where sentiment is no sign of the attribute.
+        The wanted sign of VADER's score; None where sentiment does not indicate the attribute.
     head
-        Gives the probability of the wanted class by a head that did not steer, as its only column.
+        A judge whose only column is the probability of the wanted class, by a head that did not steer.
     identity
-        JSON that differs whenever `models` do; a run is resumed only with the same. None takes their names and
-        weights.
+        A JSON value that differs whenever `models` differ; a run is resumed only if it is unchanged. None takes the
+        models' names and weights.
 
     """
 
@@ -62,7 +62,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class AttributeSpec:
-    """One attribute as a set names it.
+    """One attribute of a set, by the names of its word lists and heads; nothing is loaded.
 
     Attributes
     ----------
@@ -71,9 +71,9 @@ class AttributeSpec:
     held_out
         A file of words of the same topic that steering never sees; None for none.
     description
-        For the similarity judge; None takes the shipped one or the name.
+        For the similarity judge; None takes the shipped description or, without one, the attribute's name.
     sentiment
-        Which side of VADER's 0 is right; None where sentiment is no sign of the attribute.
+        The wanted sign of VADER's score; None where sentiment does not indicate the attribute.
 
     """
 
@@ -159,7 +159,7 @@ def _read_specs(path: Path) -> dict[str, AttributeSpec]:
     except OSError as error:
         raise InputError(f"attributes {path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise InputError(f"attributes {path} is no JSON in UTF-8 ({error})") from error
+        raise InputError(f"attributes {path} is not JSON in UTF-8 ({error})") from error
     if not isinstance(content, dict) or not content:
         raise InputError(f'attributes {path} must be an object {{"name": {{"bag": "words.txt", ...}}, ...}}')
     return {name: _spec(name, values, path) for name, values in content.items()}
@@ -198,7 +198,7 @@ def _spec(name: str, values: Any, path: Path) -> AttributeSpec:
 
 
 def _beside(path: Path, text: str) -> str:
-    """Return NAME[:LABEL][:WEIGHT] with the folder of the JSON file before a name that is a file there."""
+    """Return NAME[:LABEL][:WEIGHT], with the JSON file's folder put before NAME if such a file is in it."""
     parts = text.split(":")
     for end in range(len(parts), 0, -1):
         name = ":".join(parts[:end])

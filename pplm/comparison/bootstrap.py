@@ -1,14 +1,14 @@
-"""How certain is a number? Intervals by drawing the prompts again and again (Efron 1979).
+"""How certain is a number? Bootstrap intervals: the prompts are drawn again and again (Efron 1979).
 
-Texts of one prompt are alike, so prompts are drawn, not texts. Distinct n-grams get no interval: a prompt that is drawn
-twice repeats its n-grams, which lowers them for no reason.
+Texts of one prompt are alike, so prompts are redrawn, not texts. Dist-n gets no interval: a prompt that is drawn twice
+repeats its n-grams, which lowers Dist-n for no reason.
 
-The middle 95% of the redrawn values would hold the true value too rarely: the prompts are few, and a share of rare
+The middle 95% of the redrawn values would contain the true value too rarely: the prompts are few, and a share of rare
 words is skewed. So the interval is Efron's BCa (1987), which corrects for bias and skewness, and it reaches as far as
-Student's t does for this number of prompts (Hesterberg 2015). In simulated shares of rare words it holds the true value
-in 93% to 95% of cases with 15 to 40 prompts, the middle 95% in 90% to 93%; where single texts hold most of the words,
-in 90% to 93%, and those in 86% to 91% (`pytest -m slow tests/test_intervals.py`). Where no prompt has such a word, no
-redrawing has one, and (0, 0) means little.
+Student's t does for this number of prompts (Hesterberg 2015). In simulated shares of rare words, with 15 to 40 prompts,
+it contains the true value in 93% to 95% of cases, and the middle 95% does in 90% to 93%; where single texts hold most
+of the words, it does in 90% to 93%, and the middle 95% in 86% to 91% (`pytest -m slow tests/test_intervals.py`). Where
+no prompt has such a word, no redrawing has one either, and the interval (0, 0) means little.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import numpy as np
 
 Interval = tuple[float, float]
 LEVEL = 0.95
-"""How often an interval is to hold the true value."""
+"""How often an interval should contain the true value."""
 _NORMAL = NormalDist()
 
 
 class PromptBootstrap:
-    """R ways of drawing P prompts with replacement, the same for every number, so that numbers can be compared.
+    """R redrawings of P prompts with replacement, the same for every measure, so that measures can be compared.
 
-    Values stand in arrays (1 + P + R,): of all prompts, of all but one each, and of every redrawing.
+    Values are arrays (1 + P + R,): over all prompts, then with each prompt left out in turn, then for each redrawing.
     """
 
     def __init__(self, prompts: int, *, replicates: int = 2000, seed: int = 0) -> None:
@@ -39,7 +39,7 @@ class PromptBootstrap:
         self._counts = np.concatenate([np.ones((1, prompts)), 1 - np.eye(prompts), drawn])  # (1 + P + R, P)
 
     def ratios(self, numerators: Sequence[float], denominators: Sequence[float]) -> np.ndarray:
-        """Return sum of numerators over sum of denominators, both one per prompt: (1 + P + R,).
+        """Return sum of numerators over sum of denominators, each given one per prompt (P,): (1 + P + R,).
 
         NaN where there is nothing to divide by.
         """
@@ -48,7 +48,7 @@ class PromptBootstrap:
         return np.divide(above, below, out=np.full(len(above), np.nan), where=below != 0)
 
     def interval(self, values: np.ndarray) -> Interval:
-        """Return the 95% interval for values (1 + P + R,) of ratios or anything made of them; NaN where there is none.
+        """Return the 95% interval for values (1 + P + R,), ratios or computed from them; NaN where there is none.
 
         Its bounds are values of redrawings, so they may be infinite.
         """
@@ -65,14 +65,14 @@ class PromptBootstrap:
         skewness = float((gaps**3).sum() / (6 * (gaps**2).sum() ** 1.5)) if largest > 0 else 0.0
         ends = [bias - _reach(self._prompts), bias + _reach(self._prompts)]
         tails = [_NORMAL.cdf(bias + end / (1 - skewness * end)) for end in ends]
-        low, high = np.quantile(drawn, tails, method="nearest")  # no mean of values, some may be infinite
+        low, high = np.quantile(drawn, tails, method="nearest")  # no interpolation: values may be infinite
         return float(low), float(high)
 
 
 def _reach(prompts: int) -> float:
     """Return Student's quantile for this many prompts, in standard errors as the bootstrap estimates them.
 
-    The quantile is the normal one's expansion (Abramowitz and Stegun, 26.7.5): within 1% from 5 prompts on.
+    It is expanded from the normal quantile (Abramowitz and Stegun, 26.7.5): within 1% from 5 prompts on.
     """
     free, z = max(prompts - 1, 1), _NORMAL.inv_cdf((1 + LEVEL) / 2)
     terms = (z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)

@@ -53,8 +53,8 @@ def compare(
     """Compare unsteered and steered texts of the same prompts, and write the report into the study's folder.
 
     The folder then holds samples.jsonl (every text, as it is generated), texts.csv (the texts that the methods choose,
-    with their numbers), metrics.csv, report.md, pictures where matplotlib is installed, and candidates.csv with
-    `all_candidates`.
+    with their measures), metrics.csv, report.md, pictures if matplotlib is installed, and, with `all_candidates`,
+    candidates.csv.
 
     Parameters
     ----------
@@ -63,7 +63,8 @@ def compare(
     settings
         None compares the paper's four methods.
     on_progress
-        Called before the first and after every batch with this process's finished texts and all that it generates.
+        Called before the first batch and after each one with the number of texts that this process has finished, and
+        the number that it generates in all.
 
     Returns
     -------
@@ -84,7 +85,7 @@ def compare(
             return None
         chosen = choose(pools, methods, names, Rerank(plan.samples, settings.min_distinct))
         others = every_candidate(pools, methods, names) if settings.all_candidates else []
-        measured = measure_texts([*chosen, *others], study.attributes, study.judges)  # a text of both is judged once
+        measured = measure_texts([*chosen, *others], study.attributes, study.judges)  # a text in both is judged once
         texts, rows = _tables(study, measured[: len(chosen)])
         main = main_measure(rows)
         notes = [*_remarks(chosen, settings), *_meaningless(methods, names, arms), *_missing(main)]
@@ -100,7 +101,7 @@ def compare(
         if others:
             write_metrics(of_candidates, comparison.candidates)
         else:
-            of_candidates.unlink(missing_ok=True)  # an earlier call's, maybe by other judges
+            of_candidates.unlink(missing_ok=True)  # of an earlier call, maybe with other judges
         write_report(study.output, markdown(comparison))
         return comparison
 
@@ -110,9 +111,9 @@ def sweep(
 ) -> Sweep | None:
     """Try combinations of steering settings, and write the best for each attribute within a budget.
 
-    Steers the first candidate alone (method BC) and measures as `compare` does; `study.plan.samples` is the number of
-    texts for each prompt, attribute and combination. Writes samples.jsonl, texts.csv, metrics.csv, report.md and the
-    frontier's picture into the study's folder.
+    No text is reranked, and all are measured as `compare` does; for each prompt, attribute and combination there are
+    `samples` times `pools` of `study.plan`. Writes samples.jsonl, texts.csv, metrics.csv, report.md and the frontier's
+    picture into the study's folder.
 
     Returns
     -------
@@ -163,7 +164,7 @@ def setting_name(point: Mapping[str, Any]) -> str:
 def _all_texts(pools: Pools, study: Study, steered: Mapping[tuple[str, str], Arm]) -> list[Chosen]:
     """Return every text of every arm; the unsteered ones count for every attribute.
 
-    `steered` maps (a combination's name, attribute) to its arm; the name stands for a method.
+    `steered` maps (a combination's name, attribute) to its arm; that name takes the place of a method's.
     """
     arms = {**{(BASE, name): Arm(UNSTEERED) for name in study.attributes}, **steered}
     return [
@@ -200,7 +201,7 @@ def _arms(study: Study, settings: ComparisonSettings) -> list[Arm]:
 
 
 def _meaningless(methods: Sequence[str], names: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
-    """Yield which rivals stand as a dash for which attributes."""
+    """Yield a note for each rival that has no meaning for some attributes, where tables show a dash."""
     drawn = {arm.name for arm in arms}
     for method in written_by(methods, "rival"):
         lacking = [name for name in names if arm_name(method, name) not in drawn]

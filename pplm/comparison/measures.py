@@ -1,7 +1,7 @@
-"""Numbers about each method's texts, with intervals over prompts; no attribute model that steers measures them.
+"""Measures of each method's texts, with intervals over prompts; none is taken by an attribute model that steered.
 
-Every number but Dist-n is a sum over texts divided by another (words on a list by words, losses by tokens, texts by
-texts), which is what lets prompts be redrawn.
+Every measure but Dist-n is the ratio of two sums over texts (words on a list to all words, losses to tokens, texts to
+texts), so that prompts can be redrawn.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ MEASURES: Mapping[str, Measure] = {
     "readings_per_token": Measure("readings per token kept"),
 }
 COSTS = ("seconds_per_token", "readings_per_token")
-"""What a method costs; they have no interval."""
+"""What a method costs; these have no interval."""
 _DIST = {"dist_1": 1, "dist_2": 2, "dist_3": 3}
 MAIN = ("held_out_share", "right", "head", "similarity", "bag_share")
 """How well the attribute shows. Best first. bag_share is last: steering optimises it directly."""
@@ -69,14 +69,14 @@ class MeasuredText:
 
 @dataclass(frozen=True)
 class MethodRow:
-    """The numbers of a method's texts for one attribute, or for all ("").
+    """The measures of a method's texts for one attribute, or for all ("").
 
     Attributes
     ----------
     values, intervals
-        By measure; no interval for Dist-n and times.
+        By measure; no interval for Dist-n and costs.
     relative
-        By measure, how many times as large it is as B's, and the interval of that. Empty without B.
+        By measure: its ratio to B's, and the interval of that ratio. Empty without B.
 
     """
 
@@ -91,7 +91,7 @@ class MethodRow:
 def measure_texts(
     chosen: Sequence[Chosen], wanted: Mapping[str, Attribute], judges: Sequence[Judge]
 ) -> list[MeasuredText]:
-    """Let the judges read the texts, each once, and count words."""
+    """Let every judge read every different text once, and count words."""
     judged = [JudgedText(item.sample.text, prompt=item.sample.prompt, attribute=item.attribute) for item in chosen]
     columns: dict[str, list[float]] = {}
     for judge in judges:
@@ -114,8 +114,8 @@ def measure_texts(
 def measure_methods(texts: Sequence[MeasuredText], *, replicates: int = 2000) -> list[MethodRow]:
     """Return a row per method for all attributes together, then a row per method and attribute.
 
-    A method that has no texts for an attribute has a row of 0 texts for it, and is compared with B's texts for the
-    others.
+    A method without texts for an attribute gets a row of 0 texts for it; its row for all attributes is compared with
+    B's texts for the others.
     """
     methods = list(dict.fromkeys(text.chosen.method for text in texts))
     attributes = list(dict.fromkeys(text.chosen.attribute for text in texts))
@@ -135,7 +135,7 @@ def measure_methods(texts: Sequence[MeasuredText], *, replicates: int = 2000) ->
 
 
 def expected_measure(wanted: Mapping[str, Attribute], judges: Sequence[Judge]) -> str | None:
-    """Return what `main_measure` will be, before there are texts; None if nothing measures all attributes."""
+    """Return what `main_measure` will return once there are texts; None if nothing measures all attributes."""
     columns = {column for judge in judges for column in judge.columns}
     known = [
         {
@@ -158,7 +158,7 @@ def main_measure(rows: Sequence[MethodRow]) -> str | None:
 
 def _judge_once(judge: Judge, texts: Sequence[JudgedText]) -> dict[str, list[float]]:
     """Return column -> one number per text; the judge reads no text twice."""
-    if isinstance(judge, PerplexityJudge | SentimentJudge):  # for them the attribute makes no difference
+    if isinstance(judge, PerplexityJudge | SentimentJudge):  # they ignore the attribute
         texts = [JudgedText(text.text, prompt=text.prompt) for text in texts]
     different = list(dict.fromkeys(texts))
     judged = judge_all([judge], different)
@@ -234,7 +234,7 @@ def _row(
         intervals[name] = bootstrap.interval(drawn)
         base_value = _shown(name, _ratio(of_base))
         if base_value and not math.isnan(base_value):
-            with np.errstate(divide="ignore", invalid="ignore"):  # a redrawing may leave B nothing: infinitely more
+            with np.errstate(divide="ignore", invalid="ignore"):  # B's value may be 0 in a redrawing: infinite
                 drawn = drawn / _shown_all(name, bootstrap.ratios(*of_base))
             relative[name] = (values[name] / base_value, bootstrap.interval(drawn))
     return MethodRow(method, attribute, len(texts), values, intervals, relative)
@@ -266,9 +266,10 @@ def _shown_all(name: str, values: Any) -> Any:
 
 
 def _dist(texts: Sequence[MeasuredText], n: int) -> float:
-    """Return Dist-n of an attribute's texts together, as the paper's numbers imply, averaged over attributes.
+    """Return the mean of Dist-n over attributes and pools, each attribute's texts of a pool taken together.
 
-    It falls with the number of texts; taken pool by pool, it does not fall with the number of pools.
+    The paper's numbers imply that it takes an attribute's texts together. More texts lower Dist-n; taken pool by pool,
+    it does not fall with the number of pools.
     """
     together: dict[tuple[str, int], list[str]] = defaultdict(list)
     for text in texts:

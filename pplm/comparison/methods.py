@@ -1,8 +1,8 @@
 """The methods of a comparison: the paper's four (section 4.1) and the rivals. No text is generated twice.
 
 B is the first unsteered candidate and BR the best of them, BC the first steered candidate and BCR the best of those.
-The unsteered pool does not depend on the attribute, so one serves all attributes. Each rival draws one text from each
-pool, from the random streams that B and BC share.
+The unsteered pool does not depend on the attribute, so one serves all attributes. Each rival writes one text per pool,
+from the random streams of the texts that B and BC choose.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Method:
     writer
         What generates its texts.
     best
-        Whether it takes the best of several candidates, which are then ranked, or the first.
+        Whether it ranks several candidates and takes the best, instead of taking the first.
 
     """
 
@@ -62,11 +62,11 @@ class Chosen:
     sample
         The text.
     seconds
-        Generation time, that of the candidates that were not chosen included.
+        Generation time, including that of the candidates that were not chosen.
     all_repetitive
         Whether it was chosen although all candidates repeat themselves.
     readings
-        Rows that the model read, those for the candidates that were not chosen included; None if that is not known.
+        Rows that the model read, including those for the candidates that were not chosen; None if not recorded.
 
     """
 
@@ -79,7 +79,7 @@ class Chosen:
 
 
 def steered_arm(attribute: str) -> str:
-    """Return the name of the arm that steers to an attribute."""
+    """Return the name of the arm that steers towards an attribute."""
     return f"steered to {attribute}"
 
 
@@ -102,7 +102,7 @@ def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
     """
     unknown = [name for name in methods if name not in METHODS]
     if unknown or not methods:
-        raise InputError(f"unknown method {', '.join(unknown) or '(none)'}; choose among {', '.join(METHODS)}")
+        raise InputError(f"unknown method {', '.join(unknown) or '(none)'}; choose from {', '.join(METHODS)}")
     return tuple(name for name in METHODS if name in methods)
 
 
@@ -122,7 +122,7 @@ def written_by(methods: Sequence[str], writer: Writer) -> list[str]:
 
 
 def arms_of(methods: Sequence[str], steered: Sequence[Arm], rivals: Sequence[Arm] = ()) -> list[Arm]:
-    """Return the arms that these methods choose from, given those of every attribute."""
+    """Return the arms that these methods choose from, out of the given steered ones and rivals."""
     plain = [Arm(UNSTEERED)] if written_by(methods, UNSTEERED) else []
     return [*plain, *(steered if written_by(methods, "steered") else ()), *rivals]
 
@@ -134,7 +134,7 @@ def choose(pools: Pools, methods: Sequence[str], attributes: Sequence[str], rera
 
 
 def every_candidate(pools: Pools, methods: Sequence[str], attributes: Sequence[str]) -> list[Chosen]:
-    """Every candidate, labelled B (unsteered) or BC (steered)."""
+    """Return every candidate, labelled B (unsteered) or BC (steered)."""
     drawn = [method for method in ("B", "BC") if written_by(methods, METHODS[method].writer)]
     found = _candidates(pools, drawn, attributes)
     return [_one(method, attribute, one) for method, attribute, candidates in found for one in candidates]

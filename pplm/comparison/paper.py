@@ -1,7 +1,7 @@
 """What the paper measured, to be shown beside what is measured here.
 
-GPT-2 345M; people said whether a text is on topic or has the right sentiment; GPT was the perplexity's judge (paper,
-sections 4.2 and 4.3).
+The model is GPT-2 345M; people judged whether a text is on topic or has the right sentiment, and perplexity is GPT's
+(paper, sections 4.2 and 4.3).
 """
 
 from __future__ import annotations

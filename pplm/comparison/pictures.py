@@ -92,7 +92,7 @@ def interval_ends(row: MethodRow, name: str) -> list[list[float]]:
 
 
 def _legend(figure: Any, axes: Any) -> None:
-    """Say below a picture what the methods and the intervals are."""
+    """Explain the methods and the intervals below a picture."""
     handles, labels = axes.get_legend_handles_labels()
     columns = 2 if max(map(len, labels)) < 45 else 1
     figure.legend(handles, labels, title=INTERVALS, title_fontsize="small", fontsize="small", frameon=False,

@@ -2,7 +2,7 @@
 
 A pool is the texts of one prompt that methods choose from; pool k of every prompt is what a run with seed + k draws.
 
-Texts are generated in groups that depend on neither the number of processes nor on where an earlier run stopped, so
+Texts are generated in groups that depend neither on the number of processes nor on where an earlier run stopped, so
 that neither changes a text, not even by rounding.
 """
 
@@ -40,13 +40,13 @@ class Arm:
     Attributes
     ----------
     name
-        For the files, such as "unsteered" or "space".
+        For the files, such as "unsteered" or "steered to space".
     attribute
         The name of the attribute that steers; None for unsteered texts.
     steering
         Its settings; unsteered texts and rivals ignore them.
     rival
-        Generates in place of steering, one text from each pool, which is not ranked; None for all other arms.
+        Generates instead of steering, one unranked text per pool; None for all other arms.
 
     """
 
@@ -57,7 +57,7 @@ class Arm:
 
     @property
     def settings(self) -> dict[str, Any] | None:
-        """What its texts depend on beside the attribute and the plan, as JSON; None for unsteered texts."""
+        """What its texts depend on besides the attribute and the plan, as JSON; None for unsteered texts."""
         if self.rival is not None:
             return self.rival.record
         return None if self.attribute is None else asdict(self.steering)
@@ -89,7 +89,7 @@ class PoolPlan:
         Of the first pool of each prompt (>= 0); the next pool has the next seed. Texts are drawn from random streams
         (seed, prompt, sample), which arms share.
     sampling
-        What transformers' `generate` takes, such as `top_k`.
+        Arguments of transformers' `generate`, such as `top_k`.
     batch_size
         Texts generated at once (>= 1). In half precision another size gives other texts: rounding differs.
     bos
@@ -119,11 +119,11 @@ class PoolPlan:
         object.__setattr__(self, "seed", check_whole("seed", self.seed))
 
     def of_arm(self, arm: Arm) -> PoolPlan:
-        """Return what an arm generates of it: all candidates, a rival the first."""
+        """Return an arm's part of the plan: all candidates, or one unranked text per pool for a rival."""
         return self if arm.rival is None else replace(self, samples=1, rank=False)
 
     def groups(self) -> list[Group]:
-        """Return what is generated at once; a pool is never split."""
+        """Return what is generated at once; no prompt's pool is split between groups."""
         each = max(1, self.batch_size // self.samples)
         count = len(self.prompts)
         parts = [range(start, min(start + each, count)) for start in range(0, count, each)]
@@ -142,7 +142,7 @@ class Pools:
     plan: PoolPlan
 
     def of(self, arm: str, prompt_index: int, pool: int) -> list[Sample]:
-        """Return one pool's texts, sample by sample; a rival's has one."""
+        """Return one pool's texts, sample by sample; a rival has one per pool."""
         keys = [(arm, prompt_index, pool, number) for number in range(self.plan.samples)]
         return [self.samples[key] for key in keys if key in self.samples]
 
@@ -170,7 +170,7 @@ def draw_pools(
     Raises
     ------
     InputError
-        If a file is damaged, or an attribute model cannot rank.
+        If a file is damaged or cannot be used, or an attribute model cannot rank texts.
 
     """
     bound = {name: bind_attributes(weigh_attributes(models), model) for name, models in attributes.items()}
@@ -181,7 +181,7 @@ def draw_pools(
         files.repair()
     processes.wait()
     found = files.read()
-    processes.wait()  # nobody writes while another still reads
+    processes.wait()  # no process writes while another still reads
     every = [(arm, group, own) for arm in arms for own in [plan.of_arm(arm)] for group in own.groups()]
     own = processes.own([item for item in every if not _complete(found, *item)])
     total = sum(len(group.prompts) * part.samples for _, group, part in own)
@@ -271,7 +271,7 @@ def _draw(
 
 
 def _compare(made: Sequence[Sample], found: Mapping[SampleKey, Sample]) -> None:
-    """Warn when a text that is there already came out differently: the machine or its libraries have changed."""
+    """Warn if a text that exists already came out differently: the machine or its libraries have changed."""
     other = sum(sample.key in found and found[sample.key].completion != sample.completion for sample in made)
     if other:
         _log.warning(

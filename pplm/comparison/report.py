@@ -21,14 +21,14 @@ _BY_ATTRIBUTE = ("held_out_texts", "right", "positive", "perplexity", "dist_3", 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What a comparison and a sweep report.
+    """The results that a comparison and a sweep have in common.
 
     Attributes
     ----------
     model
         The steered model's name.
     rows, texts
-        What was measured; the rows of all attributes together come first.
+        The measures and the texts; the rows for all attributes together come first.
     judges
         Names of the judges.
     notes
@@ -73,7 +73,7 @@ class Comparison(Findings):
 
     @property
     def main(self) -> str | None:
-        """The measure that says best whether the attributes show."""
+        """The best measure of whether the attributes show."""
         return main_measure(self.rows)
 
 
@@ -127,7 +127,7 @@ def notes(found: Findings) -> Iterator[str]:
 
 
 def _pools(settings: Mapping[str, Any]) -> str:
-    """Return how many texts the methods choose from, in words."""
+    """Return in words how many texts the methods choose from."""
     samples, pools = settings["samples"], settings["pools"]
     if samples == 1:
         return f"{pools} text{'' if pools == 1 else 's'} per prompt"
@@ -152,7 +152,7 @@ def main_table(comparison: Comparison) -> str:
 
 
 def _published(row: PaperRow | None) -> list[str]:
-    """Return the paper's numbers of a method as text; empty for one that it does not have."""
+    """Return the paper's numbers of a method as text; empty cells for a method that the paper lacks."""
     if row is None:
         return [""] * 3
     return [f"{row.attribute}%", f"{row.perplexity}", "/".join(map(_short, row.dist))]
@@ -185,7 +185,7 @@ def _relative(rows: Sequence[MethodRow], main: str | None) -> Iterator[str]:
 
 
 def _difference(row: MethodRow, base: MethodRow, name: str) -> str:
-    """Return how much larger a measure is than B's; empty for a method that has texts for some attributes alone."""
+    """Return how much larger a measure is than B's; empty for a method that has texts for only some attributes."""
     difference = row.values[name] - base.values[name]
     return "" if math.isnan(difference) or row.texts != base.texts else f"{difference:+.3f}"
 
@@ -199,7 +199,7 @@ def _by_attribute(comparison: Comparison) -> Iterator[str]:
 
 
 def _candidates(comparison: Comparison) -> Iterator[str]:
-    """Yield the section of all candidates; without Dist-n, which more texts lower."""
+    """Yield the section on all candidates, without Dist-n, which more texts lower."""
     rows = _of_all(comparison.candidates)
     if not rows:
         return
@@ -264,7 +264,7 @@ def _texts(comparison: Comparison) -> Iterator[str]:
 
 
 def quoted(found: Findings, method: str, most: int) -> str:
-    """Return a method's texts of the first prompts, whatever they are like, each for the next attribute."""
+    """Return a method's texts of the first prompts, not selected, each for the next attribute in turn."""
     own: dict[tuple[str, int], str] = {}
     for text in found.texts:
         if text.chosen.method == method and text.chosen.sample.pool == 0:
@@ -272,7 +272,7 @@ def quoted(found: Findings, method: str, most: int) -> str:
     attributes = list(dict.fromkeys(attribute for attribute, _ in own))
     lines = []
     for number in range(min(_TEXTS_SHOWN, most)):
-        later, prompt = divmod(number, len(found.settings["prompts"]))  # few prompts: again, for another attribute
+        later, prompt = divmod(number, len(found.settings["prompts"]))  # few prompts: again, with other attributes
         attribute = attributes[(prompt + later) % len(attributes)]
         lines += [f"> **{attribute}** {' '.join(own[attribute, prompt].split())}", ">"]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The settings of an evaluation's output folder: texts are added only to those made with the same."""
+"""The settings of an evaluation's output folder: texts are added only to those made with equal settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any], surroundings: Mapp
     Raises
     ------
     InputError
-        With the settings that differ, or if the folder cannot be used.
+        If settings differ, which it names, or the folder cannot be used.
 
     """
     path = folder / SETTINGS_FILE
@@ -31,7 +31,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any], surroundings: Mapp
 
 
 def write_settings(folder: Path, settings: Mapping[str, Any], surroundings: Mapping[str, Any]) -> None:
-    """Make the folder and record what its texts are made with, unless that is recorded already.
+    """Create the folder, and write down what its texts are made with unless that has been done.
 
     Raises
     ------

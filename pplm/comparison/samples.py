@@ -1,7 +1,7 @@
 """The texts of an evaluation on disk: one JSON object per line, written as they are generated, so that none is lost.
 
-A run that was killed leaves at most half a line behind, which is cut off when the run goes on. Several processes
-write a file each; when all is done they are merged in order into `samples.jsonl`.
+A run that was killed leaves at most half a line behind, which is cut off when the run continues. Each of several
+processes writes its own file; at the end they are merged in order into `samples.jsonl`.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Sample:
     Attributes
     ----------
     arm
-        The way of generating that made it, such as "unsteered" or "space".
+        The way of generating that made it, such as "unsteered" or "steered to space".
     prompt_index, pool, sample
-        Which prompt, which of its pools, and which text of that; with the seed they name the random stream.
+        Which prompt, which of its pools, and which text of the pool; with the seed they determine the random stream.
     prompt, completion
         The text to continue, and what was added.
     tokens
-        New tokens, the one that ended the text included.
+        New tokens, including the one that ended the text.
     seconds
         This text's share of the time that its batch took.
     scores
@@ -77,7 +77,7 @@ class SampleFiles:
     """The sample files in one output folder, as one of several processes sees them."""
 
     def __init__(self, folder: Path, *, index: int = 0, count: int = 1) -> None:
-        """Name the folder, and which of how many processes writes."""
+        """Take the folder, and the `index` of this process among `count` processes."""
         self.folder = folder
         self._own = folder / (SAMPLES_FILE if count == 1 else f"samples.part{index}.jsonl")
 
@@ -100,7 +100,7 @@ class SampleFiles:
         Raises
         ------
         InputError
-            If a line is damaged; names it.
+            If a line is damaged, which it names, or a file cannot be read.
 
         """
         found: dict[SampleKey, Sample] = {}
@@ -113,12 +113,12 @@ class SampleFiles:
         return found
 
     def append(self, samples: Iterable[Sample]) -> None:
-        """Write texts to this process's file, at once."""
+        """Add texts to this process's file, and see that they are on disk."""
         with _readable_errors(self._own), self._own.open("a", encoding="utf-8", newline="\n") as file:
             _write(file, samples)
 
     def merge(self, samples: Sequence[Sample]) -> None:
-        """Write these texts to `samples.jsonl` in this order, and remove the files of single processes."""
+        """Write these texts to `samples.jsonl` in this order, and remove the processes' own files."""
         whole = self.folder / SAMPLES_FILE
         with _readable_errors(whole):
             with atomic_file(whole) as new, new.open("w", encoding="utf-8", newline="\n") as file:
@@ -134,7 +134,7 @@ class SampleFiles:
 def _write(file: IO[str], samples: Iterable[Sample]) -> None:
     for sample in samples:
         values = asdict(sample)
-        # JSON has no infinity: a text that can have nothing of an attribute has no score for it.
+        # JSON has no infinity: null is the score -inf of a text that cannot have the attribute at all.
         values["scores"] = {name: score if math.isfinite(score) else None for name, score in sample.scores.items()}
         file.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
         file.flush()

@@ -1,4 +1,4 @@
-"""What a comparison and a sweep are asked for, in frozen objects that validate themselves."""
+"""The settings of a comparison and of a sweep, in frozen objects that validate themselves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ComparisonSettings:
         Some of B (unsteered), BR (the best unsteered candidate), BC (steered), BCR (the best steered candidate), and
         of the rivals WD, FUDGE, CAA and PROMPT (docs/rivals.md).
     strengths
-        Of rivals, by name; each has a default. 0 gives unsteered text.
+        Strengths of rivals, by name; each rival has a default. 0 gives unsteered text.
     min_distinct
         BR and BCR exclude candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower (0 to 1; 0 excludes none).
     all_candidates
@@ -46,17 +46,20 @@ class ComparisonSettings:
         for name, strength in self.strengths.items():
             if name not in RIVALS or name not in self.methods:
                 known = ", ".join(name for name in self.methods if name in RIVALS) or "none"
-                raise InputError(f"there is a strength for {name}; of the rivals, methods has {known}")
+                raise InputError(
+                    f"strengths has {name}, which is not among the rivals in methods ({known}); leave it out, or add "
+                    "the rival to methods"
+                )
             RIVALS[name].check_strength(name, strength)
         Rerank(min_distinct=self.min_distinct)
 
     def needs(self, plan: PoolPlan) -> PoolPlan:
-        """Return the plan with the candidates that these methods need: only the first where nothing else is used.
+        """Return the plan with the candidates that these methods need: just one where only the first is used.
 
         Raises
         ------
         InputError
-            If the plan has too few.
+            If the plan has too few samples.
 
         """
         rank = any(map(reranks, self.methods))
@@ -75,8 +78,8 @@ class SweepSettings:
     Attributes
     ----------
     vary
-        The values to try by field of `SteeringConfig`, such as {"step_size": [.1, .2]}, or of one kind's step, such as
-        {"discriminator.step_size": [.1, .2]}; all combinations are tried.
+        The values to try, by field of `SteeringConfig`, such as {"step_size": [.1, .2]}, or by field of one kind's
+        step, such as {"discriminator.step_size": [.1, .2]}; all combinations are tried.
     budget
         What steering may cost.
 
@@ -89,7 +92,7 @@ class SweepSettings:
         """Check every value against its field."""
         known = setting_types()
         if not self.vary or not all(self.vary.values()) or set(self.vary) - set(known):
-            raise InputError(f"vary must list values of some of {', '.join(known)}; got {dict(self.vary)}")
+            raise InputError(f"vary must list values for some of {', '.join(known)}; got {dict(self.vary)}")
         steps = dict.fromkeys(ATTRIBUTE_KINDS, SteeringConfig().step)
         for point in self.points:
             dial = {name: point[name] for name in ("strength", "target") if name in point}

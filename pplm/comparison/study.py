@@ -1,4 +1,4 @@
-"""What a comparison and a sweep share: a model, its attributes, what is drawn, who judges, and where it is kept."""
+"""What a comparison and a sweep share: a model, attributes, what is drawn, judges, and where results are kept."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pplm.text.limits import check_length
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Study:
-    """A language model and everything that its texts are compared by.
+    """A language model, and all it takes to draw its texts, measure them and keep the results.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Study:
     attributes
         By name.
     plan
-        What is drawn for each prompt.
+        How many texts are drawn for each prompt, and how.
     output
         Folder for texts, tables, report and pictures. An interrupted run in it is continued.
     steering
@@ -55,7 +55,7 @@ class Study:
     notes
         Sentences for the report that a reader needs to interpret the numbers.
     processes
-        Of `accelerate launch`. Only the main one measures, writes and returns results.
+        Those of `accelerate launch`. Only the main one measures texts, writes the report and returns results.
 
     """
 
@@ -73,12 +73,12 @@ class Study:
     processes: Processes = field(default_factory=Processes)
 
     def __post_init__(self) -> None:
-        """Refuse a study of no attribute, and one whose judge is the steered model; load nothing.
+        """Refuse a study without attributes, or one whose judge is the steered model; load nothing.
 
         Raises
         ------
         InputError
-            With the remedy.
+            If it is refused, or a field of `steering` cannot be used.
 
         """
         if not self.attributes:
@@ -95,14 +95,14 @@ class Study:
         object.__setattr__(self, "output", Path(self.output))
 
     def arm(self, attribute: str, name: str, **settings: Any) -> Arm:
-        """Return the arm that steers to an attribute with a preset, changed by `steering` and `settings`."""
+        """Return the arm that steers towards an attribute with the preset, changed by `steering` and `settings`."""
         models, presets = self.attributes[attribute].models, steering_presets(self.model)
         changes = {**self.steering, **settings}
         config = SteeringConfig.for_attributes(models, presets=presets, preset=self.preset, **changes)
         return Arm(name, attribute, config)
 
     def rival_arms(self, method: str, strength: float | None, names: Mapping[str, str]) -> list[Arm]:
-        """Return a rival's arms for the attributes that it has a meaning for, `names` being those of the arms.
+        """Return a rival's arms for the attributes that it has a meaning for; `names` maps attributes to arm names.
 
         Raises
         ------
@@ -151,7 +151,7 @@ class Study:
                           processes=self.processes, on_progress=on_progress)  # fmt: skip
 
     def findings(self, plan: PoolPlan, arms: Sequence[Arm], *notes: str, **more: Any) -> dict[str, Any]:
-        """Return the fields of `Findings` but rows and texts; `notes` join the study's, `more` the surroundings."""
+        """Return `Findings` but for rows, texts and pictures; `notes` join the study's, `more` the surroundings."""
         heads = {attribute.head.name for attribute in self.attributes.values() if attribute.head is not None}
         judges = [*(judge.name for judge in self.judges), *sorted(heads)]
         surroundings = {**self.surroundings, "processes": self.processes.count, **more, "judges": judges}

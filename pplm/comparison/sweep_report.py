@@ -35,7 +35,7 @@ class Sweep(Findings):
 
     @property
     def best(self) -> list[Best]:
-        """For all attributes together, then for each."""
+        """The best setting for all attributes together, then for each attribute."""
         return best_settings(self.rows, self.main, self.budget)
 
     @property
@@ -105,10 +105,11 @@ def _head(sweep: Sweep) -> Iterator[str]:
     budget = f"immediate repeats at most {sweep.budget.repeats:.2%} above those of unsteered texts"
     if "perplexity" in sweep.costs:
         budget = f"perplexity at most {sweep.budget.perplexity:g} times that of unsteered texts, and {budget}"
+    texts = sweep.settings["samples"] * sweep.settings["pools"]
     yield f"# {sweep.model}: {len(sweep.together) - 1} settings"
     yield (
         f"{len(sweep.settings['prompts'])} prompts, {sweep.settings['new_tokens']} new tokens, "
-        f"{sweep.settings['samples']} texts per prompt, attribute and setting. The best setting is the one with "
+        f"{texts} texts per prompt, attribute and setting. The best setting is the one with "
         f"the most {MEASURES[sweep.main].title} within the budget: {budget}. Brackets are 95% intervals over prompts "
         f"(bootstrap): where they overlap, another setting may be as good. {judged_by(sweep)}"
     )

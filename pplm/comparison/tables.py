@@ -1,4 +1,4 @@
-"""Measures as text: cells of tables, and the csv files that hold every number."""
+"""Measures as text: cells of tables, and the csv files with every measure."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def write_metrics(path: Path, rows: Sequence[MethodRow]) -> None:
 
 
 def write_texts(path: Path, texts: Sequence[MeasuredText]) -> None:
-    """Write one line per chosen text, with its own numbers."""
+    """Write one line per chosen text, with its own measures."""
     lines = []
     for text in texts:
         sample = text.chosen.sample

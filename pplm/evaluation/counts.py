@@ -1,4 +1,4 @@
-"""Counts over texts: variety, repetition, the share of given words, and what a language model's losses add up to.
+"""Numbers of several texts: variety, repetition, the share of given words, and perplexity from a judge's losses.
 
 All take several texts and pool their counts, as the paper's Dist-n does over all samples of one topic (section 4).
 Pass a list of one text for that text alone.
@@ -53,7 +53,7 @@ def repeat_rate(texts: Iterable[str]) -> float:
 def repeated_ngram_rate(texts: Iterable[str], n: int = 4) -> float:
     """Return the share of all runs of n words that occurred before in the same text; NaN where there are none.
 
-    Unlike `repeat_rate` it counts phrases and sentences that come again.
+    Unlike `repeat_rate` it counts phrases and sentences that recur.
     """
     _check_n(n)
     repeated = total = 0
@@ -67,8 +67,8 @@ def repeated_ngram_rate(texts: Iterable[str], n: int = 4) -> float:
 def dist_n(texts: Iterable[str], n: int) -> float:
     """Return distinct n-grams over all n-grams, pooled over the texts (Li et al. 2016); NaN where there are none.
 
-    Tokens are separated by white space, as in the paper's evaluation; n-grams do not cross texts. More text has
-    fewer distinct n-grams: compare only pools of about the same size.
+    Tokens are separated by white space, as in the paper's evaluation; n-grams do not cross texts. The share falls
+    with the amount of text: compare only pools of about the same size.
     """
     _check_n(n)
     grams = [gram for text in texts for gram in _ngrams(text.split(), n)]
@@ -78,7 +78,8 @@ def dist_n(texts: Iterable[str], n: int) -> float:
 def mean_dist(texts: Iterable[str]) -> float:
     """Return the mean of Dist-1, Dist-2 and Dist-3, pooled over the texts; NaN where there are no tokens.
 
-    The paper drops the candidates for which it is low (section 3.4). Texts too short for an n-gram leave it out.
+    The paper drops the candidates for which it is low (section 3.4). A Dist-n for which all texts are too short is left
+    out of the mean.
     """
     texts = list(texts)
     values = [value for value in (dist_n(texts, n) for n in _DIST) if not math.isnan(value)]
@@ -93,7 +94,7 @@ def perplexity(nlls: Sequence[float], tokens: Sequence[float]) -> float:
     nlls
         Negative log-likelihood of each text in nats, as `PerplexityJudge` gives it.
     tokens
-        The number of tokens it was summed over; 0 for a text without any.
+        The number of tokens that each sum runs over; 0 for a text without any.
 
     Returns
     -------
@@ -102,11 +103,11 @@ def perplexity(nlls: Sequence[float], tokens: Sequence[float]) -> float:
     Raises
     ------
     InputError
-        If there are not as many of one as of the other.
+        If their lengths differ.
 
     """
     if len(nlls) != len(tokens):
-        raise InputError(f"nlls and tokens must be one number per text; got {len(nlls)} and {len(tokens)}")
+        raise InputError(f"nlls and tokens must have one number per text each; got {len(nlls)} and {len(tokens)}")
     total = math.fsum(tokens)
     if not total:
         return float("nan")

@@ -59,7 +59,7 @@ class Judge(Protocol):
     name
         For reports, such as "vaderSentiment".
     columns
-        Names of its numbers.
+        The names of its numbers.
 
     """
 
@@ -89,7 +89,7 @@ class HeadJudge:
     """
 
     def __init__(self, classify: Callable[[Sequence[str]], Iterable[float]], name: str, column: str) -> None:
-        """Take a function from N texts to N probabilities, the judge's name and what its number is called."""
+        """Take a function from N texts to N probabilities, the judge's name, and the name of its column."""
         self.name = name
         self.columns: tuple[str, ...] = (column,)
         self._classify = classify
@@ -122,7 +122,7 @@ class HeadJudge:
 def check_independent(judge: Judge, model: Any, *, insist: bool) -> str | None:
     """Refuse a judge that is the steered model itself.
 
-    A copy in another number format is recognised. A quantised or fine-tuned copy is another model.
+    A copy in another number format is recognised. A quantised or fine-tuned copy counts as another model.
 
     Returns
     -------

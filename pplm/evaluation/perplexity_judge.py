@@ -2,7 +2,7 @@
 
 The paper used GPT (Radford et al. 2018). Low is not good by itself: text that repeats itself is very likely.
 
-Any number of texts may be judged at once: beside the texts' tokens, memory holds a bounded number of logits.
+Any number of texts may be judged at once: apart from the texts' tokens, memory holds a bounded number of logits.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from pplm.products import fast_products
 from pplm.text.encoding import check_text, encode_with_starts, mask_arguments, pad_right
 
 _LOGITS = 2**26
-"""Logits that are made at once, 256 MB in float32; a text that has more of them is read alone."""
+"""Logits that are computed at once, 256 MB in float32; a text that has more is read alone."""
 _WIDTH = 16
-"""Texts are padded to a multiple of so many tokens: oneDNN keeps up to 0.6 MB of code for each shape that it meets."""
+"""Texts are padded to a multiple of this many tokens: oneDNN keeps up to 0.6 MB of code for each shape it meets."""
 _POSITIONS = 128
 """Positions of a text whose losses are computed at once."""
 _ENCODED = 512
-"""Texts that the tokenizer reads at once; what it returns takes a hundred times the room of what is kept."""
+"""Texts that the tokenizer reads at once; what it returns takes a hundred times the memory of what is kept."""
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A text's T tokens, kept small: `ids`, and which of those after the first count, T - 1 bytes that are 0 or 1."""
+    """A text's T tokens, compactly: their `ids`, and T - 1 bytes, 0 or 1: which tokens after the first count."""
 
     ids: array[int]
     counted: bytes
@@ -47,9 +47,9 @@ class _Row:
 class PerplexityJudge:
     """Negative log-likelihood of the completion given the prompt, in nats, and its number of tokens.
 
-    The whole text is split into tokens, and those that begin at or after the prompt's end count; without a prompt all
-    do. The model's beginning-of-text token stands in front; a model that has none cannot judge a text's first token,
-    which then does not count. `pplm.evaluation.perplexity` makes a perplexity of the two numbers.
+    The whole text is tokenized, and the tokens that begin at or after the prompt's end count; without a prompt all do.
+    The model's beginning-of-text token is put in front; a model that has none cannot judge a text's first token, which
+    then does not count. `pplm.evaluation.perplexity` turns the two numbers into a perplexity.
     """
 
     columns: tuple[str, ...] = ("nll", "tokens")
@@ -66,7 +66,7 @@ class PerplexityJudge:
     def load(cls, source: str, *, device: str = "auto", batch_size: int = 16) -> PerplexityJudge:
         """Load the judge as `pplm.load_model` does: a hub id, a folder, a .gguf file or the embedded model.
 
-        It is loaded in float32, whatever the format of the steered model: a judge's losses are not to be rounded.
+        It is loaded in float32, whatever the format of the steered model, so that a judge's losses are not rounded.
 
         Raises
         ------
@@ -131,12 +131,12 @@ class PerplexityJudge:
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def _width(self, length: int) -> int:
-        """Return what a text of `length` tokens is padded to, alone."""
+        """Return the length to which a text of `length` tokens is padded when it is read alone."""
         padded = -(-length // _WIDTH) * _WIDTH
         return min(padded, self._positions() or padded)
 
     def _losses(self, rows: Sequence[_Row]) -> list[float]:
-        """Return each text's loss, the longest first, as many texts at once as `_LOGITS` allows."""
+        """Return each text's loss, reading as many at once as `_LOGITS` allows; `rows` come longest first."""
         vocabulary = self.model.config.get_text_config().vocab_size
         parts = in_like_lengths([self._width(len(row.ids)) for row in rows], max(1, _LOGITS // vocabulary))
         return [loss for part in parts for loss in self._read([rows[n] for n in part])]
@@ -153,7 +153,7 @@ class PerplexityJudge:
 
 
 def _sum_of_losses(logits: Tensor, ids: Tensor, counted: bytes) -> float:
-    """Return the sum of the losses of a text's tokens after the first that count: logits (L, V), ids (L,)."""
+    """Return the summed loss of those tokens after a text's first that count: logits (L, V), ids (L,)."""
     counts = torch.tensor(list(counted), dtype=torch.bool, device=ids.device)
     total = logits.new_zeros((), dtype=torch.float64, device="cpu")
     # Part by part: a second copy of all logits (L, V) would be the largest thing in memory.

@@ -1,4 +1,4 @@
-"""All numbers about a group of texts: counts and judgements; a single text is a group of one."""
+"""All measures of a group of texts, counted or judged; a single text is a group of one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Judgements = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class TextScores:
-    """The numbers about a group of texts, all counted in completions; NaN where there is nothing to count.
+    """The measures of a group of texts; counts are of completions alone. NaN where there is nothing to measure.
 
     Attributes
     ----------
     texts, words
-        Their numbers.
+        How many there are.
     dist_1, dist_2, dist_3
-        Distinct n-grams over all n-grams, pooled (0 to 1); groups of different size do not compare.
+        Distinct n-grams over all n-grams, pooled (0 to 1); groups of different sizes cannot be compared.
     repeats
         Share of words that equal the word just before (0 to 1).
     repeated_4grams
@@ -30,9 +30,9 @@ class TextScores:
     word_shares
         List of words -> share of all words that are on it (0 to 1).
     perplexity
-        Under the judge, pooled over tokens; NaN without one.
+        Under the judge, pooled over tokens; NaN without a judge.
     means
-        A judge's other columns -> mean over the texts that have a number.
+        Column of any other judge -> mean over the texts that have a number.
 
     """
 
@@ -65,7 +65,7 @@ def score(
     *,
     rows: Sequence[int] | None = None,
 ) -> TextScores:
-    """Sum up a group of texts.
+    """Return the measures of a group of texts.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""A sentence encoder as judge: how near a text is in meaning to a description of what was wanted.
+"""A sentence encoder as judge: how close a text's meaning is to a description of what was wanted.
 
-Words alone miss a text that is about its topic without naming it. The default encoder, all-MiniLM-L6-v2, comes as a
-Python package with its weights, so that nothing is downloaded when it is used; sentence-transformers runs it.
+Counting words misses a text that is about its topic without naming it. The default encoder, all-MiniLM-L6-v2, comes
+as a Python package with its weights, so that using it downloads nothing; sentence-transformers runs it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class SimilarityJudge:
     def __init__(self, encode: Encode, name: str, descriptions: Mapping[str, str] | None = None) -> None:
         """Take an encoder, a name for reports, and what describes an attribute.
 
-        An attribute that `descriptions` (None: the shipped ones) does not hold is its own description.
+        An attribute that `descriptions` (None: the shipped ones) lacks is described by its name.
         """
         self.name = name
         self._encode = encode
@@ -106,20 +106,20 @@ def _packaged() -> Path:
 
 
 def _embed(model: Any, texts: list[str], name: str) -> Any:
-    """Return embeddings (N, D); warn of texts that are longer than the encoder reads."""
+    """Return embeddings (N, D); warn about texts that are longer than the encoder reads."""
     limit = model.max_seq_length
     if limit is not None:
         parts = (texts[first : first + _COUNTED] for first in range(0, len(texts), _COUNTED))
         found = (model.tokenizer(part, truncation=False, verbose=False).input_ids for part in parts)
         cut = sum(len(ids) > limit for part in found for ids in part)
         if cut:
-            logger.warning("%s reads %d tokens; of %d of %d texts it reads only the beginning", name, limit, cut,
+            logger.warning("%s reads at most %d tokens, and so only the beginning of %d of %d texts", name, limit, cut,
                            len(texts))  # fmt: skip
     return model.encode(texts, show_progress_bar=False, convert_to_numpy=True)
 
 
 def _unit(vectors: Any) -> np.ndarray:
-    """Scale embeddings (N, D) to length 1; an embedding of nothing stays 0."""
+    """Scale embeddings (N, D) to length 1; an embedding of zeros stays 0."""
     array = np.asarray(vectors, dtype=np.float64)
     norms = np.linalg.norm(array, axis=1, keepdims=True)
     return array / np.where(norms > 0, norms, 1.0)

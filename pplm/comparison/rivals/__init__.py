@@ -1,4 +1,4 @@
-"""What a user could pick instead of steering: four methods that share the attribute models, and none of the gradients.
+"""What a user could pick instead of steering: four methods that use the attribute models, but no gradients.
 
 Each is a small class with its paper's equation; docs/rivals.md describes them for users.
 """
@@ -19,6 +19,6 @@ RIVALS: Mapping[str, type[Rival]] = {
     "CAA": ActivationAddition,
     "PROMPT": PromptLine,
 }
-"""By the name in `--methods`."""
+"""The rivals, by their name in `--methods`."""
 
 __all__ = ["RIVALS", "Request", "Rival"]

@@ -28,12 +28,12 @@ class ActivationAddition(Rival):
     h'_l(t) = h_l(t) + strength * v_l,    v_l = mean of h_l over texts of the wanted class - mean over the other classes
 
     l is the middle layer, which the paper finds best. t runs from the prompt's last position on, as in the published
-    code; what the cache holds of these positions in the layers above is moved as well.
+    code; so the layers above cache moved keys and values for these positions.
 
     Attributes
     ----------
     strength
-        How many times the vector is added (>= 0; 0 adds nothing).
+        Factor on the vector (>= 0; 0 adds nothing).
     layer
         l, counted from 0.
     vector
@@ -51,7 +51,7 @@ class ActivationAddition(Rival):
 
     @staticmethod
     def fits(model: AttributeModel) -> bool:
-        """Return whether an attribute model has vectors, or could."""
+        """Return whether an attribute model is a head, from which vectors can be asked."""
         return callable(getattr(model, "steering_vectors", None))
 
     @classmethod
@@ -64,7 +64,7 @@ class ActivationAddition(Rival):
             vectors = head.model.steering_vectors()  # type: ignore[attr-defined]
             if len(vectors) != layers:
                 raise InputError(
-                    f"{head.name} has vectors of {len(vectors)} layers, the model has {layers}; train the head again"
+                    f"{head.name} has vectors for {len(vectors)} layers, the model has {layers}; train the head again"
                 )
             total = total + head.weight * vectors[layer].float().cpu()
         return cls(request.strength, layer, request.strength * total)

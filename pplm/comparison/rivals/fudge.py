@@ -1,4 +1,4 @@
-"""FUDGE: the likeliest next tokens are weighed by a classifier that reads the text with each of them.
+"""FUDGE: the likeliest next tokens are reweighted by a classifier that reads the text with each of them appended.
 
 Yang and Klein (2021, "FUDGE: controlled text generation with future discriminators").
 """
@@ -20,28 +20,28 @@ from pplm.pooling import PooledHidden, model_body
 from pplm.products import fast_products
 
 _CANDIDATES = 50
-"""Next tokens that are weighed where `top_k` sets no limit."""
+"""Next tokens that are reweighted where `top_k` sets no limit."""
 _ROWS_AT_ONCE = 128
 """Rows of a pass over candidates: each holds a copy of its text's keys and values."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fudge(Rival):
-    """Weigh the top-k next tokens by the head that steers elsewhere.
+    """Reweight the k likeliest next tokens by the head that steers in other methods.
 
     log p'(x | text) = log p(x | text) + strength * log p(class | text, x) + constant,  for the k likeliest tokens x
 
-    The published classifier is trained to foresee the whole text from its beginning; this head is trained on beginnings
-    of random length, which is the same target. All other tokens are excluded, as published.
+    The published classifier is trained to predict the class of a whole text from its beginning; this head is trained on
+    beginnings of random length, which is the same target. All other tokens are excluded, as published.
 
     Attributes
     ----------
     strength
         Factor of the head's log-probability (>= 0; 0 leaves the k likeliest tokens as they are).
     candidates
-        k: the `top_k` of the run.
+        k: the run's `top_k`; 50 where that sets no limit.
     attributes
-        Heads; with several, the sum of weight * log p(class | text, x) takes the place of one.
+        Heads; with several, the sum of weight * log p(class | text, x) takes the place of the one log p.
 
     """
 
@@ -55,7 +55,7 @@ class Fudge(Rival):
 
     @staticmethod
     def fits(model: AttributeModel) -> bool:
-        """Return whether an attribute model reads the text alone, not the next token's distribution."""
+        """Return whether an attribute model reads only the text, not the next token's distribution."""
         return getattr(model, "reads_logits", True) is False
 
     @classmethod
@@ -70,7 +70,7 @@ class Fudge(Rival):
 
     @contextmanager
     def decoding(self, model: Any) -> Iterator[dict[str, Any]]:
-        """Yield the logits processor, which sees what the model has read."""
+        """Yield the logits processor, which is also hooked into the model's passes."""
         weigh = WeighCandidates(model, self.attributes, strength=self.strength, candidates=self.candidates)
         handle = model.register_forward_hook(weigh.on_pass, with_kwargs=True)
         try:
@@ -80,9 +80,9 @@ class Fudge(Rival):
 
 
 class WeighCandidates(LogitsProcessor):
-    """Reads every candidate as a row of one pass over the text's cache, and adds what the heads make of it.
+    """Reads the candidates as rows of a pass over the text's cache, and subtracts the heads' losses from their scores.
 
-    `on_pass` is to be a forward hook of the model: from there come the cache and the mean hidden state so far.
+    `on_pass` must be a forward hook of the model: it receives the cache and the mean hidden state so far.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class WeighCandidates(LogitsProcessor):
         self._pooled: PooledHidden | None = None
 
     def on_pass(self, model: Any, inputs: Any, keywords: dict[str, Any], outputs: Any) -> None:  # noqa: ARG002
-        """Take what a pass leaves behind: the cache, the mask, the position and the hidden states it read."""
-        if outputs.hidden_states is None:  # a try of how the model treats padding, not the text
+        """Keep what a pass leaves behind: the cache, the mask, the position and the sum of hidden states."""
+        if outputs.hidden_states is None:  # a test of how the model treats padding, not the text
             return
         hidden = outputs.hidden_states[-1]
         self._cache, mask, positions = (
@@ -112,7 +112,7 @@ class WeighCandidates(LogitsProcessor):
         self._pooled = own if begins else self._pooled + own  # type: ignore[operator]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return new scores (B, V): -inf but for the candidates."""
+        """Return new scores (B, V): -inf for all but the candidates."""
         top = scores.topk(min(self.candidates, scores.shape[-1]), dim=-1)
         per = max(1, _ROWS_AT_ONCE // top.indices.shape[1])
         rows = torch.arange(len(scores), device=scores.device)

@@ -14,15 +14,15 @@ from pplm.interface import AttributeModel
 class PromptLine(Rival):
     """Ask for the attribute in words.
 
-    p'(x | prompt) = p(x | line + prompt), the line being "About space:" for a bag and "A positive text:" for a head's
-    class. Only the completion is measured, and the texts are kept without the line.
+    p'(x | prompt) = p(x | line + prompt), where the line is "About space:" for a bag and "A positive text:" for a
+    head's class. Only the completion is measured, and texts are stored without the line.
 
     Attributes
     ----------
     strength
-        How many times the line stands there (a whole number >= 0; 0 leaves it out).
+        How many times the line is put before the prompt (a whole number >= 0; 0 leaves it out).
     line
-        The line, or several, without the end of the last one.
+        The line, or several, without a final line break.
 
     """
 
@@ -35,7 +35,7 @@ class PromptLine(Rival):
 
     @classmethod
     def check_strength(cls, name: str, strength: Any) -> float:
-        """Return the strength, or refuse it by the name of the method."""
+        """Return the strength, or raise an error that names the method."""
         value = super().check_strength(name, strength)
         if not value.is_integer():
             raise InputError(f"the strength of {name} counts lines and must be a whole number; got {strength!r}")
@@ -43,19 +43,19 @@ class PromptLine(Rival):
 
     @staticmethod
     def fits(model: AttributeModel) -> bool:
-        """Return whether there is a word for what an attribute model wants: not for what it avoids."""
+        """Return whether a line can ask for the attribute: not for one that is to be avoided."""
         return not getattr(model, "may_be_idle", False)
 
     @classmethod
     def of(cls, request: Request) -> PromptLine:
-        """Return the method for an attribute's name, or its head's class."""
+        """Return the method for an attribute's name, or for its head's class."""
         labels = [getattr(attribute.model, "label", None) for attribute in request.attributes]
         lines = [f"About {request.attribute}:" if label is None else _of_label(str(label)) for label in labels]
         return cls(request.strength, "\n".join(dict.fromkeys(lines)))
 
     @property
     def record(self) -> dict[str, Any]:
-        """The line, and how often it stands there."""
+        """The line, and how often it is put before the prompt."""
         return {"strength": self.strength, "line": self.line}
 
     def prompt(self, prompt: str) -> str:

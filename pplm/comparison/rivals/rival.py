@@ -1,4 +1,4 @@
-"""What every rival has: a strength, attribute models that it fits, and its part in `pplm.generate`."""
+"""What every rival has: a strength, attribute models that it fits, and what it changes in `pplm.generate`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Request:
     strength
         See each rival; 0 gives unsteered text.
     sampling
-        What transformers' `generate` takes, such as `top_k`.
+        Arguments of transformers' `generate`, such as `top_k`.
 
     """
 
@@ -47,9 +47,9 @@ class Rival(ABC):
     title
         What it does, for the report.
     needs
-        What an attribute model must have for it, for a refusal.
+        What it needs of an attribute model, for the error that refuses one.
     default_strength
-        The strength that is taken where none is given.
+        The strength where none is given.
 
     """
 
@@ -59,7 +59,7 @@ class Rival(ABC):
 
     @classmethod
     def check_strength(cls, name: str, strength: Any) -> float:
-        """Return the strength, or refuse it by the name of the method."""
+        """Return the strength, or raise an error that names the method."""
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength < math.inf:
             raise InputError(f"the strength of {name} must be a finite number of at least 0; got {strength!r}")
         return float(strength)
@@ -87,10 +87,10 @@ class Rival(ABC):
         """Everything that its texts depend on, as JSON."""
 
     def prompt(self, prompt: str) -> str:
-        """Return what is read in place of a prompt."""
+        """Return what the model reads in place of a prompt."""
         return prompt
 
     @contextmanager
     def decoding(self, model: Any) -> Iterator[dict[str, Any]]:  # noqa: ARG002 - for those that hook into it
-        """Yield arguments for `pplm.generate`; whatever is hooked into the model is gone afterwards."""
+        """Yield arguments for `pplm.generate`; hooks in the model are removed afterwards."""
         yield {}

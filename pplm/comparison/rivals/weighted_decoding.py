@@ -25,7 +25,7 @@ class WeightedDecoding(Rival):
 
     logit'(x) = logit(x) + strength * sum over bags i of weight_i * [x is a single-token word of bag i]
 
-    Longer words have no token of their own to raise, and weights of single words are not read.
+    Longer words have no token of their own to raise, and the weights of single words are ignored.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class WeightedDecoding(Rival):
 
     @staticmethod
     def fits(model: AttributeModel) -> bool:
-        """Return whether an attribute model has tokens of its own."""
+        """Return whether an attribute model lists single tokens."""
         return bool(getattr(model, "token_ids", ()))
 
     @classmethod
@@ -69,7 +69,7 @@ class WeightedDecoding(Rival):
 
 
 class AddToTokens(LogitsProcessor):
-    """Add a number of nats to the scores of some tokens; all samples alike."""
+    """Add nats to the scores of some tokens, the same for all samples."""
 
     def __init__(self, added: Mapping[int, float]) -> None:
         self.added = dict(added)
