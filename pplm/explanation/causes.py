@@ -13,13 +13,13 @@ _USUAL = MAX_DIVERGENCE * USUAL_STRENGTH**2
 _BARELY = _USUAL / 25
 """Nats per token: below this, which is strength 0.1, a text can hardly be told from an unsteered one."""
 _FEW_WORDS = 0.5
-"""Of a bag's words, expected in the whole text: fewer are not to be expected at all."""
+"""How many of a bag's words are expected in the whole text; if fewer, the text may well have none."""
 _MET = 0.75
-"""Share of a target from which on it counts as met, as in the warning of missed ones."""
+"""Share of a target from which it counts as met, as in the warning about missed targets."""
 _AGAINST = -0.3
-"""Cosine of two gradients: below it, they undo each other's steps."""
+"""Cosine of two gradients below which they undo each other's steps."""
 _SURE = 0.5
-"""Probability of a class from which on the text has it."""
+"""Probability of a class from which a text counts as showing it."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Cause:
     Attributes
     ----------
     name
-        For programs; those there are stand in docs/explain.md.
+        For programs; docs/explain.md lists them.
     title
         The same in a few words, for people.
     what
@@ -55,7 +55,7 @@ def find_causes(facts: TextFacts) -> tuple[Cause, ...]:
         for own in facts.pushing:
             cause = next(filter(None, (rule(facts, own) for rule in _OF_ATTRIBUTE)))
             found.append(cause)
-    found.sort(key=lambda cause: cause.name == "shown")  # what is to be put right comes first
+    found.sort(key=lambda cause: cause.name == "shown")  # those with something to put right come first
     return (*found, *_besides(facts))
 
 
@@ -125,10 +125,10 @@ def _never_acted(facts: TextFacts, own: AttributeFacts) -> Cause | None:
     what = f"{own.name} acted at none of {len(facts.tokens)} tokens"
     remedy = "check grad_length, steer_every, skip_below and skip_weak, and the attribute model"
     if own.words:
-        what += ": nothing of its words was within reach"
+        what += ": none of its words could be begun or continued"
         remedy = "add words that begin with a token of their own, or write a longer text"
     elif len(facts.tokens) == 1:
-        what += ": before an answer there is nothing that it could read"
+        what += ": before an answer's first token there is no text that it could read"
         remedy = "write a longer text, or let it look ahead (horizon_length 1)"
     return Cause("never_acted", f"{own.name} never acted", what, remedy, own.name)
 
@@ -157,13 +157,13 @@ def _barely_moved(facts: TextFacts, own: AttributeFacts) -> Cause | None:
         remedy = f"raise strength (now {settings.strength:g}); {USUAL_STRENGTH:g} is usual"
         return Cause("budget_too_small", "the budget is too small", what, remedy, own.name)
     if steered >= _BARELY:
-        what += f", because gm_scale is {settings.gm_scale:g}: the steered one alone diverges by {_nats(steered)}"
+        what += f", because gm_scale is {settings.gm_scale:g}; the steered distribution diverges by {_nats(steered)}"
         remedy = f"raise gm_scale (now {settings.gm_scale:g}); 0.5 and more are usual"
         return Cause("share_too_small", "gm_scale is too small", what, remedy, own.name)
-    what += f", where strength {USUAL_STRENGTH:g} allows {_USUAL:g}; the steps lowered the loss by "
+    what += f", where strength {USUAL_STRENGTH:g} allows {_nats(_USUAL)}; the steps lowered the loss by "
     what += f"{_nats(own.loss_fall or 0.0)} per token"
     size = settings.step_of(own.kind).step_size
-    remedy = f"raise step_size (now {size:g}) ten times and look again, or steer by strength {USUAL_STRENGTH:g} instead"
+    remedy = f"raise step_size (now {size:g}) tenfold and look again, or steer by strength {USUAL_STRENGTH:g} instead"
     if settings.dialled:
         remedy = "raise num_iterations or layers"
     return Cause("step_too_small", "the step is too small", what, remedy, own.name)
@@ -218,15 +218,15 @@ def _chance(facts: TextFacts, own: AttributeFacts) -> Cause | None:
 
 def _too_weak(facts: TextFacts, own: AttributeFacts) -> Cause:
     if own.target is not None and own.reached is not None:
-        limit = "stays above its bound" if own.avoids else "is not reached"
+        title = "the level stays above the target" if own.avoids else "the target is not reached"
         what = (
             f"the target is {own.target:g}, the text's level is {own.reached:.2g} after {_nats(facts.spent)} per token"
         )
         remedy = "write longer texts, in which the push can grow, or leave strength out"
-        return Cause("target_missed", f"the target {limit}", what, remedy, own.name)
+        return Cause("target_missed", title, what, remedy, own.name)
     spent = _nats(facts.spent) + ("" if facts.budget is None else f" of {_nats(facts.budget)} allowed")
     if own.level is not None and own.level.drawn is not None:
-        what = f"the level rose from {own.level.unsteered:.2g} to {own.level.final:.2g} for {spent} per token; "
+        what = f"the level went from {own.level.unsteered:.2g} to {own.level.final:.2g} for {spent} per token; "
         what += f"{own.level.drawn * len(facts.tokens):.1f} words were to be expected in the text"
         remedy = f"{_stronger(facts)}, or add words that fit the prompt"
     else:
@@ -239,11 +239,11 @@ def _too_weak(facts: TextFacts, own: AttributeFacts) -> Cause:
 _OF_ATTRIBUTE: tuple[Callable[[TextFacts, AttributeFacts], Cause | None], ...] = (
     _cannot_begin, _shown, _few_tokens, _never_acted, _target_met, _barely_moved, _sampling, _chance, _too_weak,
 )  # fmt: skip
-"""The first that holds is taken; the last always does."""
+"""The first that returns a cause is taken; the last always returns one."""
 
 
 def _besides(facts: TextFacts) -> Iterator[Cause]:
-    """Yield what holds beside the causes and may add to them."""
+    """Yield further findings, which may add to the causes."""
     for own in facts.pushing:
         if own.words and not own.avoids and 0 < own.begun < len(own.words) / 2:
             what = f"steering can begin {own.begun} of its {len(own.words)} words"

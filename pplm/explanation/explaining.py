@@ -19,7 +19,7 @@ from pplm.text.chat_template import Message
 from pplm.text.prompts import list_prompts
 
 SCHEMA_VERSION = 1
-"""Of `Explanation.record`; goes up when a field changes its meaning or goes away."""
+"""Version of `Explanation.record`; goes up when a field changes its meaning or is removed."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Explanation:
     facts
         What was measured: the text, its tokens, its attributes and their words.
     causes
-        The most telling first.
+        All causes, the most telling first.
 
     """
 
@@ -76,7 +76,7 @@ def explain(
 ) -> Explanation:
     """Write one text as `generate` does and explain what steering did to it.
 
-    A bag of which no word can be begun, which `generate` refuses, is explained too.
+    Unlike `generate`, it takes a bag of which no word can be begun, and explains it.
 
     Parameters
     ----------
@@ -85,16 +85,16 @@ def explain(
     prompt
         One text, or one conversation.
     sample
-        Which sample of the prompt, counted from 0: the text is the one that `generate` writes with the same seed. Those
-        before it are written as well.
+        Which sample of the prompt, counted from 0: the text is the one that `generate` writes with the same seed. The
+        samples before it are written as well.
     **generate_arguments
-        What transformers' `generate` takes: `max_new_tokens`, `do_sample`, `top_k`, ...
+        Arguments of transformers' `generate`: `max_new_tokens`, `do_sample`, `top_k`, ...
 
     Raises
     ------
     InputError
-        If there is no attribute model or more than one prompt, and wherever `generate` refuses something, but for bags
-        that cannot begin.
+        If there is no attribute model or more than one prompt, or for any other reason for which `generate` raises it,
+        except that no word of a bag can be begun.
 
     """
     weighed = weigh_attributes(attributes)

@@ -19,8 +19,8 @@ class Level:
     unsteered, final
         In the unsteered distribution and in the one after the geometric mean.
     drawn
-        In what the token was drawn from: after repetition penalty, temperature, top-k and top-p. None where it is not
-        measured: of attribute models without words.
+        In the distribution that the token was drawn from, after repetition penalty, temperature, top-k and top-p. None
+        for attribute models without words, where it is not measured.
 
     """
 
@@ -45,16 +45,16 @@ class WordFacts:
     Attributes
     ----------
     word
-        As listed.
+        As the bag lists it.
     reach
         "begun": steering can begin it; "completed": its first token is too common to be rewarded, only its later
         tokens are credited; "unspelt": the tokenizer cannot spell it.
     total
-        Sum over tokens of the word's part of the level, which is about how often it may be expected.
+        Sum over tokens of the word's part of the level: about how often it is to be expected in the text.
     best_token, best_gain
         Where it gained most, and how much; None and 0 where it gained nowhere.
     written
-        How often it stands in the completion.
+        How often it is in the completion.
 
     """
 
@@ -79,19 +79,19 @@ class AttributeFacts:
     name, kind, weight, avoids
         Of the attribute model.
     target
-        The level that was asked for; None where none was.
+        The level that was asked for; None without a target.
     acted
         At how many tokens it steered.
     loss_fall
-        By how many nats the steps lowered its loss, mean over these tokens; None where there were none.
+        By how many nats the steps lowered its loss, on average over these tokens; None if there are none.
     pull
-        Smallest mean cosine between its gradient and another attribute's; None where it is alone.
+        Smallest mean cosine between its gradient and another attribute's; None if it is the only attribute.
     level
-        Mean over tokens; None where the loss is not -log of a probability.
+        Its mean over tokens; None where the loss is not -log of a probability.
     reached
-        The level of the text at its end: of a bag the mean, of a head its class's probability for the text.
+        The text's level at its end: for a bag the mean over tokens, for a head its class's probability given the text.
     words
-        Of a bag, those with the largest gain first.
+        The words of a bag, those with the largest gain first.
 
     """
 
@@ -114,7 +114,7 @@ class AttributeFacts:
 
     @property
     def written(self) -> int:
-        """How many of the words stand in the completion, each as often as it does."""
+        """How many times the completion has one of the words."""
         return sum(word.written for word in self.words)
 
     def record(self) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class TokenFacts:
     levels
         By attribute, of those that have one.
     words
-        The words that gained most here, with their gains; at most three a bag.
+        By bag, the words that gained most here, with their gains; at most three.
 
     """
 
@@ -205,7 +205,7 @@ class TextFacts:
 
     @property
     def spent(self) -> float:
-        """Mean divergence per token of what tokens were drawn from, in nats, before temperature and top-k."""
+        """Mean divergence from the unsteered distribution, in nats per token, before temperature and top-k."""
         return sum(token.final_kl for token in self.tokens) / len(self.tokens)
 
     @property

@@ -26,9 +26,9 @@ from pplm.text.details import TextDetails
 from pplm.text.onlooker import Watching
 
 _BEST = 3
-"""Words that are named at each token."""
+"""Words of each bag that are named at each token."""
 _LEAST = 1e-6
-"""A gain below this is rounding: the unsteered text is read again, in one pass."""
+"""A smaller gain is rounding: unsteered logits come from one pass over the whole text, unlike those of the text."""
 
 
 class ReadsWords(Protocol):
@@ -44,7 +44,7 @@ class ReadsWords(Protocol):
         ...
 
     def count(self, text: str) -> dict[str, int]:
-        """Return how often each word stands in a text, those that cannot be spelt included."""
+        """Return how often each word is in a text, including those that cannot be spelt."""
         ...
 
 
@@ -57,7 +57,8 @@ class Distributions:
     input_ids
         (T,) token ids, of which the last N are new.
     unsteered, final, drawn
-        (N, V) logits: of the unsteered model, after the geometric mean, and after what sampling did to these.
+        (N, V) logits: of the unsteered model, after the geometric mean, and after repetition penalty, temperature,
+        top-k and top-p.
 
     """
 
@@ -69,7 +70,7 @@ class Distributions:
     @classmethod
     @torch.no_grad()
     def of(cls, model: Any, output: SteeredOutput, row: int, tokens: int) -> Distributions:
-        """Read a text of so many new tokens again, unsteered."""
+        """Read one sample (`row`) with its N new tokens (`tokens`) again, unsteered."""
         if output.logits is None or output.scores is None:
             raise ValueError("the text was generated without its logits and scores")
         final = torch.stack([logits[row] for logits in output.logits[:tokens]])
@@ -79,7 +80,7 @@ class Distributions:
         with fast_products(model):
             logits = model(input_ids=ids[None], use_cache=False, return_dict=True).logits[0].float()
         unsteered = logits[width - tokens - 1 : width - 1]
-        # Where nothing is steered the two are equal; rounding, which differs between one pass and many, is no gain.
+        # Where nothing is steered the two are equal but for rounding, which differs between one pass and many.
         still = output.steering.gm_scale[:tokens, row].to(final.device) == 0
         return cls(ids, torch.where(still[:, None], final, unsteered), final, drawn)
 
@@ -97,7 +98,7 @@ def _no_pool() -> Tensor:
 def bind_for_explanation(
     attributes: Sequence[WeightedAttribute], model: Any
 ) -> tuple[tuple[WeightedAttribute, ...], dict[str, ReadsWords]]:
-    """Bind attribute models to a language model, also bags that could not steer it; return their words by name."""
+    """Return attribute models bound to a language model, even bags that cannot steer it, and bags' words by name."""
     bound, words = [], {}
     for attribute in attributes:
         read = getattr(attribute.model, "for_explanation", None)
@@ -241,7 +242,7 @@ def _attribute(
 
 
 def _mean_level(details: TextDetails, name: str) -> Level | None:
-    """Return the mean level over tokens; None where a token has none."""
+    """Return the mean level over tokens; None if a token has none."""
     found = [token.levels[name] for token in details.tokens]
     known = [own for own in found if own is not None]
     if not known or len(known) < len(found):
