@@ -328,7 +328,7 @@ def test_random_models_are_frozen_and_the_same_for_the_same_seed(monkeypatch):
 
 
 def test_an_unknown_random_model_is_refused():
-    with pytest.raises(pplm.InputError, match="'random:bert' is none of random:gpt2, random:gpt2-medium"):
+    with pytest.raises(pplm.InputError, match="'random:bert' must be one of random:gpt2, random:gpt2-medium"):
         random_model("random:bert")
 
 

@@ -114,7 +114,7 @@ def test_a_random_model_needs_no_tokenizer(tmp_path, monkeypatch):
         (["--dtype", "int8"], "dtypes must be of float32, bfloat16, float16; got 'int8'"),
         (["--repeats", "0"], "repeats must be"),
         (["--step-size", "-1"], "step_size must be"),
-        (["--model", "random:bert"], "none of random:gpt2, random:gpt2-medium"),
+        (["--model", "random:bert"], "must be one of random:gpt2, random:gpt2-medium"),
         (["--model", "/no/such/model"], "model folder /no/such/model does not exist"),
         (["--device", "tpu"], "device 'tpu' is not available here"),
         (["--json", "/no/such/folder/out.json"], "--json /no/such/folder/out.json: the folder"),

@@ -185,7 +185,7 @@ def test_the_tuned_model_is_no_judge_of_itself(gpt2, tokenizer, bag):
     [
         ({"strength": 0}, "strength must be above 0 and at most 1; got 0"),
         ({"strength": 1.5}, "strength must be above 0"),
-        ({"minutes": 0}, "minutes must be above 0; got 0"),
+        ({"minutes": 0}, "minutes must be above 0 and finite; got 0"),
         ({"texts": 3}, "texts is 3, less than one for each of 20 prompts"),
         ({"prompts": ("a",)}, "prompts must be at least two"),
         ({"prompts": ("a", "a")}, "1 of them different"),

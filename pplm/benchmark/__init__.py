@@ -1,6 +1,6 @@
 """What steering costs: steered beside unsteered runs of the same batch, in seconds, passes and memory.
 
-Attribute models are handed in.
+The caller passes the attribute models.
 """
 
 from pplm.benchmark.agreement import Agreement, Deviation, dtype_agreement

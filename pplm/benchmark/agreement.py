@@ -1,7 +1,7 @@
 """How far steering in a lower number format strays from steering in float32.
 
-The texts are written in float32. Each other format writes them anew, drawing the same random numbers, which says how
-long its texts stay the same; and it is made to write the float32 texts, token by token, which keeps its losses
+The texts are written in float32. Each other format writes its own texts from the same random numbers, which shows how
+long they stay the same; then it is forced to write the float32 texts, token by token, so that its losses remain
 comparable to the end.
 """
 
@@ -28,8 +28,8 @@ from pplm.interface import AttributeModel, bind_attributes, weigh_attributes
 from pplm.models.loading import Dtype
 
 Span = Literal["first token", "same text", "all tokens"]
-"""What is compared: each text's first token; its tokens as long as both formats write the same; all of its tokens, the
-other format being made to write float32's."""
+"""Which tokens of each text are compared: the first; those up to the first that the other format writes differently,
+which is included; or all of them, the other format being forced to write float32's."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Deviation:
     reference
         Mean in float32.
     mean, largest
-        Of the absolute differences.
+        Mean and largest absolute difference.
 
     """
 
@@ -63,7 +63,7 @@ class Agreement:
     attribute_loss, kl
         Deviations of what `Generation` records under these names, in nats.
     same_tokens
-        Of each text, how many tokens this format writes before its text first differs.
+        For each text, how many tokens this format writes before its text first differs from float32's.
 
     """
 
@@ -106,14 +106,14 @@ def dtype_agreement(
     dtypes
         The formats to be compared with float32.
     steering
-        Settings; None takes the model's own preset for these attributes, or the paper's.
+        Settings; None takes the model's own preset for these attributes, else the dial at its usual strength.
     num_samples, max_new_tokens, top_k, seed
         As in `generate`; every text has all of its `max_new_tokens`.
 
     Returns
     -------
     list of Agreement
-        For each format, the three spans.
+        Three for each format, one per span.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def dtype_agreement(
 
 
 class _Write(LogitsProcessor):
-    """Leaves one token to choose: the next of given texts (B, N)."""
+    """Excludes every token but one: the next of the given texts (B, N)."""
 
     def __init__(self, tokens: Tensor) -> None:
         self._tokens, self._prompt_length = tokens, 0
@@ -201,7 +201,7 @@ def _length(span: Span, text: Generation, same: int) -> int:
 def _deviation(
     reference: Sequence[list[list[float]]], other: Sequence[list[list[float]]], lengths: Sequence[int]
 ) -> Deviation:
-    """Compare losses by text, token and iteration over the first tokens of each text."""
+    """Compare losses, given by text, token and iteration, over the first `lengths` tokens of the texts."""
     ours, theirs = (
         [loss for text, length in zip(texts, lengths, strict=True) for loss in chain.from_iterable(text[:length])]
         for texts in (reference, other)

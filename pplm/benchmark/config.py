@@ -1,4 +1,4 @@
-"""What a benchmark measures: one case for every combination of its lists."""
+"""What a benchmark measures: one case for every combination of the values in its lists."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Case:
     prompt_tokens, new_tokens
         Length of each prompt and of what is added to it (N).
     dtype
-        Of the model's weights.
+        Number format of the model's weights.
 
     """
 
@@ -38,7 +38,7 @@ class Case:
     dtype: str
 
     def __str__(self) -> str:
-        """Name the case for somebody who waits for it."""
+        """Return a name of the case for progress displays."""
         return f"{self.attribute}, {self.samples} x ({self.prompt_tokens} + {self.new_tokens} tokens), {self.dtype}"
 
 
@@ -55,17 +55,17 @@ class BenchmarkConfig:
     prompt_tokens, new_tokens
         Lengths in tokens (>= 1).
     dtypes
-        Of the model's weights: float32, bfloat16, float16.
+        Number formats of the model's weights: float32, bfloat16, float16.
     repeats
         Timed runs of each case (>= 1), after one that is not timed.
     seed
-        Of the prompts' random tokens and of the samples drawn (>= 0).
+        Seed of the prompts' random tokens and of sampling (>= 0).
     top_k
-        Tokens are drawn among the k likeliest, steered and unsteered alike (>= 0; 0 is all, 1 is greedy).
+        Tokens are drawn from the k likeliest, steered and unsteered alike (>= 0; 0 draws from all, 1 is greedy).
     preset
         The settings to start from: "paper", "fast", or None for what `generate` takes by default.
     steering
-        Fields of `SteeringConfig` over the preset.
+        Fields of `SteeringConfig` that replace the preset's.
 
     Raises
     ------
@@ -102,7 +102,7 @@ class BenchmarkConfig:
                 raise InputError(f"dtypes must be of {', '.join(known)}; got {dtype!r}")
         unknown = set(self.steering) - {setting.name for setting in fields(SteeringConfig)}
         if unknown:
-            raise InputError(f"steering has no setting {min(unknown)!r}; see SteeringConfig for those there are")
+            raise InputError(f"steering has no setting {min(unknown)!r}; see SteeringConfig for its fields")
         SteeringConfig(**self.steering)
         check_preset(self.preset)
 

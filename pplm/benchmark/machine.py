@@ -1,4 +1,4 @@
-"""The machine and the versions that a measured number belongs to."""
+"""The machine and the package versions on which something was measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PACKAGES = ("torch", "transformers")
 
 
 def describe_machine(device: torch.device) -> dict[str, str | int]:
-    """Return processor, cores, torch's threads, device, system and versions, ready for JSON."""
+    """Return processor, cores, torch's threads, device, system and package versions, ready for JSON."""
     described: dict[str, str | int] = {
         "processor": _processor(),
         "cores": _cores(),
@@ -36,7 +36,7 @@ def _processor() -> str:
 
 
 def _cores() -> int:
-    """Return the cores that this process may use, where the system says; else all."""
+    """Return the number of cores that this process may use if the system reports it, else of all cores."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,12 +1,13 @@
 """How much more memory a piece of work needs at its peak than was in use before it.
 
-Weights and everything else that was there before do not count. On CUDA torch's own allocator is asked. On a CPU it is
-the resident memory of this process: on Linux the kernel's own high-water mark, which misses nothing, elsewhere a
-sample every millisecond, which can miss a shorter peak. Other devices keep no such record.
+Weights and everything else that was in memory before do not count. On CUDA the number comes from torch's allocator. On
+a CPU it is the resident memory of this process: on Linux the kernel's high-water mark, which misses nothing, elsewhere
+a sample every millisecond, which can miss a shorter peak. Other devices keep no such record.
 
-Resident memory holds more than the tensors: the C library keeps blocks that it means to reuse, more or fewer depending
-on what ran before. 16 samples over 200 tokens of the embedded model measured 313 to 380 MB in different orders, and 258
-to 263 MB with `MALLOC_MMAP_THRESHOLD_=65536` in the environment, by which glibc returns large blocks as they are freed.
+Resident memory holds more than the tensors: the C library keeps freed blocks for reuse, more or fewer depending on
+what ran before. 16 samples of 200 tokens with the embedded model measured 313 to 380 MB, depending on the order of the
+cases, and 258 to 263 MB with `MALLOC_MMAP_THRESHOLD_=65536` in the environment, which makes glibc return large blocks
+as soon as they are freed.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ _RESET_HIGH_WATER = "5"
 
 
 def peak_memory_mb(work: Callable[[], object], device: torch.device) -> float | None:
-    """Do some work and return the peak of its memory in MB (10^6 bytes) over what was in use before.
+    """Do some work and return its peak memory in MB (10^6 bytes) above what was in use before.
 
-    None on a device that keeps no record. What earlier work has left behind for reuse is given back first, as far as
-    the C library can.
+    None on a device that keeps no record. Free blocks that the C library kept from earlier work are returned to the
+    system first, as far as it can.
     """
     gc.collect()
     if device.type == "cuda":
@@ -78,7 +79,7 @@ def _peak_by_sampling(work: Callable[[], object]) -> float:
 
 
 def _reset_high_water() -> bool:
-    """Start a new high-water mark; False where the kernel has none."""
+    """Start a new high-water mark; return False where the kernel has none."""
     try:
         (_PROCESS / "clear_refs").write_text(_RESET_HIGH_WATER, encoding="ascii")
     except OSError:

@@ -10,7 +10,7 @@ from pplm.benchmark.rows import BenchmarkRow
 from pplm.files.figures import new_figure, plain_minor_ticks, save_figure
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""One per attribute; colour-blind readers can tell them apart too (Okabe and Ito)."""
+"""One per attribute, distinct for colour-blind readers too (Okabe and Ito)."""
 _UNSTEERED = "0.45"
 _DTYPES = {
     "float32": {"linestyle": "-", "marker": "o"},
@@ -22,13 +22,13 @@ _DTYPES = {
 def plot_benchmark(rows: Sequence[BenchmarkRow], path: Path, *, title: str) -> None:
     """Draw the rows into a file.
 
-    The first panel shows ratios for the shortest text, the others the seconds per token and sample of steered and
-    unsteered texts, one panel a number of samples. A text's length is that of its prompt and new tokens together.
+    The first panel shows ratios for the shortest text. The others show seconds per token and sample of steered and
+    unsteered texts, one panel for each number of samples. A text's length counts its prompt and its new tokens.
     """
     counts = sorted({row.samples for row in rows})
     figure = new_figure(figsize=(4.2 * (1 + len(counts)), 4.6), layout="constrained")
     panels = [figure.add_subplot(1, 1 + len(counts), 1)]
-    for place in range(2, 2 + len(counts)):  # the panels of cost have one scale
+    for place in range(2, 2 + len(counts)):  # the cost panels share one scale
         panels.append(figure.add_subplot(1, 1 + len(counts), place, sharey=panels[1] if place > 2 else None))
     shortest = min(_length(row) for row in rows)
     _plot_ratios(panels[0], [row for row in rows if _length(row) == shortest], shortest)
@@ -41,7 +41,7 @@ def plot_benchmark(rows: Sequence[BenchmarkRow], path: Path, *, title: str) -> N
 
 
 def _plot_ratios(panel: Any, rows: Sequence[BenchmarkRow], length: int) -> None:
-    """Draw ratios with the range of the rounds; one dtype is compared with itself, not with float32."""
+    """Draw ratios with their range over the rounds; each number format is compared with itself, not with float32."""
     for label, style, line in _lines(rows):
         points = sorted(line, key=lambda row: row.samples)
         ratios = [row.ratio for row in points]
@@ -58,12 +58,12 @@ def _plot_ratios(panel: Any, rows: Sequence[BenchmarkRow], length: int) -> None:
 
 
 def _plot_costs(panel: Any, rows: Sequence[BenchmarkRow], count: int) -> None:
-    """Draw seconds per token; the scale is logarithmic, so that both kinds can be read and parallel means in step."""
+    """Draw the cost on a logarithmic scale, where small times are legible too and equal ratios are equal distances."""
     for label, style, line in _lines(rows):
         points = sorted(line, key=_length)
         lengths = [_length(row) for row in points]
         panel.plot(lengths, [row.steered_seconds_per_token * 1000 for row in points], label=label, **style)
-    first = rows[0].attribute  # every attribute has its own unsteered runs, of the same thing; one is enough to see
+    first = rows[0].attribute  # unsteered runs are alike for all attributes; one line is enough
     for _, style, line in _lines([row for row in rows if row.attribute == first]):
         points = sorted(line, key=_length)
         lengths = [_length(row) for row in points]
@@ -77,7 +77,7 @@ def _plot_costs(panel: Any, rows: Sequence[BenchmarkRow], count: int) -> None:
 
 
 def _lines(rows: Sequence[BenchmarkRow]) -> list[tuple[str, dict[str, Any], list[BenchmarkRow]]]:
-    """Return label, style and rows of each line: one an attribute and number format."""
+    """Return label, style and rows of each line: one per attribute and number format."""
     attributes = list(dict.fromkeys(row.attribute for row in rows))
     lines = []
     for key in dict.fromkeys((row.attribute, row.dtype) for row in rows):

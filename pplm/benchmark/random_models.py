@@ -1,4 +1,4 @@
-"""GPT-2 with random weights: speed does not depend on what the weights are, so it can be measured without them."""
+"""GPT-2 with random weights: speed does not depend on the values, so it can be measured without a download."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def random_model(name: str, *, device: str = "auto", seed: int = 0) -> Any:
 
     """
     if name not in RANDOM_MODELS:
-        raise InputError(f"model {name!r} is none of {', '.join(RANDOM_MODELS)}")
+        raise InputError(f"model {name!r} must be one of {', '.join(RANDOM_MODELS)}")
     place = find_device(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(check_whole("seed", seed)))  # restored afterwards

@@ -11,7 +11,7 @@ from pplm.benchmark.config import Case
 
 @dataclass
 class Measured:
-    """What the runs of one case gave: wall seconds by round, passes and peak memory of one run."""
+    """The measurements of one case: wall seconds by round, passes and peak memory of one run."""
 
     unsteered_seconds: list[float] = field(default_factory=list)
     steered_seconds: list[float] = field(default_factory=list)
@@ -34,20 +34,20 @@ class BenchmarkRow:
     ratio
         Steered over unsteered seconds.
     ratio_range
-        Lowest and highest ratio of any round.
+        Lowest and highest ratio of the single rounds.
     ratio_to_float32
         Steered seconds over the unsteered ones of the same case in float32; None if that was not measured.
     ratio_to_one_sample
         Steered seconds per token and sample over the unsteered ones of the same case with one sample; None if that was
         not measured.
     passes_per_token, unsteered_passes_per_token
-        Forward and backward passes through the model's body, counted alike, over new tokens; the pass that reads the
-        prompt is among them, and a batch of any size is one pass.
+        Forward and backward passes through the model's body, counted alike, divided by new tokens. They include the
+        pass that reads the prompt; a batch of any size takes one pass.
     peak_memory_mb, unsteered_peak_memory_mb
-        Peak memory of a run over what was in use before it, the weights not included, in MB (10^6 bytes): this
-        process's resident memory on a CPU, torch's allocator on CUDA, None elsewhere.
+        Peak memory of a run above what was in use before it, so without the weights, in MB (10^6 bytes): this
+        process's resident memory on a CPU, that of torch's allocator on CUDA, None elsewhere.
     unsteered_wall_seconds, steered_wall_seconds
-        Of every round; unsteered is the mean of the runs before and after the steered one.
+        Seconds of every round; unsteered is the mean of the runs before and after the steered one.
 
     """
 
@@ -71,7 +71,7 @@ class BenchmarkRow:
 
 
 def rows_of(measured: Sequence[tuple[Case, Measured]]) -> list[BenchmarkRow]:
-    """Return one row a case, compared with the float32 and one-sample cases among them."""
+    """Return one row per case, compared with the float32 and one-sample cases among them."""
     unsteered = {case: median(result.unsteered_seconds) / _tokens(case) for case, result in measured}
     return [_row(case, result, unsteered) for case, result in measured]
 

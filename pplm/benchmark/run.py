@@ -1,9 +1,9 @@
 """Steered against unsteered: seconds, passes and memory, measured side by side.
 
-Every case is first run once without a clock, which warms it up, counts its passes and takes its memory. Then come
-rounds: in each, every case's steered run stands between two unsteered ones, whose mean it is compared with, so that a
-machine that is slow for a while slows down both. All cases take part in every round, so that rows can be compared with
-each other too.
+Every case first runs once untimed, which warms it up, counts its passes and measures its memory. Then come rounds: in
+each, every case's steered run stands between two unsteered ones, and is compared with their mean, so that a machine
+that is slow for a while slows down both. All cases take part in every round, so that rows can be compared with each
+other too.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from pplm.text.decoding import steered_decoding
 from pplm.text.limits import check_length
 
 AttributeFactory = Callable[[Any, Any], AttributeModel]
-"""Makes an attribute model for a language model and its tokenizer, which is None where there is none."""
+"""Makes an attribute model for a language model and its tokenizer; None stands for a model without one."""
 
 _FIRST_TOKENS = 2
-"""Length of the very first run, which pays for what libraries set up once a process."""
+"""Length of the very first run, in which libraries do what they set up once per process."""
 
 
 def run_benchmark(
@@ -50,21 +50,21 @@ def run_benchmark(
 ) -> list[BenchmarkRow]:
     """Measure every combination of a benchmark's lists.
 
-    Unsteered is transformers' own `model.generate`, steered the same call with `custom_generate`; both write exactly
-    `new_tokens` tokens after the same random prompts. The caller's random state is left as it was.
+    Unsteered runs are transformers' own `model.generate`, steered ones the same call with `custom_generate`; both write
+    exactly `new_tokens` tokens after the same random prompts. The caller's random state is left as it was.
 
     Parameters
     ----------
     model
         As `load_model` returns it; it is converted to each number format and left as it was.
     attributes
-        What makes the attribute model of each name in `config.attributes`.
+        By name, including all names in `config.attributes`: what makes the attribute model.
     config
         What to measure; None takes the defaults.
     tokenizer
-        Handed to the attribute models.
+        Passed to what makes the attribute models.
     progress
-        Called before each run.
+        Called before each warm-up and each timed run with the number of finished ones, that of all, and the case.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def run_benchmark(
 def steering_settings(
     model: Any, attributes: Mapping[str, AttributeFactory], config: BenchmarkConfig, *, tokenizer: Any = None
 ) -> dict[str, SteeringConfig]:
-    """Return the settings of each attribute: the preset for its kind, under those of the benchmark."""
+    """Return the settings of each attribute: the preset for its kind, with the benchmark's own fields replaced."""
     given = {"presets": steering_presets(model), "preset": config.preset, **config.steering}
     return {
         name: SteeringConfig.for_attributes([attributes[name](model, tokenizer)], **given) for name in config.attributes
@@ -102,7 +102,7 @@ def steering_settings(
 
 
 def in_dtype(model: Any, dtype: str) -> Any:
-    """Return a copy of a model with its weights in another number format, or the model itself if they are."""
+    """Return a copy of a model with its weights in a number format, or the model itself if it is in that format."""
     kind = getattr(torch, dtype)
     if model.dtype == kind:
         return model
@@ -115,7 +115,7 @@ def in_dtype(model: Any, dtype: str) -> Any:
 
 @dataclass
 class _Run:
-    """A case with all that it takes to run it."""
+    """A case, and everything needed to run it."""
 
     case: Case
     model: Any
@@ -125,7 +125,7 @@ class _Run:
     measured: Measured = field(default_factory=Measured)
 
     def unsteered(self) -> None:
-        """Write the texts as transformers alone does."""
+        """Write the texts with transformers alone."""
         self._generate(self.case.new_tokens)
 
     def steered(self) -> None:
@@ -133,7 +133,7 @@ class _Run:
         self._generate(self.case.new_tokens, custom_generate=self.loop)
 
     def first(self) -> None:
-        """Write a few tokens both ways, so that what is set up once is there."""
+        """Write a few tokens both ways, so that one-time set-up is done."""
         new_tokens = min(_FIRST_TOKENS, self.case.new_tokens)
         self._generate(new_tokens)
         self._generate(new_tokens, custom_generate=self.loop)
@@ -147,7 +147,7 @@ class _Run:
                 max_new_tokens=new_tokens,
                 do_sample=True,
                 top_k=self.top_k,
-                pad_token_id=0,  # there is no padding; transformers wants to know all the same
+                pad_token_id=0,  # there is no padding, but transformers asks for a token
                 **arguments,
             )
         except RuntimeError as error:
@@ -169,11 +169,11 @@ def _prepare(
     config: BenchmarkConfig,
     tokenizer: Any,
 ) -> list[_Run]:
-    """Make the runs of all cases, which share one model a number format and one loop an attribute and model."""
+    """Make the runs of all cases; they share one model per number format, and one loop per attribute and model."""
     models = {dtype: in_dtype(model, dtype) for dtype in config.dtypes}
     loops = {}
     for name, dtype in product(config.attributes, config.dtypes):
-        # Bound here: a bag reads the model once to learn how its words go on, which is no part of a token's cost.
+        # Bound here: a bag runs the model once to see how its words continue, which is no part of a token's cost.
         bound = bind_attributes(weigh_attributes([attributes[name](model, tokenizer)]), models[dtype])
         loops[name, dtype] = steered_decoding([a.model for a in bound], settings[name], seed=config.seed)
     runs = []
@@ -207,7 +207,7 @@ def _measure(runs: Sequence[_Run], config: BenchmarkConfig, progress: OnProgress
 
 
 def _warm_up(run: _Run) -> None:
-    """Run a case both ways without a clock, counting passes and taking the memory."""
+    """Run a case both ways untimed, counting passes and measuring memory."""
     measured, device = run.measured, run.model.device
     with count_passes(run.model) as passes:
         measured.unsteered_peak_memory_mb = peak_memory_mb(run.unsteered, device)
@@ -219,14 +219,14 @@ def _warm_up(run: _Run) -> None:
 
 def _time(run: _Run) -> None:
     device = run.model.device
-    gc.collect()  # what earlier runs have left is no part of these
+    gc.collect()  # collecting what earlier runs left must not fall into the timed ones
     before = _seconds(run.unsteered, device)
     run.measured.steered_seconds.append(_seconds(run.steered, device))
     run.measured.unsteered_seconds.append((before + _seconds(run.unsteered, device)) / 2)
 
 
 def _seconds(work: Callable[[], None], device: torch.device) -> float:
-    """Return the wall seconds of some work, the device's own included."""
+    """Return the wall seconds of some work, including what the device still computes when the call returns."""
     _wait_for(device)
     start = perf_counter()
     work()

@@ -1,7 +1,7 @@
 """`tune`: the settings of the dial that suit one model and kind of attribute, found by comparing texts.
 
-The dial steers every model within the same divergence per token. How many layers move, and in how many iterations,
-decides how much of an attribute that buys; it differs from model to model, and is cheap to try.
+The dial steers every model within the same divergence per token. How much of an attribute that buys depends on how many
+layers move, and in how many iterations; the best choice differs from model to model, and is cheap to find.
 """
 
 from typing import TYPE_CHECKING

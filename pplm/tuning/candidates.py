@@ -12,7 +12,7 @@ from pplm.text.split import moved_layers
 from pplm.tuning.settings import TuneSettings
 
 _UNSTEERED: dict[str, Any] = {"strength": 1e-6, "layers": 1, "num_iterations": 1, "grad_length": 1}
-"""Levels are measured where something steers. A budget of 2e-7 nats for one token changes no text."""
+"""Levels are measured only while something steers. A budget of 6e-13 nats, for one token, changes no text."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Candidate:
     layers, num_iterations
         As in `SteeringConfig`.
     moved
-        How many layers that is on this model.
+        How many layers `layers` means on this model.
     generic
-        Whether it is what the dial takes on a model without settings of its own.
+        Whether these are the dial's settings for a model without settings of its own.
 
     """
 
@@ -41,7 +41,7 @@ class Candidate:
         return self.moved * self.num_iterations
 
     def settings(self, strength: float) -> dict[str, Any]:
-        """Return what a preset says."""
+        """Return the fields of a preset."""
         return {"strength": strength, "layers": self.layers, "num_iterations": self.num_iterations}
 
     def config(self, attributes: Sequence[Any], strength: float) -> SteeringConfig:
@@ -55,12 +55,12 @@ class Candidate:
 
 
 def unsteered_config(attributes: Sequence[Any]) -> SteeringConfig:
-    """Return settings whose texts are the unsteered ones, with their levels."""
+    """Return settings that write the unsteered texts, but measure their levels."""
     return SteeringConfig.for_attributes(attributes, **_UNSTEERED)
 
 
 def first_candidates(settings: TuneSettings, count: int) -> list[Candidate]:
-    """Return the generic choice and one candidate per number of `layers` of a model with `count`."""
+    """Return the generic choice and the other numbers of layers to try on a model with `count` layers."""
     layers, iterations = DIAL_SETTINGS["layers"], DIAL_SETTINGS["num_iterations"]
     found = [Candidate(layers, iterations, moved_layers(layers, count), generic=True)]
     for layers in settings.layers:
@@ -71,7 +71,7 @@ def first_candidates(settings: TuneSettings, count: int) -> list[Candidate]:
 
 
 def more_iterations(best: Sequence[Candidate], settings: TuneSettings, tried: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates with the layers of these and further numbers of iterations, but none twice."""
+    """Return the `best` candidates with the further numbers of iterations, except for those `tried` already."""
     seen = {(own.moved, own.num_iterations) for own in tried}
     return [
         Candidate(own.layers, number, own.moved)

@@ -24,7 +24,7 @@ LOWER = 0.75
 """Factor on a strength whose texts break the budget."""
 _LEAST_STRENGTH = 0.05
 _OVERTIME = 1.25
-"""Strengths are lowered until this many times the limit of time: without one that is fluent, all was for nothing."""
+"""Lowering the strength may take until this many times `minutes`: without a fluent strength, all was for nothing."""
 
 
 def tune(
@@ -39,8 +39,8 @@ def tune(
     """Find the dial's settings that show most of an attribute at a strength, within a budget of fluency.
 
     All candidates spend about the same divergence per token, and are compared by the levels of the attribute in their
-    texts (`Generation.levels`), paired by prompt and random numbers. With several attributes it is the mean of the
-    logarithms of their levels. Nothing is written; see `Tuned.save`.
+    texts (`Generation.levels`), paired by prompt and random numbers; with several attributes, by the mean of the
+    logarithms of their levels. Nothing is written to disk; see `Tuned.save`.
 
     Parameters
     ----------
@@ -49,17 +49,17 @@ def tune(
     attributes
         Attribute models, or (model, weight) pairs.
     settings
-        What is tried; None takes the defaults.
+        What is tried, and how long; None takes the defaults.
     judge
         Another language model than the tuned one, for the budget of perplexity.
     on_progress
-        Called after each round with (seconds so far, at most, what was drawn).
+        Called after each round with (seconds so far, the limit in seconds, what was drawn).
 
     Raises
     ------
     InputError
-        If there is no attribute model with a weight above 0, `layers` is more than the model has, or the judge is the
-        model itself.
+        If no attribute model has a weight above 0, `layers` is more than the model has, or the judge is the model
+        itself.
 
     """
     settings = settings or TuneSettings()
@@ -96,7 +96,7 @@ def tune(
 def _lower(
     race: Race, chosen: Entry, models: Sequence[Any], settings: TuneSettings, judge: PerplexityJudge | None
 ) -> list[tuple[float, Texts]]:
-    """Return strengths and their texts, each lower than the one before; the last is within the budget if any is."""
+    """Return strengths with their texts, each lower than the one before; one within the budget can only be the last."""
     tries = [(settings.strength, chosen.texts)]
     while True:
         strength, texts = tries[-1]
@@ -141,7 +141,7 @@ def _rows(
 
 
 def _reasons(race: Race, chosen: Entry, strength: float, settings: TuneSettings, *, within: bool) -> list[str]:
-    """Return sentences that say how the choice was made."""
+    """Return sentences that explain the choice."""
     left, name = race.left, str(chosen.candidate)
     found = []
     if len(left) > 1:

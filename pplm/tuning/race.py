@@ -1,4 +1,4 @@
-"""Rounds of texts, after each of which the candidates that are worse than the best drop out."""
+"""Rounds of texts; after each, the candidates that are clearly worse than the best drop out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pplm.tuning.texts import Scale, Texts, Writer
 COMPARING = 0.7
 """Share of the time that the comparison may take."""
 FIRST_ROUNDS = 2
-"""Before any candidate drops out, or its fluency is judged, where as many are allowed: a few texts can mislead."""
+"""Rounds, if so many are allowed, before a candidate may drop out or its fluency is judged: few texts can mislead."""
 
 
 @dataclass(eq=False)
@@ -24,11 +24,11 @@ class Entry:
     Attributes
     ----------
     candidate, texts
-        What it is, and what it wrote.
+        Its settings, and the texts that they wrote.
     against
-        The ratio of its level to the best candidate's, with its interval, when last compared; None for the best.
+        The ratio of its level to the best candidate's at their last comparison, with an interval; None for the best.
     dropped
-        After which round it dropped out; 0 while it is in.
+        The round after which it dropped out; 0 while it has not.
 
     """
 
@@ -39,18 +39,18 @@ class Entry:
 
 
 class Race:
-    """A comparison of candidates, stopped as soon as one is left.
+    """A comparison of candidates that stops as soon as only one is left.
 
     Parameters
     ----------
     writer, scale, settings
-        Who draws, who compares, and how much.
+        What draws texts, what compares them, and how many of them there may be.
     unsteered
-        Receives as many rounds as any candidate.
+        The unsteered texts, which get as many rounds as any candidate.
     enter
-        Makes an entry of a candidate.
+        Makes a candidate's entry.
     on_progress
-        Called after each round with (seconds so far, at most, what was drawn).
+        Called after each round with (seconds so far, the limit in seconds, what was drawn).
 
     """
 
@@ -73,12 +73,12 @@ class Race:
 
     @property
     def seconds(self) -> float:
-        """Since the race began."""
+        """Seconds since the race began."""
         return time.monotonic() - self._begin
 
     @property
     def left(self) -> list[Entry]:
-        """The candidates that have not dropped out, best first; of equals the cheapest first."""
+        """The candidates that have not dropped out, best first, and the cheapest first among equals."""
         left = [entry for entry in self.entries if not entry.dropped]
         return sorted(left, key=lambda entry: (-self._scale.score(entry.texts)[0], entry.candidate.cost))
 
@@ -101,7 +101,7 @@ class Race:
             self._drop()
 
     def draw(self, texts: Texts, what: str) -> None:
-        """Draw a round of some texts, and report it."""
+        """Draw another round of some texts, and report progress."""
         self._writer.draw(texts)
         self._texts += len(self._settings.prompts)
         if self._on_progress is not None:
@@ -110,7 +110,7 @@ class Race:
             self._on_progress(min(self.seconds, limit), limit, state)
 
     def _enter_all(self, candidates: Sequence[Candidate]) -> None:
-        """Let candidates in, those that there is no time for excepted."""
+        """Enter candidates, except those for which there is no time."""
         for candidate in candidates:
             slowest = max((entry.texts.seconds_per_round for entry in self.entries), default=0.0)
             if self.entries and not self._time_for(self._first * slowest):
@@ -124,13 +124,13 @@ class Race:
             self.draw(texts, what)
 
     def _time_for(self, seconds: float) -> bool:
-        """Return whether the comparison may take so much longer."""
+        """Return whether the comparison may take this many seconds longer."""
         enough = self.seconds + seconds <= COMPARING * self._settings.minutes * 60
         self.out_of_time = self.out_of_time or not enough
         return enough
 
     def _drop(self) -> None:
-        """Compare all that are left with the best, and drop those whose interval lies below it."""
+        """Compare all that are left with the best; drop those whose interval of the ratio lies below 1."""
         best, *others = self.left
         best.against = None
         for entry in others:

@@ -22,22 +22,22 @@ class TunedRow:
     name
         The settings in words, or "unsteered".
     texts
-        How many there are.
+        How many were drawn.
     levels
-        By attribute: the mean level of its texts (`Generation.levels`), with its interval.
+        By attribute: the mean level of the texts (`Generation.levels`), with its interval.
     against
-        How many times the best candidate's level, over the same prompts and random numbers, with its interval, at the
-        round in which it was last compared; None for the best and for unsteered texts.
+        The ratio of their level to the best candidate's, for the same prompts and random numbers, with its interval, at
+        their last comparison; None for the best, for unsteered texts and for lowered strengths.
     final_kl
-        Divergence from the unsteered distribution, in nats per token.
+        Mean divergence from the unsteered distribution, in nats per token.
     repeats
         Share of words that repeat the one before.
     perplexity
         As the judge reads the texts; NaN without a judge.
     seconds_per_token
-        Of the batches that were drawn.
+        Of the batches in which the texts were drawn.
     outcome
-        What became of it, in words.
+        What became of these settings, in words.
 
     """
 
@@ -59,19 +59,19 @@ class Tuned:
     Attributes
     ----------
     kind
-        Which kind of preset these are: what the attribute models were.
+        The kind of preset that these are, by the kinds of the attribute models.
     settings
         Fields of `SteeringConfig`: strength, layers, num_iterations.
     rows
-        Unsteered texts, the candidates and, where the strength was lowered, what was tried for that.
+        Unsteered texts, the candidates and, if the strength was lowered, each strength that was tried.
     undecided
-        Whether several candidates were left, of which the cheapest was taken.
+        Whether several candidates were left at the end; the cheapest of them was then taken.
     within_budget
         Whether the texts keep within the budget of fluency.
     reasons
-        Sentences that say how the choice was made.
+        Sentences that explain the choice.
     seconds
-        That tuning took.
+        How long tuning took.
 
     """
 
@@ -89,7 +89,7 @@ class Tuned:
         return {"fast": {self.kind: dict(self.settings)}}
 
     def save(self, model: Any, folder: str | Path | None = None) -> Path:
-        """Write the choice where `load_model` finds it; this model takes it from now on.
+        """Write the choice to a file that `load_model` reads; without `folder`, `model` takes it from now on as well.
 
         Parameters
         ----------
@@ -97,7 +97,7 @@ class Tuned:
             The one that was tuned.
         folder
             Write into `steering.json` in this folder, such as the model's own; None writes into the user's cache, for
-            these weights wherever they lie. Kinds tuned earlier are kept.
+            models with these weights, wherever they are loaded from. Kinds tuned earlier are kept.
 
         Returns
         -------

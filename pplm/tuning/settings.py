@@ -1,4 +1,4 @@
-"""What `tune` tries, and how much it may draw."""
+"""What `tune` tries, and how many texts it may draw."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OPENINGS = (
     "On the table lay",
     "Every now and then",
 )
-"""Neutral prompts, none of them among those that reports measure with."""
+"""Neutral prompts; no report measures with any of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,26 +43,26 @@ class TuneSettings:
     Attributes
     ----------
     strength
-        Of the dial, for all candidates (above 0, at most 1); all spend about the same divergence.
+        The dial's strength, for all candidates (above 0, at most 1); all spend about the same divergence.
     layers
-        How many of the last layers a candidate moves, or which share of them, as in `SteeringConfig.layers`.
+        How many of the last layers a candidate moves, or which share of all layers, as in `SteeringConfig.layers`.
     num_iterations
-        The first is tried with all `layers`, the others with the two best of these.
+        The first (>= 1) is tried with all `layers`, the others with the two best of these.
     texts
         At most this many texts per candidate, in rounds of one text per prompt; rounded down to whole rounds.
     minutes
-        Of time (above 0); the comparison may take 70% of it, the rest is for lowering the strength, which may take a
-        quarter longer where it must. A batch that has begun is finished.
+        Time limit (above 0). The comparison may take 70% of it; lowering the strength may go on until 125% of it. A
+        round that has begun is finished.
     new_tokens
-        Length of a text (>= 1).
+        Length of a text's completion, in tokens (>= 1).
     prompts
-        At least two different ones: intervals come of drawing them again and again.
+        At least two, all different: intervals come from drawing them again and again.
     budget
         What steering may cost in fluency; perplexity counts only where there is a judge.
     seed
         Same seed, same texts (>= 0).
     top_k
-        Tokens are drawn from this many of the likeliest; 0 draws from all.
+        Tokens are drawn from this many of the likeliest (>= 0; 0 draws from all).
     max_batch_size
         Texts generated at once (>= 1).
 
@@ -90,7 +90,7 @@ class TuneSettings:
         if not 0 < self.strength <= 1:
             raise InputError(f"strength must be above 0 and at most 1; got {self.strength}")
         if not 0 < self.minutes < math.inf:
-            raise InputError(f"minutes must be above 0; got {self.minutes}")
+            raise InputError(f"minutes must be above 0 and finite; got {self.minutes}")
         for name, low in (("texts", 1), ("new_tokens", 1), ("seed", 0), ("top_k", 0), ("max_batch_size", 1)):
             check_whole(name, getattr(self, name), low)
         checks: dict[str, Callable[[object], object]] = {

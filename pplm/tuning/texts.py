@@ -1,4 +1,4 @@
-"""Texts of one choice of settings, drawn round by round, and the numbers that they are compared by."""
+"""Texts of one choice of settings, drawn round by round, and the measures by which they are compared."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pplm.interface import WeightedAttribute
 from pplm.tuning.settings import TuneSettings
 
 _LEAST = 1e-12
-"""Levels below count as this: a product of rounded probabilities may be 0, which has no logarithm."""
+"""Lower levels count as this: a product of rounded probabilities may be 0, which has no logarithm."""
 
 
 @dataclass(eq=False)
 class Texts:
-    """What some settings wrote, one text per prompt and round; all settings share prompts and random numbers.
+    """The texts of one choice of settings, one per prompt and round; all choices share prompts and random numbers.
 
     Attributes
     ----------
@@ -35,11 +35,11 @@ class Texts:
     texts
         Round by round.
     rounds
-        How many there are.
+        How many rounds were drawn.
     seconds
-        That they took.
+        How long they took.
     losses
-        (nll, tokens) of each text that a judge has read.
+        (nll, tokens) of each text that a judge has read so far.
 
     """
 
@@ -61,18 +61,18 @@ class Texts:
 
     @property
     def seconds_per_token(self) -> float:
-        """Mean over all tokens of all texts."""
+        """Mean over all tokens of all texts; NaN without any."""
         tokens = sum(len(text.token_ids) for text in self.texts)
         return self.seconds / tokens if tokens else math.nan
 
     @property
     def final_kl(self) -> float:
-        """Mean over all tokens, in nats."""
+        """Mean divergence over all tokens, in nats; NaN without any."""
         values = [value for text in self.texts for value in text.final_kl]
         return sum(values) / len(values) if values else math.nan
 
     def costs(self, judge: PerplexityJudge | None = None) -> dict[str, float]:
-        """Return the share of repeated words and, with a judge, the perplexity, else NaN."""
+        """Return the share of repeated words, and the perplexity: NaN until a judge has read the texts."""
         if judge is not None and len(self.losses) < len(self.texts):
             new = self.texts[len(self.losses) :]
             self.losses += judge.judge([JudgedText(text.text, prompt=text.prompt) for text in new])
@@ -89,9 +89,9 @@ class Writer:
     model, tokenizer
         As `load_model` returns them.
     attributes
-        A attribute models, bound to the model.
+        The attribute models, bound to the model.
     settings
-        Prompts, length and seed.
+        Prompts, length, seed, `top_k` and batch size.
 
     """
 
@@ -123,12 +123,12 @@ class Writer:
 class Scale:
     """Compares texts by the levels of their attributes, over prompts that are drawn again and again.
 
-    The score of settings is the mean over the A attributes of log(mean level over texts), where what is to be avoided
-    counts negatively. A difference of scores is the log of how many times higher the levels are, in the geometric mean.
+    A score is the mean over the A attributes of log(mean level over texts), where an attribute to be avoided counts
+    negatively. A difference of two scores is the log of the geometric mean, over attributes, of the ratios of levels.
     """
 
     def __init__(self, attributes: Sequence[WeightedAttribute], settings: TuneSettings) -> None:
-        steering = [own for own in attributes if own.weight]  # the level of another is no merit of the settings
+        steering = [own for own in attributes if own.weight]  # one of weight 0 does not steer, so its level is no merit
         self._signs = {own.name: -1.0 if getattr(own.model, "avoids", False) else 1.0 for own in steering}
         self._prompts = len(settings.prompts)
         self._bootstrap = PromptBootstrap(self._prompts, seed=settings.seed)
@@ -139,14 +139,14 @@ class Scale:
         return {name: (float(values[0]), self._bootstrap.interval(values)) for name, values in found.items()}
 
     def score(self, texts: Texts) -> np.ndarray:
-        """Return the score, (1 + P + R,) as `PromptBootstrap` has it."""
+        """Return the score (1 + P + R,), over all prompts and redrawn as in `PromptBootstrap`."""
         logs = [sign * np.log(np.maximum(self._mean_levels(texts, name), _LEAST)) for name, sign in self._signs.items()]
         return np.mean(logs, axis=0)
 
     def ratio(self, texts: Texts, other: Texts) -> tuple[float, Interval]:
-        """Return how many times the levels of other texts, of the same prompts and rounds, these have.
+        """Return the ratio of the levels of `texts` to those of `other`, and its interval.
 
-        For what is avoided, how many times less of it.
+        Both have the same prompts and rounds. For an attribute to be avoided, it is the inverse ratio.
         """
         difference = self.score(texts) - self.score(other)
         low, high = self._bootstrap.interval(difference)
