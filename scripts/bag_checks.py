@@ -1,4 +1,4 @@
-"""Do phrases and long words rise, do their junk first pieces not, and does avoidance avoid? A table of docs/results.md.
+"""Does steering write words of two tokens in full, and does it avoid a word? A table of docs/results.md.
 
 python scripts/bag_checks.py --bag kitchen --avoid the
 """
@@ -31,7 +31,7 @@ from pplm.models.resources import data_path
 @model_options
 @steering_options
 def bag_checks(bag_name: str, avoided: str, num_prompts: int, num_samples: int, seed: int, **options: Any) -> None:
-    """Print a Markdown table: share of the words, of abandoned first pieces, and of the avoided word."""
+    """Print a Markdown table: shares of the words, of first tokens without the second, and of the avoided word."""
     given, model_name = given_steering(options), options.pop("model_name")
     model, tokenizer = load_model(model_name, **options)
     prompts = data_path("prompts", "topics.txt").read_text(encoding="utf-8").splitlines()[:num_prompts]
@@ -65,7 +65,7 @@ def _share(texts: Sequence[Generation], words: Sequence[str]) -> float:
 
 
 def _abandoned(texts: Sequence[Generation], pairs: set[tuple[int, ...]]) -> float:
-    """Return which share of tokens is the first of a pair (a word's beginning) without its second behind it."""
+    """Return the share of tokens that begin a word of two tokens but are not followed by its second token."""
     firsts = {pair[0] for pair in pairs}
     steps = [pair for text in texts for pair in zip(text.token_ids, text.token_ids[1:], strict=False)]
     return sum(a in firsts and (a, b) not in pairs for a, b in steps) / len(steps)

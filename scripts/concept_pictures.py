@@ -1,4 +1,4 @@
-"""One picture a concept, for docs/how_it_works.md: drawings, and what the embedded model does.
+"""One picture per concept for docs/how_it_works.md: drawings, and plots of what the embedded model does.
 
 python scripts/concept_pictures.py --output docs/concepts
 """
@@ -19,17 +19,17 @@ from pplm.files.figures import new_figure, save_figure
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "0.6"
 SHARE = 0.45
-"""`gm_scale` of the picture of the geometric mean, the embedded model's own."""
+"""`gm_scale` in the picture of the geometric mean; it is the embedded model's own."""
 STRENGTHS = ((0.2, "#56b4e9", "v"), (0.5, BLUE, "o"), (0.8, ORANGE, "s"))
 PROMPT, TOKENS, SEED = "The lake", 40, 0
 BEGINNING = "The sky was full of"
-"""Of the picture of the geometric mean: the next token may be a word of the bag."""
+"""The prompt in the picture of the geometric mean, after which a word of the bag is plausible."""
 
 
 @click.command()
 @click.option("--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder of the pictures.")
 def concept_pictures(output: Path) -> None:
-    """Draw all pictures; print the numbers of those that show what a model did."""
+    """Draw all pictures; print the numbers behind the plots."""
     output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     model, tokenizer = pplm.load_model(device="cpu")
@@ -52,7 +52,7 @@ def _arrow(axes: Any, start: tuple[float, float], end: tuple[float, float], colo
 
 
 def _token(path: Path) -> None:
-    """Draw the way of one token."""
+    """Draw the steps by which one token comes about."""
     figure = new_figure(figsize=(9, 4.2), layout="constrained")
     axes = figure.subplots()
     _arrow(axes, (2.1, 3), (5.75, 3))
@@ -148,7 +148,7 @@ def _first(model: Any, tokenizer: Any, attributes: list[Any], share: float) -> n
 
 
 def _mean(model: Any, tokenizer: Any, bag: BagOfWords, path: Path) -> None:
-    """Draw what the geometric mean makes of the first token's distributions."""
+    """Draw the first token's distributions and their geometric mean."""
     found = {
         "unsteered": (_first(model, tokenizer, [bag], 0.0), GREY),
         "steered": (_first(model, tokenizer, [bag], 1.0), ORANGE),
@@ -174,7 +174,7 @@ def _mean(model: Any, tokenizer: Any, bag: BagOfWords, path: Path) -> None:
 
 
 def _dial(model: Any, tokenizer: Any, bag: BagOfWords, path: Path) -> None:
-    """Draw what three strengths spend, token by token."""
+    """Draw the divergence that three strengths spend, token by token."""
     figure = new_figure(figsize=(9, 4.2), layout="constrained")
     axes = figure.subplots()
     for strength, colour, marker in STRENGTHS:

@@ -1,4 +1,4 @@
-"""The controller's answer to a step, on a synthetic plant: a first-order lag whose gain is not what it is tuned for.
+"""The controller's response to a changed target, on a synthetic plant: a first-order lag with several gains.
 
 python scripts/control_plot.py --plot control.png
 """
@@ -24,11 +24,11 @@ BEFORE, AFTER = 40, 80
 """Time steps before and after the target changes."""
 OUT_OF_REACH, WITHIN_REACH = 1.5, 0.5
 SETTLED = 0.05
-"""A level has settled for as long as it stays within this share of the target."""
+"""A level has settled once it stays within this share of the target."""
 
 
 class SummedController:
-    """The textbook form, for comparison: the sum of all errors is kept apart from the push and has no bound."""
+    """The textbook form, for comparison: it keeps the sum of all errors beside the push, without a bound."""
 
     def __init__(self, gains: Gains, push: Tensor) -> None:
         self.gains, self.sum = gains, torch.zeros_like(push)
@@ -44,7 +44,7 @@ class SummedController:
 @click.option("--plot", type=FILE, help="Also draw targets, levels and pushes to this file: .png, .pdf, .svg.")
 @overwrite_option
 def control_plot(plot: Path | None, overwrite: bool) -> None:
-    """Print how a controller reaches a target, and how it gets over one that was out of reach, as a Markdown table."""
+    """Print a Markdown table: how a controller reaches a target, and how it recovers from one out of reach."""
     check_outputs({"--plot": plot}, overwrite=overwrite)
     if plot is not None:
         check_plot(plot)
@@ -80,7 +80,7 @@ def _run(kind: type[Controller | SummedController], targets: Tensor, gain: Tenso
 
 
 def _measured(target: Tensor, level: Tensor, push: Tensor) -> list[str]:
-    """Return the targets, the steps until the last one was reached, how far the level went beyond it, the pushes."""
+    """Return cells: both targets, steps until the level settled at the last, its overshoot, and the range of pushes."""
     errors = (level[BEFORE:] / target[-1] - 1) * (target[-1] - target[0]).sign()
     away = torch.nonzero(errors.abs() > SETTLED)
     settled = int(away[-1]) + 1 if len(away) else 0

@@ -1,4 +1,4 @@
-"""What a strength spends and what a target reaches, on the paper's topics: docs/dial.md.
+"""The divergence that strengths and targets spend and the levels they reach, on the paper's topics: docs/dial.md.
 
 python scripts/dial_table.py
 python scripts/dial_table.py --model smollm2
@@ -35,7 +35,7 @@ def dial_table(model_name: str, strengths: Sequence[float], targets: Sequence[fl
     One text for each of the 7 topics and 20 prompts.
     """
     torch.set_num_threads(options["threads"])
-    warnings.simplefilter("ignore", SteeringWarning)  # of targets that are not reached, which is what is shown
+    warnings.simplefilter("ignore", SteeringWarning)  # missed targets show in the table
     model, tokenizer = load_model(model_name, device="cpu")
     rows = []
     for name, values in {"strength": strengths, "target": targets}.items():

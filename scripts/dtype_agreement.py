@@ -1,4 +1,4 @@
-"""What a lower number format does to steering: the losses beside float32's, on the same texts.
+"""What a lower number format does to steering: its losses beside those in float32, on the same texts.
 
 python scripts/dtype_agreement.py --bag space
 python scripts/dtype_agreement.py --discriminator sentiment:positive
@@ -29,7 +29,7 @@ from pplm.models.resources import EMBEDDED_MODEL, data_path
 @click.option("--model", "model_name", default=EMBEDDED_MODEL, show_default=True, help="As in pplm generate.")
 @device_option
 @click.option("--dtype", "dtypes", default="bfloat16,float16", show_default=True, callback=comma_list(str),
-              help="Number formats to compare with float32, with commas between.")  # fmt: skip
+              help="Number formats to compare with float32, separated by commas.")  # fmt: skip
 @click.option("--prompts", type=click.File(encoding="utf-8"), default=str(data_path("prompts", "topics.txt")),
               help="A text file, one prompt per line.")  # fmt: skip
 @click.option("--num-prompts", default=5, show_default=True, help="Use only the first N prompts.")

@@ -1,7 +1,7 @@
 """Which families of models can be steered: `python scripts/families_table.py` writes `docs/families.md`.
 
-Without options a tiny model of every class is built and tried, which takes four minutes on two cores; `--table` writes
-down what the table in `tests/families.py` says, which the slow tests hold against the same trials.
+Without options a tiny model of every class is built and tried, which takes four minutes on two cores. `--table` only
+writes the outcomes listed in `tests/families.py`, which slow tests compare with the same trials.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _reasons(found: Outcome) -> str:
 def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", action="store_true", help="write what the table says, without trying anything")
+    parser.add_argument("--table", action="store_true", help="write what tests/families.py lists; try nothing")
     outcome = wanted_outcome
     if not parser.parse_args().table:
         warnings.filterwarnings("ignore")

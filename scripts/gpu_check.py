@@ -1,9 +1,9 @@
-"""What a GPU says: agreement with the published algorithm, batches, number formats and speed, in one JSON file.
+"""Check pplm on a GPU: agreement with the published algorithm, batches, number formats and speed, in one JSON file.
 
 python scripts/gpu_check.py --device cuda --output gpu.json
 
-Needs a checkout, the packages of the extra `dev` and no network. No part is begun after `--limit` seconds; what is then
-left is named in the file. On a CPU the same check runs with `--device cpu --samples 1 --new-tokens 2`.
+Needs a checkout and the packages of the extra `dev`, but no network. After `--limit` seconds no further part begins;
+the file names those that are left out. On a CPU, run the same check with `--device cpu --samples 1 --new-tokens 2`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FAILED = ("failure", "error")
 
 @dataclass
 class Report:
-    """What was found so far; written after every part, so that a run that is cut off leaves what it has."""
+    """The results so far, written after every part, so that an interrupted run leaves what it has found."""
 
     path: Path
     machine: dict[str, Any]
@@ -54,7 +54,7 @@ class Report:
     start: float = field(default_factory=time.monotonic)
 
     def add(self, name: str, work: Callable[[], Any]) -> None:
-        """Do one part of the check, unless the time is over; an error becomes its result."""
+        """Do one part of the check unless the time is up; an error becomes its result."""
         if time.monotonic() - self.start > self.limit:
             self.left_out.append(name)
         else:
@@ -70,10 +70,10 @@ class Report:
 
 @click.command()
 @click.option("--device", default="cuda", show_default=True, help="Where to compute: cuda, cuda:1, cpu, ...")
-@click.option("--models", default="gpt2,gpt2-medium", show_default=True, callback=comma_list(str), help="Shapes.")
+@click.option("--models", default="gpt2,gpt2-medium", show_default=True, callback=comma_list(str), help="GPT-2 sizes.")
 @click.option("--samples", default="1,16,64", show_default=True, callback=comma_list(int), help="Texts at once.")
 @click.option("--new-tokens", default=30, show_default=True, help="Length of the new texts, in tokens.")
-@click.option("--limit", default=540.0, show_default=True, help="Seconds after which no other part is begun.")
+@click.option("--limit", default=540.0, show_default=True, help="Seconds after which no further part begins.")
 @click.option("--output", type=FILE, required=True, help="The JSON file to write.")
 @overwrite_option
 def gpu_check(
@@ -91,7 +91,7 @@ def gpu_check(
         if preset == "paper" and compiled:
             continue
         for attribute in ATTRIBUTES:
-            # The paper's head takes 42 passes a token.
+            # The preset paper with a head takes 42 passes per token.
             tokens = max(1, new_tokens // 3) if (preset, attribute) == ("paper", "discriminator") else new_tokens
             config = BenchmarkConfig(
                 attributes=[attribute], samples=samples, new_tokens=[tokens], dtypes=DTYPES, repeats=1, preset=preset
@@ -104,7 +104,7 @@ def gpu_check(
 
 
 def _tests(device: str) -> dict[str, Any]:
-    """Run the tests of parity, of batches and of layers on the device."""
+    """Run the tests of parity, batches and layers on the device."""
     folder = Path(__file__).resolve().parent.parent / "tests"
     with tempfile.TemporaryDirectory() as place:
         results = Path(place, "results.xml")
@@ -114,7 +114,7 @@ def _tests(device: str) -> dict[str, Any]:
         done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=300)  # noqa: S603
         if not results.is_file():
             return {"exit_code": done.returncode, "output": (done.stdout + done.stderr)[-2000:]}
-        cases = list(ElementTree.parse(results).iter("testcase"))  # noqa: S314 - of pytest's own making
+        cases = list(ElementTree.parse(results).iter("testcase"))  # noqa: S314 - written by pytest
     failed = {case.attrib["name"]: part.attrib["message"] for case in cases for part in case if part.tag in _FAILED}
     return {"exit_code": done.returncode, "tests": len(cases), "failed": failed}
 

@@ -1,4 +1,4 @@
-"""The loss of training runs beside the embedded model's first one, for the same number of tokens.
+"""The loss of training runs beside that of the embedded model's first run, at equal numbers of tokens.
 
 python scripts/loss_curve.py ten-minutes --plot loss.png
 """
@@ -22,7 +22,7 @@ EMBEDDED = {
     330_000: 6.33, 1_060_000: 5.67, 3_360_000: 5.22, 6_100_000: 4.87, 8_100_000: 4.59, 10_100_000: 4.44,
     11_900_000: 4.32, 15_800_000: 4.15,
 }  # fmt: skip
-"""Tokens read and running mean of the loss of the embedded model's first run; data/gpt2-mini/MODEL_CARD.md."""
+"""Running mean of the loss by tokens read, of the embedded model's first run (data/gpt2-mini/MODEL_CARD.md)."""
 
 
 @click.command()
@@ -47,7 +47,7 @@ def loss_curve(folders: Sequence[Path], plot: Path | None, overwrite: bool) -> N
 
 
 def _curve(folder: Path) -> dict[int, float]:
-    """Return the running mean of the loss by tokens read."""
+    """Return the running mean of a run's loss by tokens read."""
     steps: list[StepReport] = TrainingFolder(folder).log()
     if not steps:
         raise InputError(f"{folder} holds no training run; name the --output of pplm train-base")
@@ -75,7 +75,7 @@ def _draw(runs: Mapping[str, Mapping[int, float]], path: Path) -> None:
         axes.plot([tokens / 1e6 for tokens in after], list(after.values()), label=name)
     axes.plot([tokens / 1e6 for tokens in EMBEDDED], list(EMBEDDED.values()), "o--", color="0.5",
               label="gpt2-mini, first run")  # fmt: skip
-    axes.set(xscale="log", xlabel="million tokens read", ylabel=f"loss, nats a token (mean of {RUNNING_MEAN} steps)")
+    axes.set(xscale="log", xlabel="million tokens read", ylabel=f"loss, nats per token (mean of {RUNNING_MEAN} steps)")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(frameon=False)

@@ -1,7 +1,7 @@
-"""What memory steering a large model takes, by the shapes of its tensors: the table of docs/big_models.md.
+"""How much memory steering a large model takes, from its tensors' shapes: the table of docs/big_models.md.
 
 python scripts/memory_table.py
-python scripts/memory_table.py --measure FOLDER    (also measures a Llama-like model on this machine, beside its row)
+python scripts/memory_table.py --measure FOLDER    (measures a Llama-like model here, beside its prediction)
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pplm.files.tables import markdown_table
 
 _MEGABYTE, _GIGABYTE = 1e6, 1e9
 _ROOM = 64
-"""Positions that a history has to spare when it is made (`pplm.text.kv_cache.ROOM`)."""
+"""Least number of spare positions in a new history (`pplm.text.kv_cache.ROOM`)."""
 _WINDOW_COPIES = 6
-"""Float32 numbers per number of the moved window: its history, its change, their sum, the gradient, the weighted
-gradient and the next change."""
+"""Float32 copies of the moved window: its history, its change, their sum, the gradient, the weighted gradient and the
+next change."""
 _DISTRIBUTIONS = 8
 """Float32 numbers per word of the vocabulary: logits and log-probabilities of both readings, and their gradients."""
 
@@ -69,7 +69,7 @@ MODELS = (
     Shape("Mistral-7B-v0.3", 32, 4096, 14336, 32, 8, 32768, 128),
     Shape("Llama-2-13B", 40, 5120, 13824, 40, 40, 32000, 128),
 )
-"""As their published config.json files have it."""
+"""The numbers of their published config.json files."""
 FORMATS = ("float32", "bfloat16", "int8", "int4")
 PRESETS = {"paper": 1.0, "fast": 0.15}
 """The share of the layers that each preset moves."""
@@ -77,7 +77,7 @@ PRESETS = {"paper": 1.0, "fast": 0.15}
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes by what they are for."""
+    """Bytes by purpose."""
 
     weights: float
     cache: float
@@ -86,21 +86,21 @@ class Need:
 
     @property
     def total(self) -> float:
-        """The peak: reading the prompt and steering a token follow each other."""
+        """The peak: the prompt is read before the first token is steered, so the two do not add up."""
         return self.weights + self.cache + max(self.prompt, self.steering)
 
 
 def weight_bytes(shape: Shape, number_format: str) -> float:
-    """Return the bytes of all weights; int8 and int4 with all else in bfloat16."""
+    """Return the bytes of all weights; with int8 and int4 all else is in bfloat16."""
     plain = 4 if number_format == "float32" else 2
     matrices = shape.layers * (
         2 * shape.width * (shape.heads * shape.head_width + shape.kv_width) + 3 * shape.width * shape.inner
     )
     rows = shape.layers * (shape.heads * shape.head_width + 2 * shape.kv_width + 2 * shape.width + 2 * shape.inner)
     tables = (1 if shape.tied else 2) * shape.vocabulary * shape.width + (2 * shape.layers + 1) * shape.width
-    if number_format == "int8":  # and a scale and a zero point of 5 bytes for each row
+    if number_format == "int8":  # plus a scale and a zero point, 5 bytes for each row
         return matrices + 5 * rows + plain * tables
-    if number_format == "int4":  # and a scale and a least value of 16 bits for each 32
+    if number_format == "int4":  # plus a scale and a least value, 16 bits each, for every 32 weights
         return matrices * (0.5 + 4 / 32) + plain * tables
     return plain * (matrices + tables)
 
@@ -116,25 +116,25 @@ def cache_bytes(shape: Shape, number_format: str, moved: int, prompt: int, new: 
 
 
 def kept_bytes(shape: Shape, number_format: str, moved: int) -> float:
-    """Return the bytes that one reading of the last token keeps for its gradient, the vocabulary's left out.
+    """Return the bytes that one reading of the last token keeps for its gradient, without those for the vocabulary.
 
-    Per layer: the inputs of two norms in float32, queries and what attention returns, and three rows of the inner
-    layer; products keep nothing, because weights get no gradient. Keys and values are read where they lie; a batch with
+    Per layer: the inputs of two norms in float32, queries and the attention's output, and three rows of the inner
+    layer; products keep nothing, because weights get no gradient. Keys and values are read in place; a batch with
     padding copies them for each head that shares them, which is not counted here.
     """
     plain = 4 if number_format == "float32" else 2
-    rows = 2 if moved == shape.layers else 1  # both histories in one pass, where all layers are read anyway
+    rows = 2 if moved == shape.layers else 1  # with all layers, both histories are read in one pass
     norms, products = 2 * shape.width * 4, 2 * shape.heads * shape.head_width * plain
     inner = 3 * shape.inner * plain
     return moved * rows * (norms + products + inner)
 
 
 def need(shape: Shape, number_format: str, share: float, *, prompt: int, new: int, window: int) -> Need:
-    """Return what one sample of `prompt` tokens and `new` ones takes; `window` positions are moved, 0 means all."""
+    """Return the need of one sample of `prompt` and `new` tokens; `window` positions are moved, 0 means all."""
     plain = 4 if number_format == "float32" else 2
     moved, length = math.ceil(share * shape.layers), prompt + new
     read = prompt * plain * ((shape.layers + 1) * shape.width + 3 * shape.inner + 3 * shape.width)
-    # A quantised matrix becomes numbers for a product; 4 bits become bytes and numbers on the way.
+    # A quantised matrix is unpacked for a product: int8 to plain numbers, int4 to bytes and numbers on the way.
     widest = shape.inner * shape.width * {"int8": plain, "int4": 2 * plain + 1}.get(number_format, 0)
     steps = moved * 2 * (window or length) * shape.kv_width * 4 * _WINDOW_COPIES
     history = 2 * 2 * length * shape.kv_width * plain  # gradients of one layer's keys and values
@@ -161,7 +161,7 @@ def rows(prompt: int, new: int, window: int) -> list[list[str]]:
 
 
 def measured(folder: str, prompt: int, new: int, quantize: str | None) -> list[list[str]]:
-    """Return by preset: MB over the loaded model that were predicted, and that this machine needed."""
+    """Return a row per preset: MB above the loaded model, as predicted and as measured on this machine."""
     import torch
 
     from attribute_models import BagOfWords
@@ -180,7 +180,7 @@ def measured(folder: str, prompt: int, new: int, quantize: str | None) -> list[l
             generate(model, tokenizer, tokenizer.decode(ids), attributes=[bag], steering=steering, seed=0,
                      max_new_tokens=new, min_new_tokens=new)  # fmt: skip
 
-        work(new=2)  # what is set up once does not count
+        work(new=2)  # one-time set-up does not count
         found = peak_memory_mb(work, model.device)
         length = len(tokenizer(tokenizer.decode(ids)).input_ids)
         kind = "float32" if quantize is None else quantize
@@ -194,7 +194,7 @@ def measured(folder: str, prompt: int, new: int, quantize: str | None) -> list[l
 @click.option("--prompt", default=448, show_default=True, help="Tokens of the prompt.")
 @click.option("--new", default=64, show_default=True, help="New tokens.")
 @click.option("--window", default=5, show_default=True, help="Positions that are moved; 0 means the whole history.")
-@click.option("--measure", metavar="FOLDER", default=None, help="Measure a Llama-like model on this machine instead.")
+@click.option("--measure", metavar="FOLDER", default=None, help="Measure the Llama-like model in FOLDER instead.")
 @click.option("--quantize", type=click.Choice(["int8", "int4"]), default=None, help="With --measure: how to load it.")
 def memory_table(prompt: int, new: int, window: int, measure: str | None, quantize: str | None) -> None:
     """Print a Markdown table of the memory for one sample, or of a measurement beside its prediction."""

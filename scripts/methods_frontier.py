@@ -1,4 +1,6 @@
-"""Attribute against perplexity for every way to steer, at several strengths each: docs/evaluation.
+"""Attribute against perplexity for every way of steering and for the rivals, each at several strengths.
+
+The figures and tables of docs/evaluation.
 
 python scripts/methods_frontier.py --judge JUDGE --output frontier-dial
 """
@@ -51,27 +53,27 @@ POINTS: dict[str, dict[str, Sequence[float]]] = {
     "sentiment": {"fast": (0.7, 1, 1.4), "dial": (0.3, 0.5, 0.7), "target": (0.6, 0.75, 0.9), "FUDGE": (3, 10, 30),
                   "CAA": (1, 2, 4), "PROMPT": (1,)},
 }  # fmt: skip
-"""By set of attributes and method: factors on the presets' step sizes, strengths, targets."""
+"""By set of attributes and method, its points: factors on a preset's step size, strengths, or targets."""
 
 
 NUMBERS = {"paper": "preset paper, step size times", "fast": "preset fast, step size times",
            "dial": "the dial, strength", "target": "the dial, target"}  # fmt: skip
-"""What the numbers beside a method's points are; a rival's is its strength."""
+"""What the numbers beside a method's points mean; beside a rival's stands its strength."""
 
 
 @click.command()
 @click.option("--attributes", type=click.Choice(list(POINTS)), default="topics", show_default=True)
 @click.option("--judge", "judge_name", required=True, metavar="MODEL", help="Judges perplexity.")
 @click.option("--model", "model_name", default="gpt2-mini", show_default=True, help="As in pplm generate.")
-@click.option("--methods", default=None, metavar="NAME,...", help="Some of the methods.  [default: all]")
+@click.option("--methods", default=None, metavar="NAME,...", help="Use only these methods.  [default: all]")
 @click.option("--pools", default=4, show_default=True, help="Texts per prompt, attribute and setting.")
 @click.option("--new-tokens", default=40, show_default=True, help="Length of the new text, in tokens.")
-@click.option("--seed", default=11, show_default=True, help="Not one that chose settings.")
+@click.option("--seed", default=11, show_default=True, help="Other than the seeds with which settings were chosen.")
 @click.option("--max-batch-size", default=40, show_default=True, help="Texts generated at once.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads; another number can change texts.")
-@click.option("--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder for all of it.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder for all results.")
 def methods_frontier(output: Path, **options: Any) -> None:
-    """Write frontier.md, frontier.png and metrics.csv into the folder; goes on where it stopped."""
+    """Write frontier.md, frontier.png and metrics.csv into the folder; an interrupted run continues."""
     start = time.perf_counter()
     torch.set_num_threads(options["threads"])
     model, tokenizer = load_model(options["model_name"], device="cpu")
@@ -145,7 +147,7 @@ def _times(row: MethodRow) -> str:
 def _comparisons(
     texts: Sequence[MeasuredText], methods: Sequence[str], points: dict[str, Sequence[float]], main: str, prompts: int
 ) -> list[str]:
-    """Say what perplexity costs where the presets and the dial show as much of the attribute as one another."""
+    """Return sentences that compare the perplexity of dial and presets at equal shares of the attribute."""
     bootstrap = PromptBootstrap(prompts)
     by_label: dict[str, list[MeasuredText]] = {}
     for text in texts:
@@ -156,7 +158,7 @@ def _comparisons(
     }
 
     def beside(label: str, others: Sequence[str]) -> dict[str, Any]:
-        """Return what the frontier of other settings has where it shows as much of the attribute as this one."""
+        """Return the other settings' perplexity and repeats where their frontier shows as much as this one."""
         table = {name: np.array([drawn[name][own] for own in others]).T for name in drawn}
         best = [_frontier(*row) for row in zip(table[main], table["perplexity"], strict=True)]
         return {
@@ -165,7 +167,7 @@ def _comparisons(
             for name in ("perplexity", "repeats")
         }  # fmt: skip
 
-    def told(subject: str, ratio: Any, repeats: Sequence[Any], other: str) -> str:
+    def sentence(subject: str, ratio: Any, repeats: Sequence[Any], other: str) -> str:
         low, high = bootstrap.interval(ratio)
         own, theirs = (shown("repeats", values[0]) for values in repeats)
         times = f"{ratio[0]:.3f} times its perplexity ({low:.3f} to {high:.3f})"
@@ -180,24 +182,24 @@ def _comparisons(
             beyond = "" if drawn[main][own][0] <= most else " (its strongest shows less)"
             subject = f"{own} at the same {MEASURES[main].title} as {other}{beyond}"
             ratio = np.exp(drawn["perplexity"][own] - theirs["perplexity"])
-            lines.append(told(subject, ratio, (drawn["repeats"][own], theirs["repeats"]), other))
+            lines.append(sentence(subject, ratio, (drawn["repeats"][own], theirs["repeats"]), other))
         preset = f"{other} 1"
         dialled = beside(preset, ["B", *dials])
         ratio = np.exp(dialled["perplexity"] - drawn["perplexity"][preset])
         subject = f"the dial at the same {MEASURES[main].title} as the preset {other} itself"
-        lines.append(told(subject, ratio, (dialled["repeats"], drawn["repeats"][preset]), other))
+        lines.append(sentence(subject, ratio, (dialled["repeats"], drawn["repeats"][preset]), other))
     return lines
 
 
 def _frontier(levels: Any, perplexities: Any) -> Any:
-    """Return the settings that show more than every setting of lower perplexity, the least first."""
+    """Return the indices of settings that show more than all of lower perplexity, by rising perplexity."""
     order = np.argsort(perplexities)
     before = np.maximum.accumulate(np.concatenate([[-np.inf], levels[order][:-1]]))
     return order[levels[order] > before]
 
 
 def draw_frontier(rows: Sequence[MethodRow], main: str, methods: Sequence[str], path: Path) -> None:
-    """Draw the attribute against perplexity, a line a method."""
+    """Draw the attribute against perplexity, one line per method."""
     figure = new_figure(figsize=(8, 6.6), layout="constrained")
     axes = figure.subplots()
     for name in ["B", *methods]:
@@ -224,7 +226,7 @@ def draw_frontier(rows: Sequence[MethodRow], main: str, methods: Sequence[str], 
 
 
 def _label(method: str) -> str:
-    """Return a method's name with what the numbers beside its points are."""
+    """Return a method's name with what the numbers beside its points mean."""
     if method in RIVALS:
         return f"{method_label(method).split(', a ')[0]}, strength"
     return NUMBERS.get(method, "unsteered")

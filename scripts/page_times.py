@@ -1,4 +1,4 @@
-"""Seconds on the page of `pplm web` as a visitor's browser sees them: to the first steered token, to the whole text.
+"""Seconds that a visitor of `pplm web` waits in the browser: for the first steered token, and for the whole text.
 
     pplm web &
     python scripts/page_times.py http://127.0.0.1:7860
@@ -29,7 +29,7 @@ WATCH = """async (length) => {
     if (status && !/^(Restored|Waiting|Reading|Writing)/.test(status)) throw new Error(status);
   }
 }"""
-"""Returns the seconds to the first token, to the last one of the steered text, and to the end of both texts."""
+"""Returns the seconds to the steered text's first token, to its last one, and to the end of both texts."""
 
 
 @click.command()
@@ -45,7 +45,7 @@ WATCH = """async (length) => {
     show_default=True,
 )
 def main(address: str, requests: int, length: int, topic: str, prompt: str, chromium: Path) -> None:
-    """Print the median, the 95th percentile and the largest of some requests' times, after one that is not counted."""
+    """Print median, 95th percentile and largest of the requests' times; a first request is not counted."""
     from playwright.sync_api import sync_playwright
 
     rows = []

@@ -36,7 +36,7 @@ COLOURS = {"fast": "#d55e00", "paper": "#0072b2"}
 
 @dataclass(frozen=True)
 class Curve:
-    """One preset's measures at several step sizes, redrawn over prompts: arrays (S, R), unsteered texts first."""
+    """One preset's measures at S - 1 step sizes: arrays (S, 1 + P + R) of `PromptBootstrap`, unsteered texts first."""
 
     found: Sweep
     own: str
@@ -44,7 +44,7 @@ class Curve:
     perplexity: np.ndarray
 
     def at(self, perplexity: np.ndarray) -> np.ndarray:
-        """Return the main measure (R,) where the curve has these perplexities (R,), its ends being level."""
+        """Return the main measure (1 + P + R,) at perplexities (1 + P + R,); beyond its ends the curve is flat."""
         columns = zip(perplexity, self.perplexity.T, self.main.T, strict=True)
         return np.array([np.interp(x, xs[np.argsort(xs)], ys[np.argsort(xs)]) for x, xs, ys in columns])
 
@@ -53,15 +53,15 @@ class Curve:
 @click.option("--attributes", default="topics", show_default=True, help="topics, sentiment or as in pplm evaluate.")
 @click.option("--judge", "judge_name", required=True, metavar="MODEL", help="Judges perplexity.")
 @click.option("--model", "model_name", default="gpt2-mini", show_default=True, help="As in pplm generate.")
-@click.option("--fast-steps", default="4,5,6", show_default=True, callback=comma_list(float), help="Step sizes.")
-@click.option("--paper-steps", default=".3,.4,.5", show_default=True, callback=comma_list(float), help="Step sizes.")
+@click.option("--fast-steps", default="4,5,6", show_default=True, callback=comma_list(float), help="Of fast.")
+@click.option("--paper-steps", default=".3,.4,.5", show_default=True, callback=comma_list(float), help="Of paper.")
 @click.option("--samples", default=8, show_default=True, help="Texts per prompt, attribute and setting.")
 @click.option("--new-tokens", default=40, show_default=True, help="Length of the new text, in tokens.")
-@click.option("--seed", default=7, show_default=True, help="Not a sweep's that chose the presets.")
+@click.option("--seed", default=7, show_default=True, help="Other than the seed of the sweep that chose the presets.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads; another number can change texts.")
-@click.option("--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder for all of it.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder for all results.")
 def preset_frontier(output: Path, **options: Any) -> None:
-    """Write frontier.md and frontier.png into the folder, beside a sweep for each preset; goes on where it stopped."""
+    """Write frontier.md and frontier.png into the folder, and a sweep for each preset; an interrupted run continues."""
     torch.set_num_threads(options["threads"])
     curves = {name: _curve(output / name, name, options[f"{name}_steps"], options) for name in ("paper", "fast")}
     paper = curves["paper"].found
@@ -102,7 +102,7 @@ def _curve(folder: Path, preset: Any, steps: Sequence[float], options: dict[str,
 
 
 def _comparison(curves: dict[str, Curve]) -> str:
-    """Say what each preset shows at the perplexity of the paper's own setting."""
+    """Return a sentence: what each preset shows at the perplexity of preset paper's own step size."""
     paper, fast = curves["paper"], curves["fast"]
     row = [row.method for row in paper.found.together].index(paper.own)
     place, theirs = paper.perplexity[row], paper.main[row]

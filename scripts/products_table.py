@@ -1,4 +1,4 @@
-"""A processor's products of a few rows as torch and as pplm computes them: the table of docs/speed.md.
+"""Matrix products of a few rows on a CPU, timed as torch and as pplm compute them: a table of docs/speed.md.
 
 python scripts/products_table.py
 """
@@ -21,14 +21,14 @@ _SEED = 0
 
 
 @click.command()
-@click.option("--rows", default="1,4,16,64", show_default=True, callback=comma_list(int), help="Rows of the product.")
+@click.option("--rows", default="1,4,16,64", show_default=True, callback=comma_list(int), help="Numbers of rows.")
 @click.option("--shapes", default="768x3072,3072x768,768x50257", show_default=True, callback=comma_list(str),
-              help="Of the matrices.")  # fmt: skip
+              help="Shapes of the matrices.")  # fmt: skip
 @click.option(
-    "--repeats", default=30, show_default=True, type=click.IntRange(1), help="The shortest of so many is shown."
+    "--repeats", default=30, show_default=True, type=click.IntRange(1), help="Runs of each; the shortest is shown."
 )
 def products_table(rows: Sequence[int], shapes: Sequence[str], repeats: int) -> None:
-    """Print a Markdown table of microseconds, forward and back."""
+    """Print a Markdown table of microseconds for forward and backward together."""
     generator = torch.Generator().manual_seed(_SEED)
     click.echo(", ".join(f"{name} {value}" for name, value in describe_machine(torch.device("cpu")).items()) + "\n")
     lines = []
@@ -45,7 +45,7 @@ def products_table(rows: Sequence[int], shapes: Sequence[str], repeats: int) -> 
 
 def _microseconds(work: Callable[[], object], repeats: int) -> float:
     found = []
-    for _ in range(repeats + 1):  # the first one sets up
+    for _ in range(repeats + 1):  # the first run sets things up
         start = perf_counter()
         work()
         found.append(perf_counter() - start)

@@ -1,4 +1,4 @@
-"""What a steered token reads, in readings of all weights, for models too large for this machine: docs/speed.md.
+"""How often a steered token reads all weights, for models too large for this machine: a table of docs/speed.md.
 
 python scripts/readings_table.py
 """
@@ -18,7 +18,7 @@ from pplm.text.split import moved_layers
 
 @dataclass(frozen=True)
 class Shape:
-    """A model by the weights that a token reads: those of each of its layers and those of the language-model head."""
+    """A model as the numbers of weights that a token reads: of each layer, and of the language-model head."""
 
     name: str
     layers: int
@@ -27,24 +27,25 @@ class Shape:
 
     @classmethod
     def gpt2(cls, name: str, layers: int, width: int) -> Shape:
-        """Four matrices a layer: keys, queries and values; the attention's output; up and down."""
+        """Return a GPT-2. Each layer has four matrices: queries, keys and values; the attention's output; up; down."""
         return cls(name, layers, 12 * width**2, 50257 * width)
 
     @classmethod
     def llama(cls, name: str, layers: int, width: int, inner: int, kv_width: int, vocabulary: int) -> Shape:
-        """Seven matrices a layer, keys and values `kv_width` wide."""
+        """Return a Llama. Each layer has seven matrices; those of keys and values are `kv_width` wide."""
         return cls(name, layers, 2 * width * (width + kv_width) + 3 * width * inner, vocabulary * width)
 
     def readings(self, steering: SteeringConfig, *, head: bool) -> float:
         """Return how often all weights are read for one steered token of a few samples.
 
-        Once for the unsteered reading; with fewer layers the upper ones and the language-model head again for each
-        iteration, there and back, and once after the last. A discriminator (`head`) that looks at no future leaves the
-        language-model head out of its iterations. With all layers the unsteered reading rides in the first iteration's.
+        With fewer layers than all: once for the unsteered reading, then for each iteration the moved layers and the
+        language-model head forward and backward, and both once more after the last. A discriminator (`head`) that looks
+        at no future leaves the language-model head out of its iterations. With all layers, the unsteered reading shares
+        the pass of the first iteration.
         """
         whole = self.layers * self.layer_weights + self.head_weights
         if not steering.layers:
-            ahead = steering.horizon_length * head  # passes there and back, and there once more after the last step
+            ahead = steering.horizon_length * head  # forward and backward, and forward once after the last step
             return (2 * steering.num_iterations + 1) * (1 + ahead)
         upper = moved_layers(steering.layers, self.layers) * self.layer_weights
         iteration = upper + self.head_weights * (not head)
@@ -66,7 +67,7 @@ class _Head:
 
 @click.command()
 def readings_table() -> None:
-    """Print a Markdown table: what a model without settings of its own takes by default, and the preset paper."""
+    """Print a Markdown table for the default settings of a model without its own, and for the preset paper."""
     columns: list[tuple[str, Any]] = [(kind, preset) for preset in (None, "paper") for kind in ("bag", "head")]
     rows = []
     for shape in SHAPES:

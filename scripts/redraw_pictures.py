@@ -1,4 +1,4 @@
-"""Draw a comparison's or a sweep's pictures again from its metrics.csv, without a model.
+"""Draw the pictures of comparisons, sweeps and method frontiers again from their metrics.csv, without a model.
 
 python scripts/redraw_pictures.py docs/evaluation/*/
 """
@@ -26,7 +26,7 @@ from pplm.errors import InputError
 @click.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 def redraw_pictures(folders: tuple[Path, ...]) -> None:
-    """Draw the pictures that lie in each folder again; print their names."""
+    """Draw each folder's pictures again; print their paths."""
     for folder in folders:
         for path in _redrawn(folder):
             click.echo(path)
@@ -69,12 +69,12 @@ def _row(line: dict[str, str]) -> MethodRow:
 
 
 def _budget(report: Path) -> Budget:
-    """Return the budget that a sweep's report gives."""
+    """Return the budget that a sweep's report states."""
     text = report.read_text(encoding="utf-8")
     perplexity = re.search(r"perplexity at most ([\d.]+) times", text)
     repeats = re.search(r"immediate repeats at most ([\d.]+)%", text)
     if not repeats:
-        raise InputError(f"{report} gives no budget; was it written by pplm sweep?")
+        raise InputError(f"{report} states no budget; give the output folder of pplm sweep")
     return Budget(float(perplexity[1]) if perplexity else Budget.perplexity, float(repeats[1]) / 100)
 
 

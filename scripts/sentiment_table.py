@@ -1,7 +1,7 @@
-"""Does steering with a sentiment head move judges that it has never seen? The sentiment table of docs/results.md.
+"""Does steering with a sentiment head convince independent judges? The sentiment table of docs/results.md.
 
-The data are split in half: a head trained on one half steers, a head trained on the other half judges, and so does
-VADER (pip install "pplm[evaluation]"), which is a list of words and has never seen the language model.
+The data are split in half: a head trained on one half steers, and a head trained on the other half judges. So does
+VADER (pip install "pplm[evaluation]"), a list of words that does not depend on the language model.
 
 python scripts/sentiment_table.py sentence_polarity.tsv
 """
@@ -24,8 +24,8 @@ from pplm.models.resources import data_path
 
 @click.command()
 @click.argument("data")
-@click.option("--labels", default="positive,negative", show_default=True, help="The pleased and the displeased label.")
-@click.option("--num-prompts", default=10, show_default=True, help="Of the paper's sentiment prefixes.")
+@click.option("--labels", default="positive,negative", show_default=True, help="Label of praise, label of blame.")
+@click.option("--num-prompts", default=10, show_default=True, help="Use the first N of the paper's sentiment prompts.")
 @click.option("--num-samples", default=10, show_default=True)
 @click.option("--max-new-tokens", default=40, show_default=True)
 @click.option("--seed", default=0, show_default=True)
@@ -34,7 +34,7 @@ from pplm.models.resources import data_path
 def sentiment_table(
     data: str, labels: str, num_prompts: int, num_samples: int, max_new_tokens: int, seed: int, **options: Any
 ) -> None:
-    """Print a Markdown table of what the judges say of unsteered and steered texts."""
+    """Print a Markdown table of the judges' numbers for unsteered and steered texts."""
     vader = SentimentJudge()
     given, model_name = given_steering(options), options.pop("model_name")
     model, tokenizer = load_model(model_name, **options)

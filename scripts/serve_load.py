@@ -1,7 +1,7 @@
 """Many clients at once: seconds per request and tokens per second of `pplm serve`, the figures of docs/serve.md.
 
-Starts a server, lets OpenAI's client ask it from many places at once, and compares each answer with the text that
-`pplm.generate` makes of the same prompt and seed with nothing else beside it. Ends with 1 if one differs.
+Starts a server, sends it requests from many of OpenAI's clients at once, and compares each answer with the text that
+`pplm.generate` writes alone for the same prompt and seed. Exits with 1 if one differs.
 
 python scripts/serve_load.py
 """
@@ -35,7 +35,7 @@ ENDINGS = ("is", "was", "will be", "has been", "and", "which", "near the hill", 
            "under the bridge", "for a long time", "in those days", "as we know it", "with its")  # fmt: skip
 STEERING = {"bags": ["space"], "strength": 0.5}
 _SHORTER = 10
-"""Lengths differ by up to so many tokens."""
+"""Lengths take this many different values, one token apart."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Answered:
 
 @click.command()
 @click.option("--clients", default=50, show_default=True, type=click.IntRange(1), help="Clients at once.")
-@click.option("--requests", default=4, show_default=True, type=click.IntRange(1), help="Of each client, one by one.")
+@click.option("--requests", default=4, show_default=True, type=click.IntRange(1), help="Of each client, in sequence.")
 @click.option("--new-tokens", default=40, show_default=True, type=click.IntRange(_SHORTER),
-              help="Of the longest text.")  # fmt: skip
+              help="Length of the longest text.")  # fmt: skip
 @click.option("--model", default="gpt2-mini", show_default=True, help="As `pplm serve` takes it.")
 def serve_load(clients: int, requests: int, new_tokens: int, model: str) -> None:
-    """Print a Markdown table of what a server does under load."""
+    """Print a Markdown table of a server's times under load."""
     with _server(model, clients) as address:
-        _once(address, model)  # what is loaded at the first text is no part of a request
+        _once(address, model)  # what the first text loads is no part of the measurement
         begun = time.perf_counter()
         answers = asyncio.run(_all(address, model, clients, requests, new_tokens))
         seconds = time.perf_counter() - begun
@@ -87,7 +87,7 @@ def _length(number: int, new_tokens: int) -> int:
 
 @contextmanager
 def _server(model: str, clients: int) -> Iterator[str]:
-    """Run a server on a free port; yield its address; end it as its operator would."""
+    """Run a server on a free port, yield its address, and end it as its operator would."""
     command = [sys.executable, "-m", "pplm", "serve", "--model", model, "--port", "0", "--device", "cpu",
                "--max-waiting", str(clients), "--max-seconds", "600"]  # fmt: skip
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
@@ -106,7 +106,7 @@ def _server(model: str, clients: int) -> Iterator[str]:
 
 
 async def _all(address: str, model: str, clients: int, requests: int, new_tokens: int) -> list[Answered]:
-    """Let every client ask one request after the other; all clients at once."""
+    """Send the requests: all clients at once, each one request after the other."""
     import httpx2
     import openai
 
@@ -147,7 +147,7 @@ def _texts_at_once(address: str) -> float:
 
 
 def _different(answers: Sequence[Answered], name: str, new_tokens: int) -> list[int]:
-    """Return the numbers of the requests whose answer is not what a single run gives."""
+    """Return the numbers of the requests whose answer differs from that of a single run."""
     import pplm
     from attribute_models import BagOfWords
 

@@ -1,4 +1,4 @@
-"""The API reference shows what a setting does, an extension of griffe (mkdocs.yml).
+"""Shows what each setting does in the API reference: an extension of griffe (mkdocs.yml).
 
 Fields such as `SteeringConfig.gamma` carry their explanation in `_setting(default, "...")`, which the command line
 shows. Here it becomes the field's docstring, and the default its value.

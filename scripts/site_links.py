@@ -1,8 +1,8 @@
-"""The site's own view of the repository, a hook of mkdocs (mkdocs.yml): README.md is its first page.
+"""A hook of mkdocs (mkdocs.yml) that makes README.md the site's first page and keeps links to files working.
 
-Pages in docs/ link to files outside it (`../SECURITY.md`, `../pplm/products.py`), so that they work on GitHub. Here the
-Markdown files at the root become pages, other files that a page links to are carried along under `source/`, and links
-follow. A link to a file that is not in the repository is left as it is, and mkdocs complains.
+Pages in docs/ link to files outside it (`../SECURITY.md`, `../pplm/products.py`), as GitHub needs them. Here the
+Markdown files in `PAGES` become pages, other files that a page links to are copied to `source/`, and the links are
+adapted. A link to a file that is not in the repository is left as it is, and mkdocs reports it.
 """
 
 import posixpath
@@ -21,7 +21,7 @@ FENCE = re.compile(r"^(```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 
 def site_path(path: str) -> str:
-    """Return where a file of the repository stands in the site's source."""
+    """Return the path of a repository file in the site's source."""
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
     return path if path in PAGES else f"source/{path}"
@@ -35,7 +35,7 @@ def linked_files(text: str, folder: str) -> set[str]:
 
 
 def relinked(text: str, folder: str, own: str) -> str:
-    """Return a page's text with its links as the site has them: from its repository `folder` to the page `own`."""
+    """Return a page's text, its links from the repository's `folder` made relative to its site path `own`."""
 
     def link(match: re.Match[str]) -> str:
         path = posixpath.normpath(posixpath.join(folder, match[2]))
@@ -49,7 +49,7 @@ def relinked(text: str, folder: str, own: str) -> str:
 
 
 def repository_path(file: File) -> str:
-    """Return which file of the repository a page is made of."""
+    """Return the repository file that a page is made from."""
     return file.src_uri if file.src_uri in PAGES else f"docs/{file.src_uri}"
 
 
@@ -67,6 +67,6 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Let a page's links follow its files."""
+    """Adapt a page's links to the site."""
     own = repository_path(page.file)
     return relinked(markdown, posixpath.dirname(own), page.file.src_uri)

@@ -1,4 +1,4 @@
-"""What a process holds on to while it works for long: memory, open files and threads; docs/reliability.md's figures.
+"""What a long-running process holds on to: memory, open files and threads, the figures of docs/reliability.md.
 
 python scripts/soak.py generate      (2,000 steered texts)
 python scripts/soak.py judge         (a language model reads 1,000 texts, and 10,000)
@@ -20,9 +20,9 @@ from pplm.cli.options import comma_list
 
 _MEGABYTE = 1e6
 WARM_UP = 200
-"""Texts in which a process may still grow: what is made once, and what the C library keeps for later."""
+"""Texts during which memory may still grow: one-time set-up, and blocks that the C library keeps for reuse."""
 SHORTEST, LONGEST = 5, 60
-"""Tokens of a prompt."""
+"""Length of a prompt, in tokens."""
 
 
 @dataclass
@@ -32,11 +32,11 @@ class Soak:
     Attributes
     ----------
     texts
-        Their number when each of S samples was taken, S integers.
+        Texts written so far when each of S samples was taken, S integers.
     megabytes
         Resident memory then (10^6 bytes).
     files, threads
-        Open then.
+        Their numbers then.
 
     """
 
@@ -46,7 +46,7 @@ class Soak:
     threads: list[int] = field(default_factory=list)
 
     def sample(self, texts: int) -> None:
-        """Look at this process after so many texts."""
+        """Record what this process holds after `texts` texts."""
         process = psutil.Process()
         self.texts.append(texts)
         self.megabytes.append(process.memory_info().rss / _MEGABYTE)
@@ -55,7 +55,7 @@ class Soak:
 
     @property
     def peaks(self) -> tuple[float, float]:
-        """The most memory in MB over the texts of the warm-up, and over all others."""
+        """The largest memory in MB during the texts of the warm-up, and during all later ones."""
         found = list(zip(self.texts, self.megabytes, strict=True))
         return (
             max(value for texts, value in found if texts <= WARM_UP),
@@ -64,12 +64,12 @@ class Soak:
 
     @property
     def growth(self) -> float:
-        """By how much the second peak is above the first; 0.05 is 5%."""
+        """By what share the second peak exceeds the first; 0.05 is 5%."""
         first, rest = self.peaks
         return rest / first - 1
 
     def lines(self) -> list[str]:
-        """Return the figures in words."""
+        """Return the figures as sentences."""
         first, rest = self.peaks
         return [
             f"resident memory: at most {first:.0f} MB over the first {WARM_UP} texts, at most {rest:.0f} MB over the "
@@ -80,7 +80,7 @@ class Soak:
 
 
 def made_up(tokenizer: Any, lengths: Iterable[int], seed: int) -> Iterable[str]:
-    """Yield texts of so many tokens, made of words that are one token each."""
+    """Yield a text of each length, in tokens, made of words that are one token each."""
     draw = random.Random(seed)  # noqa: S311
     known = sorted((number, tokenizer.decode([number])) for number in tokenizer.get_vocab().values())
     words = [word for _, word in known if word.startswith(" ") and word[1:].isalpha() and word.isascii()]
@@ -91,7 +91,7 @@ def made_up(tokenizer: Any, lengths: Iterable[int], seed: int) -> Iterable[str]:
 def steered(
     model: Any, tokenizer: Any, *, texts: int, batch: int, new_tokens: int, seed: int = 0, **settings: Any
 ) -> Soak:
-    """Generate with a bag and a head, batch by batch, prompts of all lengths shuffled, and look after each batch."""
+    """Generate with a bag and a head from prompts of all lengths, shuffled; record what is held after each batch."""
     from attribute_models import BagOfWords, Discriminator
     from pplm import SteeringConfig, generate, steering_presets
 
@@ -111,7 +111,7 @@ def steered(
 
 
 def judged(model: Any, tokenizer: Any, counts: Sequence[int], seed: int = 0) -> list[float]:
-    """Return by number of texts: MB of memory that judging them takes at its peak, over what was in use before."""
+    """Return for each number of texts the peak memory of judging them, in MB above what was in use before."""
     from pplm.benchmark.memory import peak_memory_mb
     from pplm.evaluation import JudgedText, PerplexityJudge
 
@@ -132,7 +132,7 @@ def soak() -> None:
 @soak.command("generate")
 @click.option("--texts", default=2000, show_default=True, help=f"More than {WARM_UP}.")
 @click.option("--batch", default=50, show_default=True, help="Texts generated at once.")
-@click.option("--new-tokens", default=40, show_default=True, help="Length of the completions.")
+@click.option("--new-tokens", default=40, show_default=True, help="Length of the completions, in tokens.")
 def soak_generate(texts: int, batch: int, new_tokens: int) -> None:
     """Steer the embedded model with a bag and a head in one process, prompts of 5 to 60 tokens."""
     from pplm import load_model

@@ -1,4 +1,4 @@
-"""What sparse steering saves and what it costs: docs/speed.md's table of `steer_every`, `skip_below` and `skip_weak`.
+"""What sparse steering saves and costs: the table of `steer_every`, `skip_below` and `skip_weak` in docs/speed.md.
 
 python scripts/sparse_table.py --bag space
 """
@@ -38,7 +38,7 @@ def sparse_table(
     bag_name: str, every: Sequence[int], below: Sequence[float], weak: Sequence[float], num_prompts: int,
     num_samples: int, max_new_tokens: int, seed: int, **options: Any,
 ) -> None:  # fmt: skip
-    """Print a Markdown table; processor time is compared with an unsteered run just before, all texts at once."""
+    """Print a Markdown table; each processor time is divided by that of an unsteered run just before it."""
     given, model_name = given_steering(options), options.pop("model_name")
     model, tokenizer = load_model(model_name, **options)
     bag = BagOfWords.load(bag_name, tokenizer)
@@ -47,7 +47,7 @@ def sparse_table(
     words = [word.lower() for word in bag.words]
 
     def texts(attributes: Sequence[Any], steering: SteeringConfig) -> tuple[list[Generation], float]:
-        start = time.process_time()  # unlike the clock's, it does not count what other programs do
+        start = time.process_time()  # unlike wall time, it does not count what other programs do
         found = generate(model, tokenizer, prompts, attributes=attributes, steering=steering, num_samples=num_samples,
                          seed=seed, max_new_tokens=max_new_tokens, do_sample=True, top_k=10)  # fmt: skip
         return found, time.process_time() - start

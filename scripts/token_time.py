@@ -1,4 +1,4 @@
-"""Where the time of a token goes: the table of docs/speed.md.
+"""Where the time of a steered token goes: a table of docs/speed.md.
 
 python scripts/token_time.py
 """
@@ -36,7 +36,7 @@ RUNS = {
 
 
 class Clock:
-    """Adds up the seconds spent in named parts; what a part inside another takes counts for the inner one alone."""
+    """Adds up the seconds spent in named parts; time in a nested part counts for the inner part alone."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -45,7 +45,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count the seconds of the block."""
+        """Count the block's seconds for a part."""
         self._turn()
         self._open.append(name)
         try:
@@ -55,14 +55,14 @@ class Clock:
             self._open.pop()
 
     def _turn(self) -> None:
-        """Count what has passed since the last turn for the part that is open."""
+        """Add the time since the last turn to the innermost open part."""
         now = perf_counter()
         if self._open:
             self.seconds[self._open[-1]] += now - self._since
         self._since = now
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that counts for a part."""
+        """Return the function, with its seconds counted for a part."""
 
         def call(*arguments: Any, **keywords: Any) -> Any:
             with self.part(name):

@@ -1,4 +1,4 @@
-"""Steered against unsteered for one bag of words: the table "A topic" of docs/results.md, with five unselected texts.
+"""Steered beside unsteered texts for one bag: the table "A topic" of docs/results.md, and five unselected texts.
 
 python scripts/topic_table.py --bag space
 python scripts/topic_table.py --bag space --model path/to/SmolLM2-135M-Instruct.Q4_1.gguf

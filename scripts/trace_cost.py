@@ -1,4 +1,4 @@
-"""What watching costs: time per step with a trace and with `on_token`, beside texts that nobody watches.
+"""What watching costs: time per step with a trace and with `on_token`, beside unwatched texts.
 
 python scripts/trace_cost.py
 """
@@ -31,10 +31,10 @@ _WAYS: tuple[tuple[str, Mapping[str, Any]], ...] = (
 @click.command()
 @click.option("--samples", default=1, show_default=True, help="Texts at once.")
 @click.option("--max-new-tokens", default=50, show_default=True)
-@click.option("--repeats", default=5, show_default=True, help="Rounds; each makes every row's texts once, in turn.")
+@click.option("--repeats", default=5, show_default=True, help="Rounds; each writes every row's texts once.")
 @click.option("--strength", default=0.5, show_default=True)
 def trace_cost(samples: int, max_new_tokens: int, repeats: int, strength: float) -> None:
-    """Print a Markdown table of the medians over rounds, of the embedded model."""
+    """Print a Markdown table of medians over rounds, for the embedded model."""
     model, tokenizer = load_model(device="cpu")
     bag, head = BagOfWords.load("space", tokenizer), Discriminator.load("sentiment", "positive")
     cases = {"bag": [bag], "head": [head], "bag and head": [bag, head]}

@@ -84,7 +84,8 @@ def test_class_means_are_added_to_a_head_as_training_would_have_stored_them(tmp_
     assert added.card == stored.card
     (tmp_path / "short.tsv").write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:-9]), encoding="utf-8")
     done = run("add_class_means.py", tmp_path / "short.tsv", tmp_path / "without")
-    assert "is not the data that" in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"Error: {tmp_path / 'short.tsv'} is not the data that")
 
 
 def test_the_methods_frontier_compares_them_and_goes_on_where_it_stopped(tmp_path, gpt2, tokenizer):
