@@ -29,6 +29,8 @@ from attribute_models import BagOfWords, Discriminator
 from pplm.cli import main
 from pplm.models.resources import cache_folder
 
+pytest_plugins = ["server_clients"]  # its fixtures
+
 # `scripts/gpu_check.py` runs some of these tests on an accelerator.
 torch.set_default_device(os.environ.get("PPLM_TEST_DEVICE"))
 # Tiny matrices gain nothing from a second thread, and lose a factor of 30 where cores are shared.

@@ -1,4 +1,7 @@
-"""Clients of a server that runs inside the tests: requests that come together, and clients that leave."""
+"""Clients of a server that runs inside the tests: requests that come together, and clients that leave.
+
+The fixtures `gate` and `client` are every test's: `conftest.py` makes this module a plugin of pytest.
+"""
 
 import asyncio
 import json
@@ -14,6 +17,9 @@ from browser import require
 import pplm
 from attribute_models.naming import AttributeChoice, KnownNames, name_attributes
 
+WORDS = {"words": ["moon", "star", "sun"], "strength": 0.7}
+BODY = {"model": "tiny", "prompt": "The sea is", "seed": 3, "max_tokens": 8, "steering": WORDS}
+"""A steered request."""
 HEADERS = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
 
 
@@ -50,6 +56,23 @@ def gate(monkeypatch):
     monkeypatch.setattr(run, "Writer", GatedWriter)
     yield gate
     gate.opened.set()
+
+
+@pytest.fixture
+def client(gpt2, tokenizer):
+    """Return a client of a server with some settings; it forgets it after the test."""
+    from starlette.testclient import TestClient
+
+    clients = []
+
+    def connect(parts=(gpt2, tokenizer), **options):
+        app = serving(*parts, **options)
+        clients.append(TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False))
+        return clients[-1].__enter__()
+
+    yield connect
+    for one in clients:
+        one.__exit__(None, None, None)
 
 
 @asynccontextmanager
@@ -119,3 +142,50 @@ async def call_and_leave(app, path, body, leaves):
     }  # fmt: skip
     await asyncio.wait_for(app(scope, receive, send), 30)
     return parts
+
+
+def ask(app, *bodies, path="/v1/completions"):
+    """Send requests that arrive together; return the replies."""
+
+    async def send():
+        async with running(app) as client:
+            return await asyncio.gather(*(client.post(path, json=body) for body in bodies))
+
+    return asyncio.run(send())
+
+
+def texts(reply):
+    assert reply.status_code == 200, reply.text
+    return [choice["text"] for choice in reply.json()["choices"]]
+
+
+def gathered(app, gate, bodies):
+    """Send the first request, and the others while it is being answered."""
+
+    async def send():
+        async with running(app) as client:
+            gate.opened.clear()
+            first = asyncio.create_task(client.post("/v1/completions", json=bodies[0]))
+            await asyncio.to_thread(gate.reached.wait, 30)
+            others = []
+            for body in bodies[1:]:
+                others.append(asyncio.create_task(client.post("/v1/completions", json=body)))
+                await until(client, "pplm_waiting_requests", len(others))
+            gate.opened.set()
+            return await asyncio.gather(first, *others)
+
+    return asyncio.run(send())
+
+
+async def until(client, name, value):
+    """Wait until a number of the server's metrics has a value."""
+    for _ in range(1000):
+        if (await number(client, name)) == value:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{name} is {await number(client, name)} and not {value}")
+
+
+async def number(client, name):
+    lines = (await client.get("/metrics")).text.splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))

@@ -1,57 +1,20 @@
-"""What the server's clients may send, and how they are refused: by name, in OpenAI's form, and without a trace."""
+"""What the server's clients may send, and how it is refused: by name and in OpenAI's form."""
 
 import json
-import logging
 import re
-from pathlib import Path
 
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from server_clients import events, needs_server, serving
+from server_clients import needs_server, serving
+from server_requests import BODY, CHAT, error
+
+from attribute_models.naming import KnownNames
+from pplm import InputError
+from pplm.apps.doors.offers import Offers
 
 needs_server()
 
-from starlette.testclient import TestClient  # noqa: E402
-
-import attribute_models  # noqa: E402
-from attribute_models.naming import KnownNames  # noqa: E402
-from pplm import InputError  # noqa: E402
-from pplm.apps.doors.key import ApiKey  # noqa: E402
-from pplm.apps.doors.offers import Offers  # noqa: E402
-from pplm.apps.server.answers import Answer  # noqa: E402
 from pplm.apps.server.limits import Limits  # noqa: E402
-from pplm.apps.server.run import Settings  # noqa: E402
 from pplm.apps.server.schema import NOT_SERVED  # noqa: E402
-from pplm.text.details import NewToken  # noqa: E402
-
-BODY = {"model": "tiny", "prompt": "The sea", "max_tokens": 2, "seed": 0}
-CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "The sea?"}], "max_tokens": 2, "seed": 0}
-KEY = "a-key-of-some-length"
-
-
-@pytest.fixture
-def client(gpt2, tokenizer):
-    """Return a client of a server with some settings; it forgets it after the test."""
-    clients = []
-
-    def connect(parts=(gpt2, tokenizer), **options):
-        app = serving(*parts, **options)
-        clients.append(TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False))
-        return clients[-1].__enter__()
-
-    yield connect
-    for one in clients:
-        one.__exit__(None, None, None)
-
-
-def error(reply, status=400):
-    assert reply.status_code == status, reply.text
-    found = reply.json()["error"]
-    assert set(found) == {"message", "type", "param", "code"}
-    assert len(found["message"]) < 500
-    return found
 
 
 @pytest.mark.parametrize("name", sorted(NOT_SERVED))
@@ -149,96 +112,6 @@ def test_an_answer_is_as_long_as_it_may_be_where_nothing_is_said(client, chat, g
     assert plain.post("/v1/completions", json=BODY | {"max_tokens": None}).json()["usage"]["completion_tokens"] == 16
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "openai-community/gpt2", "~/.bashrc", "space.txt"])
-def test_strangers_name_no_path_and_no_hub_id(client, monkeypatch, name):
-    server = client()
-
-    def refuse(path, *_, **__):
-        raise AssertionError(f"looked for {path}")
-
-    monkeypatch.setattr(Path, "open", refuse)
-    monkeypatch.setattr(attribute_models.naming, "local_path", refuse)
-    for steering in ({"bags": [name]}, {"avoid_bags": [name]}, {"discriminators": [f"{name}:positive"]}):
-        reply = server.post("/v1/completions", json=BODY | {"steering": steering})
-        assert "is not available here; choose one of" in error(reply)["message"]
-        assert "root:" not in reply.text
-    reply = server.post("/v1/completions", json=BODY | {"model": name})
-    assert error(reply)["code"] == "model_not_found"
-    assert name not in reply.text
-    assert error(server.get(f"/v1/models/{name}"), 404)
-
-
-def test_the_words_of_a_stranger_are_words_whatever_they_look_like(client):
-    steering = {"words": ["/etc/passwd", "moon"], "avoid_words": ["../x"], "strength": 0.5}
-    assert client().post("/v1/completions", json=BODY | {"steering": steering}).status_code == 200
-
-
-def test_a_warning_goes_to_the_client_every_time_and_not_into_the_log(client, capfd):
-    server = client()
-    body = BODY | {"steering": {"bags": ["space"], "strength": 0.5}}
-    for _ in range(2):
-        (warning,) = server.post("/v1/completions", json=body).json()["pplm"]["warnings"]
-        assert warning.startswith("bag space: steering can begin")
-    stream = events(server.post("/v1/completions", json=body | {"stream": True}).text)
-    assert stream[-1]["pplm"]["warnings"] == [warning]
-    assert "bag space" not in "".join(capfd.readouterr())
-
-
-@pytest.mark.parametrize("target", [0.9, 0.001])
-def test_a_target_that_the_texts_miss_is_told_to_the_client(client, capfd, target):
-    server = client()
-    body = BODY | {"max_tokens": 4, "n": 2, "steering": {"words": ["moon", "star"], "target": target}}
-    found = server.post("/v1/completions", json=body).json()["pplm"].get("warnings", [])
-    stream = [event for event in events(server.post("/v1/completions", json=body | {"stream": True}).text)
-              if event["choices"] and event["choices"][0]["finish_reason"]]  # fmt: skip
-    assert [event["pplm"].get("warnings", []) for event in stream] == [[], found]
-    missed = [f"target {target:g} of 'words' is not reached"] * (target > 0.5)
-    assert [warning.partition(":")[0] for warning in found] == missed
-    assert "not reached" not in "".join(capfd.readouterr())
-
-
-def test_what_could_not_act_on_a_text_is_told_to_the_client(client, monkeypatch, capfd):
-    steering = {"words": ["moon"], "avoid_words": ["sea"], "strength": 0.5}
-    loss = attribute_models.BagOfWords.loss
-
-    def loss_of_an_idle_bag(bag, step):
-        return loss(bag, step) + (torch.inf if "moon" in bag.words else 0.0)
-
-    monkeypatch.setattr(attribute_models.BagOfWords, "loss", loss_of_an_idle_bag)
-    body = BODY | {"max_tokens": 4, "n": 2, "steering": steering, "stop": "zzz"}
-    server = client()
-    (told,) = server.post("/v1/completions", json=body).json()["pplm"]["warnings"]
-    assert told.startswith("attribute 'words' could not act at any token of 2 of 2 texts")
-    stream = [event for event in events(server.post("/v1/completions", json=body | {"stream": True}).text)
-              if event["choices"] and event["choices"][0]["finish_reason"]]  # fmt: skip
-    assert [event["pplm"].get("warnings", []) for event in stream] == [[], [told]]
-    assert "could not act" not in "".join(capfd.readouterr())
-
-
-def test_steering_that_moves_nothing_is_told_to_the_client(client, monkeypatch):
-    loss = attribute_models.BagOfWords.loss
-    monkeypatch.setattr(  # as with layers that pass no gradient on
-        attribute_models.BagOfWords, "loss",
-        lambda bag, step: loss(bag, step).detach() + 0.0 * step.log_probs.sum(1).nan_to_num(),
-    )  # fmt: skip
-    body = BODY | {"steering": {"words": ["moon"], "strength": 0.5}}
-    (told,) = client().post("/v1/completions", json=body).json()["pplm"]["warnings"]
-    assert told.startswith("the gradient of attribute 'words' is exactly zero")
-
-
-@pytest.mark.filterwarnings("default")
-def test_prompts_and_words_are_not_logged(client, capfd, caplog):
-    caplog.set_level(logging.DEBUG)
-    server = client()
-    server.post("/v1/completions", json=BODY | {"prompt": "a secret", "steering": {"words": ["secret"]}})
-    server.post("/v1/completions", json=BODY | {"prompt": "secret " * 70})
-    server.post("/v1/completions", json=BODY | {"model": "secret", "steering": {"bags": ["secret"]}})
-    server.post("/v1/completions", content='{"secret"', headers={"content-type": "application/json"})
-    logged = "".join(record.getMessage() for record in caplog.records if not record.name.startswith("httpx"))
-    assert "secret" not in logged + "".join(capfd.readouterr())
-    assert "secret" not in server.get("/metrics").text
-
-
 def test_a_body_has_bounds_and_is_json(client):
     server = client(limits={"max_body": 1000})
     large = json.dumps(BODY | {"prompt": "x" * 1000})
@@ -252,38 +125,6 @@ def test_a_body_has_bounds_and_is_json(client):
     for content in ("{", "[]", '"x"', "[" * 900, "\xff", ""):
         assert error(server.post("/v1/completions", content=content.encode("latin-1"), headers=headers))
     assert server.post("/v1/completions", content=json.dumps(BODY), headers=headers).status_code == 200
-
-
-def test_a_key_opens_all_and_health_alone_is_open(client):
-    server = client(key=ApiKey(KEY))
-    paths = ("/v1/models", "/v1/models/tiny", "/metrics", "/nowhere")
-    for header in ({}, {"authorization": "Bearer wrong"}, {"authorization": KEY}):
-        for path in paths:
-            assert error(server.get(path, headers=header), 401)["code"] == "invalid_api_key"
-        assert error(server.post("/v1/completions", json=BODY, headers=header), 401)
-    assert server.get("/health").json() == {"status": "ok"}
-    right = {"authorization": f"Bearer {KEY}"}
-    assert [server.get(path, headers=right).status_code for path in paths] == [200, 200, 200, 404]
-    assert server.post("/v1/completions", json=BODY, headers=right).status_code == 200
-
-
-def test_a_server_is_called_by_its_own_names(client):
-    server = client(hosts=("pplm.example.com",))
-    for host in ("127.0.0.1:8000", "localhost", "pplm.example.com", "[::1]:1"):
-        assert server.get("/health", headers={"host": host}).status_code == 200
-    for host in ("evil.example.com", "127.0.0.1.evil.com", "", "localhost@evil.com"):
-        assert server.get("/health", headers={"host": host}).status_code == 400
-
-
-def test_no_page_may_talk_to_the_server_unless_it_was_asked_for(client):
-    asks = {"origin": "https://a.org", "access-control-request-method": "POST",
-            "access-control-request-headers": "content-type,authorization"}  # fmt: skip
-    closed, open_ = client(), client(origins=("https://a.org",), key=ApiKey(KEY))
-    assert "access-control-allow-origin" not in closed.options("/v1/completions", headers=asks).headers
-    assert "access-control-allow-origin" not in closed.get("/v1/models", headers=asks).headers
-    assert open_.options("/v1/completions", headers=asks).headers["access-control-allow-origin"] == "https://a.org"
-    other = open_.options("/v1/completions", headers=asks | {"origin": "https://b.org"})
-    assert "access-control-allow-origin" not in other.headers
 
 
 def test_a_steered_model_is_one_of_the_models(client):
@@ -314,22 +155,6 @@ def test_an_offer_that_the_model_cannot_use_keeps_the_server_from_starting(gpt2,
             serving(gpt2, tokenizer, offers=Offers(KnownNames.shipped(), {name: steering}))
 
 
-def test_what_the_server_counts_is_prometheus_text(client):
-    server = client()
-    server.post("/v1/completions", json=BODY | {"n": 3})
-    server.post("/v1/completions", json=BODY | {"n": 99})
-    server.get("/a/secret/path")
-    reply = server.get("/metrics")
-    assert reply.headers["content-type"].startswith("text/plain")
-    lines = reply.text.splitlines()
-    assert 'pplm_requests_total{path="/v1/completions",status="200"} 1.0' in lines
-    assert 'pplm_requests_total{path="/v1/completions",status="400"} 1.0' in lines
-    assert 'pplm_requests_total{path="other",status="404"} 1.0' in lines
-    assert "pplm_new_tokens_total 6.0" in lines
-    assert "pplm_batch_texts_sum 3.0" in lines
-    assert "secret" not in reply.text
-
-
 def test_errors_of_http_have_openai_s_form(client):
     server = client()
     assert error(server.get("/v1/nothing"), 404)["type"] == "not_found_error"
@@ -337,41 +162,6 @@ def test_errors_of_http_have_openai_s_form(client):
     assert server.get("/docs").status_code == server.get("/openapi.json").status_code == 404
 
 
-def test_a_server_that_others_reach_needs_a_key():
-    with pytest.raises(InputError, match="needs an API key"):
-        Settings(host="0.0.0.0")  # noqa: S104
-    Settings(host="0.0.0.0", key=ApiKey(KEY))  # noqa: S104
-
-
 def test_limits_are_whole_numbers():
     with pytest.raises(InputError, match="--max-waiting must be a whole number of at least 1; got 0"):
         Limits(max_waiting=0)
-
-
-def new_token(position, text, *, finished=False):
-    return NewToken(prompt_index=0, sample=0, steered=True, position=position, token_id=position, text=text,
-                    finished=finished, details=None)  # fmt: skip
-
-
-@settings(deadline=None, max_examples=200)
-@given(
-    st.lists(st.text("ab", max_size=3), min_size=1, max_size=12),
-    st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
-    st.booleans(),
-)
-def test_what_is_shown_of_a_text_ends_before_its_first_stop_string_wherever_its_tokens_are_cut(pieces, stops, again):
-    answer, shown = Answer(stops), ""
-    tokens = [new_token(n, piece, finished=n == len(pieces) - 1) for n, piece in enumerate(pieces)]
-    for number, token in enumerate(tokens):
-        shown += answer.add(token)
-        if again:  # memory ran out, and the batch is written again
-            assert [answer.add(old) for old in tokens[: number + 1]] == [""] * (number + 1)
-        assert not any(stop in shown for stop in stops)
-        if answer.finish is not None:
-            break
-    assert shown == answer.shown
-    so_far = "".join(pieces[: number + 1])
-    cuts = [so_far.index(stop) for stop in stops if stop in so_far]
-    assert shown == so_far[: min(cuts, default=len(so_far))]
-    assert answer.finish == ("stop" if cuts else "length")
-    assert answer.has_ended(tokens[number])
