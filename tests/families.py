@@ -66,7 +66,7 @@ LIMITED = {
     Reason("prompts of one length in a batch", "counts padding as positions"): """bart bigbird_pegasus blenderbot
         blenderbot-small git marian mbart mvp pegasus plbart prophetnet trocr whisper""",
     Reason("all layers are moved (`layers=0`)", "does not keep its . layers in one list"): "hrm_text longcat_flash",
-    Reason("texts no longer than its sliding window", "masks nothing outside its sliding window"): "moshi",
+    Reason("texts no longer than its sliding window", "leaves it to its cache to forget"): "moshi",
     Reason("heads without a look-ahead (`horizon_length=0`)", "cannot look ahead"): "gemma4 gemma4_text",
 }  # fmt: skip
 

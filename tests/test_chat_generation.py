@@ -229,7 +229,9 @@ def test_without_looking_ahead_a_head_acts_from_the_second_token_on_and_a_bag_fr
 
 
 def test_an_answer_too_short_for_a_head_is_warned_of_with_the_reason(chat, head):
-    with pytest.warns(SteeringWarning, match=r"1 of 1 texts, .*; likely they are answers of one token: without a look"):
+    with pytest.warns(
+        SteeringWarning, match=r"1 of 1 texts, .*; likely they are answers of one token: without look-ahead"
+    ):
         answer(chat, ASKED, attributes=[head], steering=replace(STRONG, horizon_length=0), max_new_tokens=1)
 
 

@@ -176,5 +176,5 @@ def test_a_model_whose_own_config_turns_the_cache_off_is_steered_all_the_same(to
     assert model.generation_config.use_cache is False
     steered = run(model, tokenizer, "The sea", attributes=[words])[0]
     assert steered.kl[0][-1] > 0
-    with pytest.raises(InputError, match=r"use_cache=False, given or of the model's own .*; pass use_cache=True"):
+    with pytest.raises(InputError, match=r"use_cache=False \(given, or from the model's own .*; pass use_cache=True"):
         run(model, tokenizer, "The sea", attributes=[words], use_cache=False)

@@ -148,7 +148,7 @@ def test_a_tokenizer_that_cannot_say_where_its_tokens_begin_is_refused(gpt2, tok
     class Slow:
         is_fast = False
 
-    with pytest.raises(InputError, match="tokenizer Slow cannot say where its tokens begin"):
+    with pytest.raises(InputError, match="tokenizer Slow cannot report where its tokens begin"):
         PerplexityJudge(gpt2, Slow(), "tiny").judge([JudgedText("A cat")])
 
 

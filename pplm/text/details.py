@@ -9,7 +9,7 @@ from typing import Any
 from pplm.notebook import traced_html
 
 _ANYONE = {"prompt_index": 0, "sample": 0, "seed": None}
-"""Which of a call's texts it is, is not part of a text's details."""
+"""A text's details do not hold which of a call's texts it is, so it is shown as the first."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class TokenLevel:
     """An attribute's level in what one token could have been drawn from, and in what it was drawn from.
 
     A level is a probability: for a bag, that the next token is a credited one of its words; for a head, of its class
-    for the text so far and the token to come, as the distribution expects it. Of what is avoided it is that one's.
+    given the text so far and the next token that the distribution expects. For an attribute to avoid it is the level of
+    what is avoided.
 
     Attributes
     ----------
@@ -41,7 +42,7 @@ class TokenLevel:
 
 @dataclass(frozen=True)
 class LikelyToken:
-    """One of a distribution's likeliest tokens, as it decodes alone."""
+    """One of a distribution's likeliest tokens; `text` is what it decodes to alone."""
 
     token_id: int
     text: str
@@ -61,19 +62,20 @@ class TokenDetails:
     token_id, text
         The token, and what it adds to the completion: "" while a character is incomplete.
     words
-        Names of the bags of which it is part of a word.
+        Names of the bags that have a word which this token is part of.
     kl
-        KL(final distribution || unsteered one), in nats; `Generation.final_kl`.
+        KL(final distribution || unsteered one), in nats, as in `Generation.final_kl`.
     gm_scale
         The steered distribution's share in the geometric mean; 0 where nothing is steered.
     step_length
-        Euclidean norm of the whole movement that this token's steps made in the history; None where they made none.
+        Euclidean norm of the whole movement that this token's steps made in the history; None if the text was not
+        steered at this token.
     seconds
-        Of the step that gave each text of the batch a token.
+        Duration of the decoding step, which gave every text of the batch a token.
     levels
-        By attribute; None for an attribute model whose loss is not -log of a probability.
+        By attribute name; None for an attribute model whose loss is not -log of a probability.
     unsteered, final
-        The five likeliest tokens of either distribution.
+        The five likeliest tokens of each distribution.
 
     """
 
@@ -89,7 +91,7 @@ class TokenDetails:
     final: tuple[LikelyToken, ...] = field(repr=False)
 
     def record(self) -> dict[str, Any]:
-        """Return the token as a trace's JSON has it."""
+        """Return the token as it is in a trace's JSON."""
         likeliest = {"unsteered": self.unsteered, "final": self.final}
         plain = ("token_id", "text", "kl", "gm_scale", "step_length", "seconds")
         return {
@@ -109,8 +111,8 @@ class TextDetails:
     tokens
         One entry per id of `Generation.token_ids`; their texts joined are the completion.
     levels
-        As `Generation.levels`, also without the dial: a bag's mean over the tokens, a head's class probability of the
-        text before the last token; None where a token's is None.
+        As `Generation.levels`, but also without the dial: for a bag the mean over the tokens, for a head the class
+        probability of the text before the last token; None if any token's level is None.
 
     """
 
@@ -118,7 +120,7 @@ class TextDetails:
     levels: Mapping[str, float | None]
 
     def record(self) -> dict[str, Any]:
-        """Return the text's levels and tokens as a trace's JSON has them."""
+        """Return the text's levels and tokens as they are in a trace's JSON."""
         return {"levels": dict(self.levels), "tokens": [token.record() for token in self.tokens]}
 
     def _repr_html_(self) -> str:
@@ -136,25 +138,25 @@ class NewToken:
     Attributes
     ----------
     prompt_index, sample
-        Of which text, as in `Generation`.
+        Which text it belongs to, as in `Generation`.
     steered
         Whether attribute models can move this text.
     position
-        Which of the text's new tokens, from 0. Where memory ran out, the texts of a batch are generated again in
-        smaller ones, and their positions start at 0 again.
+        Number of the token among the text's new ones, from 0. If memory runs out, the texts of a batch are generated
+        again in smaller batches, and their positions start at 0 again.
     token_id, text
         The token, and what it adds to the completion: "" while a character is incomplete. Joined, the pieces of a text
         are `Generation.completion`.
     finished
-        Whether the text ends with this token, unless `on_token` ends it now.
+        Whether the text ends with this token by itself. (False if `on_token` ends it now.)
     levels
-        Of the attributes that have one in the text so far, with the dial; empty without. Those of the last token are
-        `Generation.levels`.
+        With the dial: the level of each attribute in the text so far, if it has one; else empty. At the last token
+        they are `Generation.levels`.
     idle
         Names of the attributes that could not act at any token of the text so far, and so have not steered it.
     details
-        With `trace`. Of a word of several tokens, `words` names its bag only from the token on that completes it; in
-        `Generation.details` all of its tokens do.
+        With `trace`, else None. For a word of several tokens, `words` names the bag only from the token that completes
+        the word; in `Generation.details` it does so at all tokens of the word.
 
     """
 

@@ -1,4 +1,4 @@
-"""From text to token ids, the same way for a prompt that is steered and for a text that a head is trained on."""
+"""From text to token ids, in the same way for prompts to steer and for texts to train a head on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pplm.errors import InputError, SteeringWarning
 from pplm.short_repr import quoted
 
 _END_OF_TEXT = "<|endoftext|>"
-"""What stands between the documents that models with ChatML templates are trained on."""
+"""The token between documents in the training data of models with ChatML templates."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class TextTokens:
     Attributes
     ----------
     ids
-        With the model's beginning-of-text token in front, where it has one, and without an end that the tokenizer adds.
+        With the model's beginning-of-text token first, if it has one, and without any end that the tokenizer adds.
     starts
         The character at which each token begins; -1 for tokens that stand for no character of the text.
 
@@ -37,14 +37,14 @@ class TextTokens:
 def encode_prompt(model: Any, tokenizer: Any, prompt: str, *, bos: bool = True) -> list[int]:
     """Return a prompt's token ids, beginning with the model's beginning-of-text token if `bos`.
 
-    The prompt ends with its own last token: what the tokenizer's template would put behind it ends a text. A
-    beginning-of-text token that stands in the prompt itself stays, and gets no second one.
+    The prompt ends with its own last token; tokens that the tokenizer would add behind it, to end a text, are left out.
+    A prompt that itself begins with a beginning-of-text token gets no second one.
 
     Raises
     ------
     InputError
-        If the prompt is no string that can be encoded, or nothing but white space, or has a token that the model has
-        no embedding for.
+        If the prompt is not a string that can be encoded, is nothing but white space, or has a token that the model
+        has no embedding for.
 
     """
     check_text("the prompt", prompt)
@@ -60,7 +60,7 @@ def encode_texts(model: Any, tokenizer: Any, texts: Sequence[str], *, bos: bool 
     Raises
     ------
     InputError
-        If a text is no string that can be encoded, or nothing but white space, or has a token that the model has no
+        If a text is not a string that can be encoded, is nothing but white space, or has a token that the model has no
         embedding for.
 
     """
@@ -70,18 +70,19 @@ def encode_texts(model: Any, tokenizer: Any, texts: Sequence[str], *, bos: bool 
 
 
 def encode_with_starts(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[TextTokens]:
-    """Return the ids of `encode_texts` and where in the text each begins; an empty text is let through.
+    """Return the ids of `encode_texts` and where in the text each begins; empty texts are allowed.
 
     Raises
     ------
     InputError
-        If the tokenizer cannot say where its tokens begin, or a text is no string that can be encoded or has a token
-        that the model has no embedding for.
+        If the tokenizer cannot report where its tokens begin, or a text is not a string that can be encoded or has a
+        token that the model has no embedding for.
 
     """
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(
-            f"the tokenizer {type(tokenizer).__name__} cannot say where its tokens begin; take a model with a fast one"
+            f"the tokenizer {type(tokenizer).__name__} cannot report where its tokens begin; take a model with a fast "
+            "one"
         )
     for number, text in enumerate(texts):
         check_text(f"text {number} of {len(texts)}", text, may_be_empty=True)
@@ -89,12 +90,12 @@ def encode_with_starts(model: Any, tokenizer: Any, texts: Sequence[str]) -> list
 
 
 def check_text(name: str, text: Any, *, may_be_empty: bool = False) -> None:
-    """Refuse what is no text, by type, and what no tokenizer reads.
+    """Refuse what is not a string, is empty (white space counts as empty) or cannot be encoded.
 
     Raises
     ------
     InputError
-        With the remedy.
+        With `name` and the remedy.
 
     """
     if not isinstance(text, str):
@@ -128,8 +129,8 @@ def check_ids(model: Any, tokenizer: Any, ids: Sequence[int]) -> None:
 def pad_right(rows: Sequence[Sequence[int]], device: torch.device, width: int | None = None) -> tuple[Tensor, Tensor]:
     """Return token ids (B, T) padded on the right, and which of them are real, (B, T) bool.
 
-    T is `width`; None is the longest row's. Under causal attention no real token sees such padding, and positions
-    count from the text's start.
+    T is `width`, or the length of the longest row for None. Under causal attention no real token sees such padding, and
+    positions count from the text's start.
     """
     length = width or max(map(len, rows))
     ids = torch.tensor([[*row, *[0] * (length - len(row))] for row in rows], device=device)
@@ -138,20 +139,20 @@ def pad_right(rows: Sequence[Sequence[int]], device: torch.device, width: int | 
 
 
 def mask_arguments(mask: Tensor) -> dict[str, Tensor]:
-    """Return a model's `attention_mask` for a mask (B, T); none where there is no padding, which is faster."""
+    """Return the argument `attention_mask` for a mask (B, T); no argument if there is no padding, which is faster."""
     return {} if bool(mask.all()) else {"attention_mask": mask.long()}
 
 
 def bos_token_id(model: Any, tokenizer: Any = None) -> int | None:
     """Return the id of the token that a text begins with; None if neither model nor tokenizer has one.
 
-    Chat models may declare the token that opens a turn (ChatML's <|im_start|>), after which they expect a role, and go
-    on with anything but prose. Their documents begin with <|endoftext|>, if that is a token, else with none.
+    Chat models may declare the token that opens a turn (ChatML's <|im_start|>). After it they expect a role, and do not
+    continue with prose. Their documents begin with <|endoftext|> if that is one of their tokens, else with none.
 
     Warns
     -----
     SteeringWarning
-        If an id is none of the model's tokens; it is ignored.
+        If a declared id is not one of the model's tokens; it is ignored.
 
     """
     declared = _declared_bos(model, tokenizer)
@@ -191,17 +192,17 @@ def _end_of_text(tokenizer: Any) -> int | None:
 
 
 def _encode(model: Any, tokenizer: Any, texts: Sequence[str], *, bos: bool, **options: Any) -> list[TextTokens]:
-    """Return each text's tokens between what a tokenizer's template adds before and, left out, behind it."""
+    """Return each text's tokens, with those that the tokenizer adds before a text and without those it adds behind."""
     if not texts:
         return []
     bos_id = bos_token_id(model, tokenizer)
-    beginnings = {bos_id, getattr(tokenizer, "bos_token_id", None)}  # a chat's text begins with the latter
-    # verbose=False: what is longer than the context is the caller's to count, not the tokenizer's to warn of.
+    beginnings = {bos_id, getattr(tokenizer, "bos_token_id", None)}  # the latter begins a text of a chat's template
+    # verbose=False: that a text is too long for the model is checked by the caller; the tokenizer need not warn of it.
     found = tokenizer(list(texts), return_special_tokens_mask=True, verbose=False, **options)
     offsets = found.get("offset_mapping") or [[(0, 0)] * len(ids) for ids in found.input_ids]
     result = []
     for ids, added, spans in zip(found.input_ids, found.special_tokens_mask, offsets, strict=True):
-        # Only what the template adds is marked; a special token that stands in the text is the text's own.
+        # Only added tokens are marked as special; a special token in the text itself is the text's own.
         first = next((number for number, special in enumerate(added) if not special), len(ids))
         last = len(ids) - next((number for number, special in enumerate(reversed(added)) if not special), 0)
         own = list(ids[first:last])

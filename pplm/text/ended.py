@@ -1,4 +1,4 @@
-"""Samples that ended before the others of their batch: what is kept of them until the whole batch is returned."""
+"""What is kept of samples that ended before the others of their batch, until the whole batch is returned."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class EndedHistories:
         self._batch, self._parts = batch, list[tuple[Tensor, History]]()
 
     def put(self, rows: Tensor, history: History) -> None:
-        """Keep the histories of some rows of the batch, as long as they are by now."""
+        """Keep the histories of some rows of the batch, at their present length."""
         self._parts.append((rows, history))
 
     def fill(self, values: Tensor, rows: Tensor) -> Tensor:
-        """Return values (N, ...) of the rows that go on as those of the whole batch, (B, ...): zero where one ended."""
+        """Spread values (N, ...) of the rows that go on over the whole batch, (B, ...): ended rows are zero."""
         if not self._parts:
             return values
         return values.new_zeros(self._batch, *values.shape[1:]).index_copy(0, rows, values)
 
     def join(self, rows: Tensor, cache: Cache) -> None:
-        """Let a cache of the rows that go on hold all rows, in tensors of its own; zeros follow where one ended."""
+        """Let a cache of the rows that go on hold all rows, in tensors of its own; zeros follow an ended row's end."""
         for number, layer in enumerate(cache.layers):
             if not self._parts:
                 layer.keys, layer.values = (

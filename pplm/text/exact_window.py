@@ -10,21 +10,21 @@ from pplm.text.kv_cache import History
 
 
 class ExactWindow:
-    """What steering has made of the window's positions, from token to token; empty until something is kept."""
+    """The window's positions as steering left them, unrounded, from token to token; empty until `keep` is called."""
 
     def __init__(self) -> None:
         self._start, self._layers = 0, list[list[Tensor]]()
 
     def restore(self, window: History, start: int, index: Tensor) -> History:
-        """Overwrite the positions of a window (from `start` on, samples `index`) that are known exactly; return it."""
-        for layer, others in zip(window, self._layers, strict=False):  # nothing where nothing is kept
+        """Overwrite those positions of a window (from `start` on, samples `index`) that are kept here; return it."""
+        for layer, others in zip(window, self._layers, strict=False):  # no turns if nothing is kept
             for own, other in zip(layer, others, strict=True):
                 kept = other[index, :, start - self._start :]
                 own[:, :, : kept.shape[2]] = kept
         return window
 
     def keep(self, window: History, start: int, index: Tensor, moved: Sequence[Sequence[Tensor]]) -> None:
-        """Keep the whole batch's window from `start` on, with what has been moved of the samples in `index`."""
+        """Keep the whole batch's window from `start` on, with the moved positions of the samples in `index`."""
         for layer, others in zip(window, moved, strict=True):
             for own, new in zip(layer, others, strict=True):
                 own[index] = new

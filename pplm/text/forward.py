@@ -1,7 +1,7 @@
 """Forward passes of the language model as steering needs them: one token over a given history, and the future.
 
-All functions take the model's keyword arguments as `prepare_inputs_for_generation` makes them, so position ids,
-attention masks and whatever else a model wants are transformers' business.
+The model's keyword arguments are those of its `prepare_inputs_for_generation`, so position ids, attention masks and
+whatever else a model wants are up to transformers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LastToken:
     Attributes
     ----------
     logits
-        (B, V) float32, of the token to come; (B, 0) where the language-model head was left out.
+        (B, V) float32, of the next token; (B, 0) if the language-model head was left out.
     hidden_state
         (B, D), last layer, as it enters the language-model head.
 
@@ -58,7 +58,7 @@ class LastToken:
 def forward_last(model: Any, inputs: ModelInputs, cache: Cache, *, logits: bool = True) -> LastToken:
     """Feed the last token (`inputs` of one position) over a cache of the positions before it.
 
-    Without `logits` the model's body is enough: the language-model head has a good part of a small model's weights.
+    Without `logits` only the model's body runs, which saves time: in a small model the head has many of the weights.
     """
     arguments = {**inputs, "past_key_values": cache, "return_dict": True}
     with fast_products(model):
@@ -84,14 +84,14 @@ def expected_future(
     Parameters
     ----------
     inputs
-        Of the text's last token (position n).
+        Model inputs of the text's last token (position n).
     history
         Unsteered keys and values of the whole text, its last token included, with room for the horizon; positions
         after `length` are overwritten.
     length
-        n: how many positions that is.
+        n: the number of positions of the whole text.
     logits
-        (B, V) distribution of position n + 1; differentiable.
+        (B, V), those of the token at position n + 1; differentiable.
     horizon_length
         Number of future positions, at least 1.
 
@@ -123,15 +123,15 @@ def expected_future(
 
 _SCALES: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 _PROBES = 8
-"""Tokens that are read both ways to find the factor between a model's embeddings and their matrix."""
+"""Tokens read both by id and by embedding, to find the factor between a model's embeddings and their matrix."""
 
 
 @torch.no_grad()
 def _embedding_scale(model: Any) -> float:
-    """Return what a row of the embedding matrix is multiplied by to be read like its token, found once per model.
+    """Return the factor by which a row of the embedding matrix must be multiplied to be read like its token.
 
-    The factor lies in the embedding module (Gemma, BioGPT) or in the model, which then puts it on tokens alone or on
-    `inputs_embeds` too, so the model itself is asked: its first hidden states are a line in the embeddings given.
+    Models apply it in the embedding module (Gemma, BioGPT), or later to tokens alone, or later to `inputs_embeds` too.
+    So it is measured, once per model: the first hidden states are a linear function of the embeddings passed in.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def _embedding_scale(model: Any) -> float:
     module = model.get_input_embeddings()
     if module not in _SCALES:
         table = module.weight.detach()
-        # The rows furthest from zero: the factor of a padding token's row of zeros could be anything.
+        # The longest rows, because any factor would fit a padding token's row of zeros.
         ids = torch.linalg.vector_norm(table, dim=-1, dtype=torch.float32).topk(min(_PROBES, len(table))).indices[None]
         refused = InputError(
             f"{type(model).__name__} reads a token by more than a multiple of its row in {type(module).__name__}, so a "
@@ -156,15 +156,15 @@ def _embedding_scale(model: Any) -> float:
             if not wanted[1].isfinite().all():
                 raise broken_model("its hidden states")
             slope, gap = twice[0] - once[0], wanted[0] - once[0]
-            # Exactly 1 where there is no factor: multiplying by what rounding leaves would change what is published.
+            # Exactly 1 if there is no factor: one that is off by rounding would change published results.
             scales = [1 + float((slope * gap).sum() / slope.square().sum()) if gap.any() else 1.0]
-            # Not a line where the embeddings are normalised at once, so the module's own factor is tried as well.
+            # Not linear in models that normalise embeddings first, so the module's own factor is tried as well.
             scales.append(float((module(ids) * table[ids]).sum() / table[ids].square().sum()))
             rounding = max(1e-3, 8 * torch.finfo(table.dtype).eps) * wanted[1].norm()
             found = [(_states(model, inputs_embeds=scale * table[ids])[1] - wanted[1]).norm() for scale in scales]
         except InputError:
             raise
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:  # no embeddings taken, or not those alone
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:  # the model needs more than embeddings
             raise refused from error
         equal = [scale for scale, distance in zip(scales, found, strict=True) if distance <= rounding]
         if not equal:
@@ -174,7 +174,7 @@ def _embedding_scale(model: Any) -> float:
 
 
 def _states(model: Any, **inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first and the last hidden states of some tokens, (1, T, D) float32."""
+    """Return the first and the last layer's hidden states of some tokens, (1, T, D) float32."""
     outputs = model_body(model)(**inputs, use_cache=False, output_hidden_states=True, return_dict=True)
     states = outputs.hidden_states
     if not torch.equal(states[-1], outputs.last_hidden_state):
@@ -187,7 +187,7 @@ def _states(model: Any, **inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 def _last(positions: Tensor) -> Tensor:
     """Return (B, N) of the last of T positions (B, T, N)."""
-    # The gradient of an index would be a tensor of zeros with one position filled in; that of a squeeze is a view.
+    # An index has a tensor of zeros with one position filled in as its gradient; a squeeze has a view.
     return positions.squeeze(1) if positions.shape[1] == 1 else positions[:, -1]
 
 
@@ -214,8 +214,8 @@ def _advance(inputs: ModelInputs, steps: int) -> dict[str, Any]:
 def prefill_arguments(model_kwargs: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """Return what the prompt is read with: hidden states, and the logits of its last position alone.
 
-    transformers asks for the last position by a slice, a view of all positions, over which torch multiplies bfloat16
-    numbers with one copy of the output embeddings a sample. A list of positions makes a tensor of its own.
+    transformers asks for the last position by a slice. That is a view of all positions, which torch multiplies in
+    bfloat16 with one copy of the output embeddings per sample. A list of positions gives a tensor of its own.
     """
     kwargs = {**model_kwargs, "output_hidden_states": True}
     if kwargs.get("logits_to_keep") == 1:
@@ -232,13 +232,13 @@ def pool_prompt(
     counts: Tensor,
     again: bool,
 ) -> PooledHidden | None:
-    """Pool the unsteered hidden states of all positions but the last, (B, T, D) being those just read.
+    """Pool the unsteered hidden states of all positions but the last; `hidden_states` (B, T, D) are those just read.
 
-    `counts` (B, L) bool says which positions of the whole text count.
+    `counts` (B, L) bool marks the positions of the whole text that count in the mean.
 
-    A cache of the caller's own holds no hidden states: its positions are read `again`, if that is wanted and the text
-    (input ids, attention mask and other inputs) names their tokens; if it does not, there is no such mean, and an
-    attribute model that asks for it says so.
+    A caller's own cache of `cached` positions holds no hidden states. If `again`, these positions are read again, else
+    they do not count. `text` is the input ids, the attention mask and the other inputs; if positions are to be read
+    again whose tokens it lacks, the result is None, and an attribute model that reads the mean gets an `InputError`.
     """
     input_ids, mask, arguments = text
     pooled = PooledHidden.of(hidden_states[:, :-1], counts[:, cached:-1])
@@ -255,7 +255,7 @@ def pool_prompt(
 
 
 def normal_tensors(value: Any) -> Any:
-    """Return tensors made in inference mode as normal ones, which can take part in autograd."""
+    """Replace tensors made in inference mode by normal ones, which can take part in autograd."""
     if isinstance(value, Tensor):
         return value.clone() if value.is_inference() else value
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What the decoding loop refuses before it starts, by name and with the remedy."""
+"""What the decoding loop refuses, by name and with the remedy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MODES = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
 
 
 def check_decoding_mode(config: GenerationConfig, model_kwargs: Mapping[str, Any]) -> None:
-    """Refuse decoding modes and outputs that mean nothing for a steered text, or that would be ignored.
+    """Refuse decoding modes and outputs that make no sense for a steered text, or that would be ignored.
 
     Raises
     ------
@@ -34,8 +34,8 @@ def check_decoding_mode(config: GenerationConfig, model_kwargs: Mapping[str, Any
         raise InputError(f"{name}{extra} cannot be steered; use greedy decoding or sampling (num_beams=1)")
     if not config.use_cache:
         raise InputError(
-            "use_cache=False, given or of the model's own generation config, cannot be steered: the key/value cache is "
-            "what steering moves; pass use_cache=True"
+            "use_cache=False (given, or from the model's own generation config) cannot be steered: the key/value cache "
+            "is what steering moves; pass use_cache=True"
         )
     if config.cache_implementation not in (None, "dynamic"):
         raise InputError(f"cache_implementation={config.cache_implementation!r} cannot be steered; leave it out")
@@ -47,7 +47,7 @@ def check_decoding_mode(config: GenerationConfig, model_kwargs: Mapping[str, Any
 
 
 def check_prefix(cache: Any, batch: int) -> None:
-    """Give every one of B samples its row of a caller's cache, which may hold one row for all.
+    """Give each of B samples a row of a caller's cache; a cache with one row is repeated for all.
 
     Raises
     ------
@@ -63,10 +63,10 @@ def check_prefix(cache: Any, batch: int) -> None:
 
 
 def warn_of_streamer(generate: FrameType | None) -> None:
-    """Warn of a streamer that was given to transformers' `generate`, the caller's frame.
+    """Warn if a streamer was given to transformers' `generate`, whose frame this is.
 
-    `generate` hands a custom loop no streamer and shows it nothing but the prompt, so its frame is the only place where
-    one can be seen.
+    `generate` does not pass a streamer on to a custom loop and puts only the prompt into it, so this frame is the only
+    place to notice one.
     """
     if generate is not None and generate.f_locals.get("streamer") is not None:
         warnings.warn(
@@ -83,7 +83,7 @@ def check_length(model: Any, prompt_length: int, max_length: int, horizon_length
     Raises
     ------
     InputError
-        With the number of positions there are and are needed.
+        With the number of positions that are needed and that the model has.
 
     """
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -103,7 +103,7 @@ def broken_scores(
     *,
     sound: bool,
 ) -> InputError:
-    """Return the error of a new token whose scores are no distribution although the unsteered ones are.
+    """Return the error for a new token whose scores are no distribution although the unsteered ones are.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def broken_scores(
     broken
         Names of those whose loss was not a number.
     sound
-        Whether the steered distribution still is one, so that a logits processor is to blame.
+        Whether the fused logits still are a distribution, so that a logits processor is to blame.
 
     """
     if sound:
@@ -124,8 +124,8 @@ def broken_scores(
         )
     if broken:
         return InputError(
-            f"attribute model {broken[0]!r} returned a loss that is not a number before new token {token}; mend "
-            "it, or leave it out"
+            f"attribute model {broken[0]!r} returned a loss that is not a number before new token {token}; fix it, or "
+            "leave it out"
         )
     kinds = {kind_of(attribute.model) for attribute in attributes}
     if steering.dialled:

@@ -1,4 +1,4 @@
-"""Looks on while a batch is decoded: hands each token to the caller, and keeps the details of each text."""
+"""Watches a batch while it is decoded: hands each token to the caller, and keeps the details of each text."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ OnToken = Callable[[NewToken], bool | None]
 
 @dataclass(frozen=True)
 class Watching:
-    """How a caller of `generate` watches the texts: see there.
+    """How a caller of `generate` watches the texts: its arguments `streamer`, `trace` and `on_token`.
 
     Raises
     ------
     InputError
-        If `trace` or `on_token` is not what it takes.
+        If `trace` or `on_token` is of the wrong type.
 
     """
 
@@ -39,19 +39,19 @@ class Watching:
     on_token: OnToken | None = None
 
     def __post_init__(self) -> None:
-        """Check both."""
+        """Check `trace` and `on_token`."""
         if not isinstance(self.trace, bool) and (isinstance(self.trace, str) or not isinstance(self.trace, Sequence)):
             raise InputError(f"trace must be True, False or a list of attribute models; got {self.trace!r}")
         if self.on_token is not None and not callable(self.on_token):
             raise InputError(f"on_token must be a function of one NewToken; got {self.on_token!r}")
 
     def check_candidates(self, candidates: int) -> None:
-        """Refuse to show candidates of which one is kept.
+        """Refuse a streamer or `on_token` if there are several candidates, because it would show those not kept.
 
         Raises
         ------
         InputError
-            With what would show them.
+            With the name of the argument.
 
         """
         for name, value in (("streamer", self.streamer), ("on_token", self.on_token)):
@@ -59,7 +59,7 @@ class Watching:
                 raise InputError(f"{name} would show candidates that are not kept; leave out {name} or rerank")
 
     def measured(self, attributes: Sequence[WeightedAttribute]) -> tuple[WeightedAttribute, ...]:
-        """Return the attributes whose levels are traced: those that steer, and others that were named."""
+        """Return the attributes whose levels are traced: those that steer, then the others that `trace` lists."""
         if isinstance(self.trace, bool):
             return tuple(attributes)
         steering = [attribute.model for attribute in attributes]
@@ -75,7 +75,7 @@ class Watching:
         *,
         steered: bool,
     ) -> Onlooker | None:
-        """Return the onlooker of a batch; None where nobody but a streamer watches."""
+        """Return the onlooker of a batch; None if at most a streamer watches."""
         if self.trace is False and self.on_token is None:
             return None
         pairs = zip(prompts, numbers, strict=True)
@@ -93,7 +93,7 @@ class WatchedText:
     Parameters
     ----------
     tokenizer, prompt
-        Of the text.
+        The text's tokenizer and prompt.
     number
         Its (prompt index, sample, candidate).
     steered
@@ -110,7 +110,7 @@ class WatchedText:
         self.goes_on = True
 
     def add_details(self, seen: Measures, decode: Callable[[int], str], seconds: float) -> None:
-        """Keep what was measured of the token that was added last."""
+        """Keep the measures of the token that was added last."""
         likeliest = [
             tuple(LikelyToken(token, decode(token), probability) for token, probability in own)
             for own in (seen.unsteered, seen.final)
@@ -139,7 +139,7 @@ class WatchedText:
         *,
         finished: bool,
     ) -> NewToken:
-        """Return the token that was added last, as `on_token` is shown it."""
+        """Return the token that was added last, in the form that `on_token` gets."""
         details = self._with_words(attributes)[-1] if self._tokens else None
         return NewToken(
             prompt_index=self._number[0],
@@ -160,7 +160,7 @@ class WatchedText:
         return TextDetails(tuple(self._with_words(attributes)), levels)
 
     def _with_words(self, attributes: Sequence[WeightedAttribute]) -> list[TokenDetails]:
-        """Return the tokens so far with the names of the attributes of which each is part of a word."""
+        """Return the tokens so far, each with the names of the attributes that have a word which it is part of."""
         ids, texts = self.pieces.token_ids, self.pieces.texts
         finders = {own.name: getattr(own.model, "words_in", None) for own in attributes}
         found = {name: find(ids, texts, self._before) for name, find in finders.items() if find is not None}
@@ -176,7 +176,7 @@ class Onlooker:
     Parameters
     ----------
     tokenizer, texts
-        Of the batch, row by row.
+        The batch's tokenizer, and its texts row by row.
     measured
         Attributes whose levels the details hold, bound to the language model; None keeps no details.
     on_token
@@ -201,7 +201,7 @@ class Onlooker:
         self._begun = 0.0
 
     def begin(self, text: SteeredText) -> None:
-        """Take note that the first step begins."""
+        """Start measuring: the first step begins."""
         if self._gauge is not None:
             text.measure_steps()
         self._begun = time.perf_counter()
@@ -219,7 +219,7 @@ class Onlooker:
             self._idle = text.idle
 
     def take(self, chosen: Tensor, going_on: Tensor) -> Tensor:
-        """Take the tokens (B,) of one step and which texts go on, (B,) on the host; return which go on after this."""
+        """Take the tokens (B,) of a step and which texts could go on (B,), on the host; return which of these shall."""
         seconds = time.perf_counter() - self._begun
         going_on = going_on.clone()
         for row, (token, text) in enumerate(zip(chosen.tolist(), self._texts, strict=True)):
@@ -239,9 +239,9 @@ class Onlooker:
         return going_on
 
     def completion(self, row: int) -> str:
-        """Return the text that was shown of a row."""
+        """Return the completion of a row, as far as it was shown."""
         return self._texts[row].pieces.shown
 
     def details(self, row: int) -> TextDetails | None:
-        """Return the details of a row's whole text; None where none are kept."""
+        """Return the details of a row's whole text; None if none are kept."""
         return None if self._gauge is None else self._texts[row].details(self._gauge.attributes)

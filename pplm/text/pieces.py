@@ -9,12 +9,12 @@ from pplm.errors import InputError
 from pplm.text.prompts import Prompt
 
 _INCOMPLETE = "\ufffd"
-"""What bytes decode to that are no character, or not yet one."""
+"""What bytes decode to that are not a character, or not a whole one yet."""
 
 
 def completion_of(tokenizer: Any, prompt: Prompt, token_ids: Sequence[int]) -> str:
-    """Decode new tokens behind their prompt: some tokenizers drop a leading space of what they decode alone."""
-    if token_ids and token_ids[-1] in prompt.ends:  # it need not be special
+    """Decode new tokens together with their prompt, because some tokenizers drop a leading space otherwise."""
+    if token_ids and token_ids[-1] in prompt.ends:  # which need not be special, so decoding may not skip it
         token_ids = token_ids[:-1]
     before = text_before(tokenizer, prompt)
     whole = tokenizer.decode([*prompt.ids, *token_ids], skip_special_tokens=True)
@@ -31,8 +31,8 @@ def text_before(tokenizer: Any, prompt: Prompt) -> str:
 class Pieces:
     """Splits one completion into what each of its tokens adds; joined, the pieces are the completion.
 
-    What may still change waits: the bytes of an unfinished character and, where the tokenizer puts punctuation closer
-    to words (`clean_up_tokenization_spaces`), the last two words.
+    Text that may still change is held back: the bytes of an unfinished character and, if the tokenizer removes spaces
+    before punctuation (`clean_up_tokenization_spaces`), the last two words.
     """
 
     def __init__(self, tokenizer: Any, prompt: Prompt) -> None:
@@ -43,12 +43,12 @@ class Pieces:
         self.shown = ""
 
     def add(self, token_id: int, *, last: bool) -> str:
-        """Take the next token; return what it adds. The `last` one adds all that waited.
+        """Take the next token; return what it adds. The `last` one adds all that was held back.
 
         Raises
         ------
         InputError
-            If the tokenizer changes what it has decoded already.
+            If the tokenizer changes text that it decoded before.
 
         """
         self.token_ids.append(token_id)
@@ -58,8 +58,8 @@ class Pieces:
             piece = settled[len(self.shown) :]
         elif last or not self.shown.startswith(settled):
             raise InputError(
-                f"{type(self._tokenizer).__name__} decodes a text otherwise as it grows ({self.shown[-20:]!r} became "
-                f"{settled[-20:]!r}), so it has no text token by token; leave out trace and on_token"
+                f"{type(self._tokenizer).__name__} changes earlier text as a text grows ({self.shown[-20:]!r} became "
+                f"{settled[-20:]!r}), so a text cannot be shown token by token; leave out trace and on_token"
             )
         else:
             piece = ""

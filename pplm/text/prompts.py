@@ -1,4 +1,4 @@
-"""What is to be continued: texts, or conversations that await an answer."""
+"""Prompts: texts to continue, or conversations to answer."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Prompt:
     ids
         T token ids.
     in_content
-        Which of them count in the mean hidden state that discriminators read: all of a text's; of a conversation's,
-        those of the messages' contents. None means all.
+        Whether each of them counts in the mean hidden state that discriminators read; None if all do. In a conversation
+        those of the messages' contents do.
     messages
         The conversation; None for a text.
     ends
-        Ids that end the answer, apart from those of the model's generation config.
+        Ids that end the answer, besides those of the model's generation config.
 
     """
 
@@ -43,7 +43,7 @@ class Prompt:
 
     @property
     def joint(self) -> str:
-        """What stands between the prompt and its completion where both are shown as one text."""
+        """What is put between the prompt and its completion to show both as one text."""
         return "" if self.messages is None else "\n\n"
 
 
@@ -53,13 +53,13 @@ def list_prompts(prompts: Any) -> list[str] | list[list[Message]]:
     Raises
     ------
     InputError
-        If they are neither, or both.
+        If they are neither, or a mixture of both.
 
     """
     if isinstance(prompts, str):
         return [prompts]
     if isinstance(prompts, Set):
-        raise InputError("prompts must be in an order, which a set has not; pass a list")
+        raise InputError("prompts must have an order, and a set has none; pass a list")
     if not isinstance(prompts, Iterable) or isinstance(prompts, Mapping | Tensor | bytes):
         raise InputError(
             f"prompts must be a text or a list of texts, or of messages; got {type(prompts).__name__}; pass the text "
@@ -81,7 +81,7 @@ def list_prompts(prompts: Any) -> list[str] | list[list[Message]]:
 
 
 def read_prompt(model: Any, tokenizer: Any, prompt: str | Sequence[Message], *, bos: bool = True) -> Prompt:
-    """Return a text's or a conversation's prompt; `bos` as in `encode_prompt`, a conversation's template decides.
+    """Return a text's or a conversation's prompt; `bos` is as in `encode_prompt` and does not affect conversations.
 
     Raises
     ------
@@ -98,9 +98,9 @@ def read_prompt(model: Any, tokenizer: Any, prompt: str | Sequence[Message], *, 
 
 
 def pad_left(prompts: Sequence[Prompt], pad_id: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return ids, mask and content mask, (B, T) each, of prompts of different length, aligned on the right.
+    """Return ids, mask and content mask, (B, T) each, of prompts of different lengths, padded on the left.
 
-    The last is True where a position counts in the mean hidden state; None where all real ones do.
+    The content mask is True where a position counts in the mean hidden state; it is None if all real ones do.
     """
     width = max(len(prompt.ids) for prompt in prompts)
     ids = torch.tensor([[pad_id] * (width - len(prompt.ids)) + prompt.ids for prompt in prompts])
@@ -116,7 +116,7 @@ def _kind(prompt: Any) -> str:
         return "text"
     if isinstance(prompt, Mapping):
         return "message"
-    # A list of token ids is none: its items are numbers.
+    # A list of token ids is no conversation: its items are numbers.
     is_list = isinstance(prompt, Sequence) and not isinstance(prompt, bytes)
     return "conversation" if is_list and (not prompt or any(isinstance(item, Mapping) for item in prompt)) else "other"
 

@@ -1,8 +1,8 @@
 """Choosing the next token, from torch's global generator or from one random stream per sample.
 
 A stream depends on (seed, prompt index, sample index) alone, so sample 3 of prompt 7 draws the same numbers in a batch
-of any size and order, steered or not. In float32 it is then the same text. In half precision the other rows of a batch
-change how its logits are rounded, and so now and then a token. Further candidates for the same sample have streams of
+of any size and order, steered or not. In float32 it then is the same text. In half precision the other rows of a batch
+change how its logits are rounded, and so, now and then, a token. Further candidates for the same sample have streams of
 their own.
 """
 
@@ -18,9 +18,9 @@ from pplm.checks import check_whole
 from pplm.errors import InputError
 
 _AHEAD = 64
-"""Uniform numbers of a stream that are drawn at once, so that an accelerator rarely waits for them."""
+"""Uniform numbers drawn from a stream at once, so that an accelerator rarely waits for them."""
 SampleId = tuple[int, int] | tuple[int, int, int]
-"""(prompt index, sample index), or (prompt index, sample index, candidate), candidate 0 being the same as none."""
+"""(prompt index, sample index), or (prompt index, sample index, candidate); candidate 0 is the same as none given."""
 
 
 class RandomStreams:
@@ -29,7 +29,7 @@ class RandomStreams:
     def __init__(self, seed: int | Sequence[int], samples: Sequence[SampleId]) -> None:
         seeds = seed if isinstance(seed, Sequence) else [seed] * len(samples)
         if len(seeds) != len(samples):
-            raise InputError(f"seed lists {len(seeds)} seeds; there are {len(samples)} samples")
+            raise InputError(f"seed lists {len(seeds)} seeds for {len(samples)} samples; give one for all, or one each")
         self._generators = [
             torch.Generator("cpu").manual_seed(_stream_seed(check_whole("seed", own), sample))
             for own, sample in zip(seeds, samples, strict=True)
@@ -39,10 +39,10 @@ class RandomStreams:
     def sample(self, probabilities: Tensor) -> Tensor:
         """Draw one token per row from (B, V) probabilities by inverting their cumulative sum: (B,).
 
-        One number per token (instead of one per vocabulary entry) keeps two runs on the same random number as long
-        as their distributions are close, so steered and unsteered texts differ by the steering alone.
+        With one number per token (instead of one per vocabulary entry), two runs whose distributions are close mostly
+        draw the same token, so steered and unsteered texts differ by the steering alone.
         """
-        # On a Mac's accelerator there are no double-precision numbers.
+        # A Mac's accelerator has no double precision.
         place = torch.device("cpu") if probabilities.device.type == "mps" else probabilities.device
         if not self._drawn:
             ahead = [torch.rand(_AHEAD, generator=g, dtype=torch.float64, device="cpu") for g in self._generators]
@@ -56,7 +56,7 @@ class RandomStreams:
 def is_distribution(scores: Tensor) -> Tensor:
     """Return whether the softmax of each row of scores (B, V) is a distribution: (B,) bool.
 
-    It is none where a score is NaN or +inf, or all are -inf.
+    It is not if any score is NaN or +inf, or all are -inf.
     """
     return scores.amax(-1).isfinite()
 

@@ -1,6 +1,6 @@
-"""Which models keep a history that steering can move; the others are refused by what they keep instead.
+"""Which models keep a history that steering can move; others are refused, with what they keep instead.
 
-A refusal names a property that is found in the model or in its cache, never the model's place in a list of names.
+A refusal rests on a property found in the model or in its cache, never on a list of models' names.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _KEPT = {
     "QuantizedLayer": "keeps quantised keys and values",
     "StaticLayer": "has a fixed length",
 }
-"""What the layers of transformers' caches keep that are not plain keys and values of every position; by the names of
-classes in `transformers.cache_utils`, some of which older versions lack."""
+"""What layers of transformers' caches do instead of keeping plain keys and values of every position, by the names of
+their classes in `transformers.cache_utils`, some of which older versions lack."""
 
 
 def check_model(model: Any, cache: Any) -> None:
-    """Refuse a model that keeps no history of keys and values, or that would not be let keep it.
+    """Refuse a model that keeps no history of keys and values, or one that is not its text's alone.
 
     Parameters
     ----------
     cache
-        What `generate` prepared for the model or was given; None where it prepared none.
+        What `generate` prepared for the model or was given; None if it prepared none.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def check_model(model: Any, cache: Any) -> None:
     parameters = inspect.signature(model.forward).parameters
     if cache is None or ("input_ids" in parameters and "past_key_values" not in parameters):
         raise InputError(f"{name} {_kept_instead(model)}; use another model")
-    # peft lets its own method prepare the inputs of the model that it wraps.
+    # peft replaces this method of the model that it wraps by its own, whose object holds the adapter's config.
     adapter = getattr(getattr(model.prepare_inputs_for_generation, "__self__", None), "active_peft_config", None)
     if getattr(adapter, "is_prompt_learning", False):
         raise InputError(
@@ -66,7 +66,7 @@ def check_model(model: Any, cache: Any) -> None:
 
 
 def check_one_device(model: Any) -> None:
-    """Refuse a model over several devices, or whose weights are fetched from the processor or the disk when needed.
+    """Refuse a model spread over several devices, or whose weights are fetched from CPU memory or disk when needed.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def check_one_device(model: Any) -> None:
 
     """
     places = sorted({str(parameter.device) for parameter in model.parameters()})
-    if "meta" in places:  # where accelerate leaves nothing but a weight's shape
+    if "meta" in places:  # accelerate leaves only the shapes of offloaded weights
         raise InputError(
             f"{type(model).__name__} keeps weights off its device (offloaded to the processor or the disk), which "
             "cannot be steered; load it on one device, in fewer bits if need be (load_model(..., quantize='int8'))"
@@ -88,7 +88,7 @@ def check_one_device(model: Any) -> None:
 
 
 def check_generate(model: Any) -> None:
-    """Refuse a model that transformers' own `generate`, which the steered decoding plugs into, does not decode.
+    """Refuse a model that does not decode by transformers' own `generate`, into which steered decoding plugs.
 
     Raises
     ------
@@ -112,8 +112,8 @@ def check_generate(model: Any) -> None:
 def with_whole_history(cache: Any) -> Any:
     """Return a plain cache in place of an empty one that would forget what lies before a sliding window.
 
-    The model masks what a layer must not see by itself, so a cache that keeps the whole history gives the same text.
-    Positions that a layer cannot see get a gradient of zero there, so steering leaves them alone.
+    The model itself masks what a layer must not see, so a cache that keeps the whole history gives the same text.
+    Positions that a layer cannot see get a zero gradient in it, so steering leaves them alone there.
     """
     kinds = {type(layer) for layer in getattr(cache, "layers", ())}
     forgets = kinds <= {DynamicLayer, DynamicSlidingWindowLayer} and DynamicSlidingWindowLayer in kinds
@@ -123,9 +123,9 @@ def with_whole_history(cache: Any) -> Any:
 
 
 def check_window(model: Any, length: int) -> None:
-    """Refuse a text of `length` tokens that is longer than a window which the model does not mask by itself.
+    """Refuse a text of `length` tokens that is longer than a sliding window which the model does not mask itself.
 
-    Where the model leaves forgetting to transformers' cache, a cache that keeps the whole history gives another text.
+    If a model relies on transformers' cache to forget, a cache that keeps the whole history would change the text.
 
     Raises
     ------
@@ -138,16 +138,16 @@ def check_window(model: Any, length: int) -> None:
     made = {name for name in vars(sys.modules[type(model).__module__]) if name.startswith("create_")}
     if window and length > window and made == {"create_causal_mask"}:
         raise InputError(
-            f"{type(model).__name__} masks nothing outside its sliding window of {window} tokens, which its cache "
-            f"alone forgets; keep prompt and new tokens together below {window}"
+            f"{type(model).__name__} leaves it to its cache to forget what is outside its sliding window of {window} "
+            f"tokens; keep prompt and new tokens together to at most {window}"
         )
 
 
 def check_steerable(cache: object) -> None:
     """Refuse a cache whose layers are not plain growing keys and values.
 
-    Sliding-window, quantised, static and recurrent layers subclass or replace `DynamicLayer` and hold something
-    else than the whole history, so the exact type counts.
+    Sliding-window, quantised, static and recurrent layers subclass or replace `DynamicLayer` and hold something other
+    than the whole history, so the exact type counts.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def check_steerable(cache: object) -> None:
     if getattr(cache, "offloading", False):
         raise InputError("past_key_values is offloaded; steering needs a plain DynamicCache (no cache_implementation)")
     other = {number: layer for number, layer in enumerate(cache.layers) if type(layer) is not DynamicLayer}
-    # A window stands in the way only where nothing else does, for a cache of windows alone is replaced.
+    # Sliding windows are named last: `with_whole_history` replaces a cache in which nothing else is in the way.
     for number, layer in sorted(other.items(), key=lambda item: type(item[1]) is DynamicSlidingWindowLayer):
         raise InputError(
             f"layer {number} of this model's cache {_kept(layer)} ({type(layer).__name__}); steering needs the keys "
@@ -171,12 +171,12 @@ def check_steerable(cache: object) -> None:
 
 
 def check_history(model: Any, cache: Cache, read: int) -> None:
-    """Refuse a model whose cache, after the prompt's reading, does not hold the positions that were read.
+    """Refuse a model whose cache, after the prompt was read, does not hold exactly the `read` positions in every layer.
 
     Raises
     ------
     InputError
-        With both numbers, and what usually is the reason.
+        With both numbers or the empty layer, and the usual reason.
 
     """
     name, kept = type(model).__name__, cache.get_seq_length()
@@ -200,14 +200,14 @@ def check_history(model: Any, cache: Cache, read: int) -> None:
 
 
 _BY_MASK: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
-"""Whether a model's positions follow the attention mask, found once per model."""
+"""Whether a model leaves padding out of the text's positions, as its mask says; found once per model."""
 
 
 @torch.no_grad()
 def check_padding(model: Any, input_ids: Tensor, mask: Tensor | None) -> None:
-    """Refuse padding for a model that counts it as text, so that a text would depend on its neighbours' lengths.
+    """Refuse padding if the model counts it as text, so that a text would depend on its neighbours' lengths.
 
-    Three tokens are read with and without padding before them, the first time that a model is given any.
+    To find out, three tokens are read with and without padding before them, the first time a model is given any.
 
     Parameters
     ----------
@@ -224,11 +224,11 @@ def check_padding(model: Any, input_ids: Tensor, mask: Tensor | None) -> None:
     """
     if mask is None or input_ids.shape != mask.shape or mask.all():
         return
-    if model.training:  # dropout would tell any two readings apart
+    if model.training:  # dropout makes any two readings differ
         return
     if model not in _BY_MASK:
         padding, rows = input_ids[mask[:, 0].argmin(), :1], model.get_input_embeddings().weight.shape[0]
-        # Rounding can send a token to another expert, though hardly three times over.
+        # Rounding can send a token to another expert, but hardly in all three tries.
         tries = (padding.new_tensor([rows // n, rows // (n + 1), rows // (n + 2)]) for n in (2, 5, 8))
         _BY_MASK[model] = any(_padding_is_masked(model, tokens, padding) for tokens in tries)
     if not _BY_MASK[model]:
@@ -239,7 +239,7 @@ def check_padding(model: Any, input_ids: Tensor, mask: Tensor | None) -> None:
 
 
 def _padding_is_masked(model: Any, tokens: Tensor, padding: Tensor) -> bool:
-    """Whether (T,) tokens are read alike, but for rounding, with (1,) padding before them and without."""
+    """Return whether (T,) tokens are read alike, up to rounding, with (1,) padding before them and without."""
     real = torch.ones_like(tokens)
     plain = _last_logits(model, tokens[None], real[None])
     padded = _last_logits(model, torch.cat([padding, tokens])[None], torch.cat([real[:1] - 1, real])[None])
@@ -260,7 +260,7 @@ def _last_logits(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _reads_ahead(model: Any) -> bool:
-    """Whether a token is read otherwise where another one follows it; asked only of models that may be encoders."""
+    """Return whether a token is read differently if another one follows it; for models that may be encoders."""
     if any(getattr(part, "is_causal", False) for part in model.modules()):
         return False
     rows = model.get_input_embeddings().weight.shape[0]
@@ -270,7 +270,7 @@ def _reads_ahead(model: Any) -> bool:
 
 
 def _differ(one: Tensor, other: Tensor, dtype: torch.dtype) -> bool:
-    """Whether two readings differ by more than rounding does."""
+    """Return whether two readings differ by more than rounding."""
     rounding = max(1e-3, 8 * torch.finfo(dtype).eps)
     return not bool((one - other).norm() <= rounding * one.norm())
 

@@ -15,23 +15,24 @@ from pplm.text.objective import TextObjective
 class SteeringTrace:
     """Losses and norms of every new token: before each iteration's update, and after the last one.
 
-    N new tokens, I iterations, A attribute models, G moved layers, B samples. Entries are NaN where a sample was not
-    steered: past `grad_length`, between two turns of `steer_every`, skipped by `skip_below` or `skip_weak`, before it
-    had any history, after it was finished, or where no attribute model could act.
+    Letters: N new tokens, I iterations, A attribute models, G moved layers, B samples. Losses, `kl` and gradients are
+    NaN where a sample was not steered: past `grad_length`, between two turns of `steer_every`, skipped by `skip_below`
+    or `skip_weak`, at its target already, without any history yet, after its end, or where no attribute model could
+    act. `final_kl` and `gm_scale` are there for every token that is drawn.
 
     Attributes
     ----------
     names
-        The A attribute models.
+        Names of the A attribute models.
     attribute_losses
         (N, I + 1, A, B), unweighted.
     attribute_loss
         (N, I + 1, B), their weighted sum.
     kl
-        (N, I + 1, B), not scaled by `kl_scale`; of the steered distribution, before the geometric mean. NaN before the
-        last reading where nothing asked for logits.
+        (N, I + 1, B): KL(steered distribution || unsteered one) in nats, before the geometric mean and not scaled by
+        `kl_scale`. If nothing needed logits, NaN but for the last reading.
     gradient_norms
-        (N, I, G, B).
+        (N, I, G, B): Euclidean norms, as in `Steered.gradient_norms`.
     gradient_cosines
         (N, A, A, B): cosines between the attribute models' gradients at each token's first iteration, below 0 where
         two of them pull against each other; NaN with a single attribute model.
@@ -41,7 +42,7 @@ class SteeringTrace:
     gm_scale
         (N, B): the steered distribution's share in the geometric mean, which the dial chooses for each token.
     levels
-        (N, A, B): of the attributes in the text so far (`SteeringConfig.target`), with the dial; NaN without it.
+        (N, A, B): with the dial, the attributes' levels in the text so far (`SteeringConfig.target`); NaN without it.
 
     """
 
@@ -66,12 +67,12 @@ class SteeringTrace:
 
 
 class TraceRecorder:
-    """Collects one entry a new token, for the whole batch.
+    """Collects one entry per new token, for the whole batch.
 
     Parameters
     ----------
     names
-        The attribute models.
+        Names of the attribute models.
     num_iterations, num_layers, batch
         I, G and B of the record.
 
@@ -93,9 +94,10 @@ class TraceRecorder:
     def record_steered(
         self, objective: TextObjective, gradient_norms: Tensor, has_history: Tensor, index: Tensor
     ) -> None:
-        """Record a token at which the samples in `index` were steered, by what the objective has seen of it.
+        """Record a token at which the samples in `index` were steered, from what the objective kept of it.
 
-        Rows without history (B,), or that no attribute model acts on, took no part; `gradient_norms` is (I, G, B).
+        Rows without history (`has_history`, (B,) bool), or on which no attribute model acts, are recorded as NaN;
+        `gradient_norms` is (I, G, B).
         """
         took_part = has_history if objective.reached is None else has_history & objective.reached
         totals, divergences = zip(*objective.outcomes, strict=True)
@@ -113,11 +115,11 @@ class TraceRecorder:
         self._tokens.append(entry)
 
     def record_unsteered(self, like: Tensor) -> None:
-        """Record a token that was not steered, on the device of `like`."""
+        """Record a token at which no sample was steered; `like` gives the device."""
         self._tokens.append(self._blank(like))
 
     def record_final(self, fused: Fused, index: Tensor) -> None:
-        """Record what the samples in `index` draw a token from, after `record_steered` or `record_unsteered`."""
+        """Record the distribution from which the samples in `index` draw; call after one of the other two methods."""
         blank = fused.kl.new_full((self._batch,), torch.nan, dtype=torch.float32)
         levels = blank.repeat(len(self.names), 1)
         if fused.levels is not None:

@@ -1,4 +1,4 @@
-"""Steering that costs its full price and does nothing is not passed over in silence."""
+"""Warns about steering that takes its full time and does nothing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 from pplm.errors import SteeringWarning
 from pplm.interface import WeightedAttribute
 
-_IDLE_BAG = "its words are of another language than the text, or too rare to be begun: see its report, and add words"
-_IDLE_HEAD = "they are answers of one token: without a look ahead (horizon_length 0) it acts from the second on"
+_IDLE_BAG = "its words are in another language than the text, or too rare to be begun: see its report, and add words"
+_IDLE_HEAD = "they are answers of one token: without look-ahead (horizon_length 0) it acts from the second on"
 
 
 class SteeringWatch:
-    """Collects, for a batch of B texts, whether attribute models act and gradients arrive; warns once of each.
+    """Collects, for a batch of B texts, whether attribute models act and gradients arrive; warns once about each.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class SteeringWatch:
     batch
         B.
     device
-        Where the losses are.
+        The device of the losses.
 
     """
 
@@ -46,11 +46,11 @@ class SteeringWatch:
         return [a.name for a, broke in zip(self._attributes, self.broke.tolist(), strict=True) if broke]
 
     def gradients(self, norms: Tensor, took_part: Tensor, layers: Tensor, first: int) -> None:
-        """Look at the attribute models' gradient norms (A, N) at the first token that any of them is to steer.
+        """Check the attribute models' gradient norms (A, N) at the first token that any of them is to steer.
 
-        `took_part` (A, N) names the samples on which each can act and has something left to lower: a gradient of zero
-        at a loss of zero is what there should be. `layers` (G, N) are the norms of all attribute models together in the
-        moved layers, from layer `first` on.
+        `took_part` (A, N) marks the samples on which each can act with a loss other than 0: at a loss of 0, a gradient
+        of 0 is as it should be. `layers` (G, N) are the norms of the whole gradient in each of the moved layers, of
+        which `first` is the first one's number.
         """
         if not self.awaits_gradients or not bool(took_part.any()):
             return
@@ -60,7 +60,7 @@ class SteeringWatch:
             if is_dead and attribute.weight:
                 warnings.warn(
                     f"the gradient of attribute {attribute.name!r} is exactly zero in all layers, so it moves nothing; "
-                    "likely the model's layers pass no gradient on (as some quantised ones), or its loss does not "
+                    "likely the model's layers pass no gradient on (as some quantised layers), or its loss does not "
                     "depend on the text; load the weights in another format, or check the attribute model",
                     SteeringWarning,
                     stacklevel=2,
@@ -73,7 +73,7 @@ class SteeringWatch:
             warnings.warn(
                 f"no gradient reaches the keys and values of {len(numbers)} of {len(silent)} moved layers (layer "
                 f"{shown}), so they stay where they are; likely these layers pass no gradient on (as some quantised "
-                "ones); load the weights in another format, or move only the last layers (layers)",
+                "layers); load the weights in another format, or move only the last layers (setting: layers)",
                 SteeringWarning,
                 stacklevel=2,
             )
@@ -88,26 +88,26 @@ class SteeringWatch:
         ]
 
     def warn_of_idle(self) -> None:
-        """Warn of what `idle_attributes` tells."""
+        """Warn of every attribute model that `idle_attributes` reports."""
         for told in idle_attributes(self._attributes, self.idle):
             warnings.warn(told, SteeringWarning, stacklevel=2)
 
 
 def idle_attributes(attributes: Sequence[WeightedAttribute], idle: Sequence[Collection[str]]) -> list[str]:
-    """Return what there is to tell of attribute models that could not act at any token of a text.
+    """Return a message for each attribute model that could not act at any token of one or more texts.
 
     Parameters
     ----------
     attributes
-        All of them.
+        All attribute models.
     idle
-        Of each text, the names of those.
+        For each text, the names of those that could not act.
 
     """
     told: list[str] = []
     for attribute in attributes:
         if texts := sum(attribute.name in names for names in idle):
-            # Those that read the mean hidden state lack nothing but, before a chat's answer, a token of it.
+            # A head lacks at most a token of its own: before a chat's answer begins, none of its positions count.
             head = getattr(attribute.model, "steering_kind", None) == "discriminator"
             told.append(
                 f"attribute {attribute.name!r} could not act at any token of {texts} of {len(idle)} texts, "
