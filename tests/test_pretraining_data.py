@@ -141,7 +141,7 @@ def test_a_data_set_gives_the_texts_of_its_column(hub):
     [
         ({"text_column": "body"}, "no column 'body'; its columns are text, label"),
         ({"text_column": "label"}, "column 'label' of data set some/texts holds 0, which is no text"),
-        ({"split": "tset"}, "no data set that can be read: Unknown split 'tset'"),
+        ({"split": "tset"}, "nor a data set that can be read: Unknown split 'tset'"),
     ],
 )
 def test_a_data_set_without_such_texts_is_refused(hub, options, message):
