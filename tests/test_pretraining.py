@@ -77,7 +77,7 @@ def test_the_card_states_data_run_recipe_result_and_command(finished):
         "budget 12 steps; took 12 steps, 1,152 tokens",
         "Muon 0.02",
         "AdamW 0.001",
-        "64 tokens a step in the first half, 128 after; blocks of 16",
+        "64 tokens per step in the first half, 128 after; blocks of 16",
         f"{report.steps[-1].tokens:,}",
         f"{report.validation.nats_per_token:.3f} nats per token",
         f"**{report.validation.bits_per_character:.3f} bits per character**",

@@ -13,6 +13,7 @@ import torch
 from tiny_pretraining import CrashError, assert_same_weights, curve, stop_after, train
 
 from pplm import InputError
+from pplm.files.atomic import atomic_file
 from pplm.pretraining import checkpoint
 from pplm.pretraining.optimizers import Optimizers
 
@@ -190,6 +191,8 @@ def test_a_pause_does_not_use_up_a_budget_of_minutes(corpus, tmp_path, monkeypat
 def test_a_run_stopped_while_it_read_its_texts_can_be_started_again(corpus, finished, tmp_path):
     shutil.copytree(finished[0] / "training" / "tokenizer", tmp_path / "run" / "training" / "tokenizer")
     (tmp_path / "run" / "training" / "training.npy").write_bytes(b"half")
+    request = atomic_file(tmp_path / "run" / "training" / "request.json")
+    request.__enter__().write_text("half", encoding="utf-8")  # killed while it wrote the request: its folder stays
     with pytest.raises(InputError, match="holds no run to resume"):
         train(corpus, tmp_path / "run", resume=True)
     assert curve(train(corpus, tmp_path / "run")) == curve(finished[1])

@@ -1,7 +1,7 @@
-"""Which tokens a training step reads: a function of how many were read before, so that a resumed run needs no state.
+"""Which tokens a training step reads: this depends only on how much was read before, so a resumed run needs no state.
 
-The token stream is cut into spans as long as the model's context. Every epoch shuffles them anew and shifts the
-cuts; a step takes the next spans in that order and may cut each into shorter blocks.
+The token stream is cut into spans as long as the model's context. Every epoch cuts it at other places and shuffles the
+spans; a step takes the next ones in that order and may cut each into shorter blocks.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pplm.errors import InputError
 
 @dataclass(frozen=True)
 class Blocks:
-    """Inputs, targets and positions, each (B, T)."""
+    """Input ids, target ids and positions, each (B, T)."""
 
     input_ids: Tensor
     targets: Tensor
     position_ids: Tensor
 
     def rows(self, index: slice) -> Blocks:
-        """Return some of the blocks."""
+        """Return a slice of the blocks."""
         return Blocks(self.input_ids[index], self.targets[index], self.position_ids[index])
 
     def to(self, device: torch.device) -> Blocks:
@@ -44,17 +44,17 @@ class BlockOrder:
     num_positions
         Length of a span: the model's context.
     seed
-        Of the shuffling.
+        Seed of the shuffling and of the cuts.
 
     Raises
     ------
     InputError
-        If the stream is shorter than two spans.
+        If the stream is shorter than two spans and one token.
 
     """
 
     def __init__(self, tokens: NDArray[Any], *, num_positions: int, seed: int) -> None:
-        # One token more for the last target, one span less for the shift.
+        # One token is kept for the last target, and one span for the shift of the cuts.
         self.spans_per_epoch = (len(tokens) - 1) // num_positions - 1
         if self.spans_per_epoch < 1:
             raise InputError(
@@ -65,14 +65,14 @@ class BlockOrder:
         self._epoch, self._starts = -1, np.empty(0, dtype=np.int64)
 
     def spans(self, first: int, count: int) -> NDArray[np.int64]:
-        """Return where spans number `first` to `first + count - 1` of the whole run begin: (count,)."""
+        """Return where `count` spans begin in the stream, from number `first` of the whole run on: (count,)."""
         return np.array([self._start(number) for number in range(first, first + count)], dtype=np.int64)
 
     def blocks(self, starts: NDArray[np.int64], *, block_length: int, step: int) -> Blocks:
-        """Cut spans into blocks of `block_length`, at random positions of the context if `step` is odd.
+        """Cut spans into blocks of `block_length`; if `step` is odd, each block gets a random offset to its positions.
 
-        A model that only ever sees short blocks at its first positions learns nothing of the others; shifting
-        half of the steps by a random offset teaches all of them at the cost of the short ones.
+        A model that only sees short blocks at its first positions learns nothing about the others. Offsets in half
+        of the steps train all positions at the cost of short blocks.
         """
         offsets = np.arange(0, self.num_positions - block_length + 1, block_length)
         begins = (starts[:, None] + offsets).ravel()

@@ -1,4 +1,4 @@
-"""The model card of a trained base model: what it was made from, how, how good it is, and by which command."""
+"""The model card of a trained base model: data, recipe, results and command."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pplm.pretraining.settings import TrainingSettings
 from pplm.pretraining.training_folder import StepReport
 
 RUNNING_MEAN = 50
-"""Steps that a reported training loss is the mean of: single steps scatter."""
+"""Number of steps over which a reported training loss is averaged, because single steps scatter."""
 _POINTS = 8
-"""Losses that the card reports."""
+"""Number of training losses that the card reports."""
 
 
 def card_text(
@@ -34,11 +34,11 @@ def card_text(
     request, settings
         What was asked for.
     prepared
-        What the training folder says of the corpus, and of the command that began the run.
+        The training folder's request: sizes of the corpus, and the command that began the run.
     model, report
-        What came out.
+        The trained model and its report.
     training_tokens
-        Length of the training text; the run may have read it more than once, or not to the end.
+        Length of the training text; the run may have read it several times or only in part.
 
     """
     config = model.config
@@ -97,7 +97,7 @@ def _recipe(settings: TrainingSettings, num_positions: int) -> str:
     return (
         f"Muon {settings.muon_lr:g} on the body's matrices, AdamW {settings.adamw_lr:g} (betas .9, .95) on the rest; "
         f"warm-up {settings.warmup_steps} steps, linear decay from {settings.plateau:.0%} of the budget to "
-        f"{settings.final_lr:.0%}; {settings.tokens_per_step:,} tokens a step in the first half, "
+        f"{settings.final_lr:.0%}; {settings.tokens_per_step:,} tokens per step in the first half, "
         f"{settings.late_tokens_per_step:,} after; {blocks}; weight decay {settings.weight_decay:g}; gradient norm "
         f"at most {settings.max_grad_norm or 'anything'}; seed {settings.seed}"
     )
@@ -112,7 +112,7 @@ def _result(report: BaseModelReport) -> str:
 
 
 def _curve(steps: Sequence[StepReport]) -> str:
-    """Return the running mean at a few points of the run."""
+    """Return the running mean of the training loss at a few points of the run."""
     marks = sorted({max(1, round(len(steps) * share / _POINTS)) for share in range(1, _POINTS + 1)})
     points = []
     for mark in marks:
@@ -123,5 +123,5 @@ def _curve(steps: Sequence[StepReport]) -> str:
 
 
 def _name(source: str | Path | None) -> str:
-    """Return a file's or folder's own name, without its place on somebody's disk; or a name on the hub."""
+    """Return a file's or folder's name without its place on somebody's disk; a name on the hub as it is."""
     return str(source) if source is None or local_path(source) is None else Path(source).name

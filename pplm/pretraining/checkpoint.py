@@ -1,4 +1,4 @@
-"""One file that holds a run at one step: weights, optimizers, and how far it is. Written completely or not at all."""
+"""One file with the state of a run after a step: weights, optimizers and position. Written completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pplm.pretraining.optimizers import Optimizers
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run is: optimizer steps, tokens and spans read, seconds spent training, and its number format."""
+    """How far a run has come: optimizer steps, tokens and spans read, seconds of training; and its number format."""
 
     step: int = 0
     tokens: int = 0
@@ -28,7 +28,7 @@ class Position:
 
 
 def save_checkpoint(path: Path, model: nn.Module, optimizers: Optimizers, position: Position) -> None:
-    """Write the file completely or not at all: a killed run keeps the one before.
+    """Write the file completely or not at all: a killed run keeps its previous checkpoint.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def save_checkpoint(path: Path, model: nn.Module, optimizers: Optimizers, positi
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizers: Optimizers) -> Position:
-    """Restore weights and optimizers, where the model lies, and return the position.
+    """Restore weights and optimizers on the model's device, and return the position.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Documents from text files or a data set, and the one stream of tokens that they become."""
+"""Documents from text files or data sets, and their encoding as one stream of tokens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ENCODE_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents to train on and documents to validate on; neither has empty ones."""
+    """Documents to train on and documents to validate on; none is empty."""
 
     training: list[str]
     validation: list[str]
@@ -51,10 +51,10 @@ def read_corpus(
         UTF-8 text files (also .xz, .gz, .bz2) whose documents are separated by a line `<|endoftext|>`, or ids of
         data sets on the hub.
     text_column, config, split
-        Of the data sets.
+        Column, configuration and split of the data sets.
     validation_fraction
-        Share of the documents that is held out if there is no `validation` source: at least one. A single document
-        gives its last lines.
+        Share of the documents that is held out if there is no `validation` source, at least one document. Of a single
+        document its last lines are held out.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def read_corpus(
 
 
 def encode_stream(tokenizer: Any, documents: Sequence[str]) -> NDArray[np.uint32]:
-    """Return the token ids of all documents in a row, each begun by the end-of-text token: (N,)."""
+    """Return the token ids of all documents, one after the other, each begun by the beginning-of-text token: (N,)."""
     begin = tokenizer.bos_token_id
     pieces = [np.empty(0, dtype=np.uint32)]
     for start in range(0, len(documents), _ENCODE_AT_ONCE):
@@ -115,7 +115,7 @@ def _file_texts(path: Path) -> Iterator[str]:
         raise InputError(f"{path} is a table; write its texts into a text file, with a line {SEPARATOR} between two")
     lines: list[str] = []
     try:
-        # With a byte order mark or without: books of Project Gutenberg have one.
+        # With or without a byte order mark: books of Project Gutenberg have one.
         with _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as file:
             for line in file:
                 if "\0" in line:
@@ -131,7 +131,7 @@ def _file_texts(path: Path) -> Iterator[str]:
 
 
 def _hub_texts(name: str, column: str, config: str | None, split: str) -> Iterator[str]:
-    suffix = Path(name).suffix  # an id such as somebody/texts-v1.0 may look as if it had one, too
+    suffix = Path(name).suffix  # an id such as somebody/texts-v1.0 may seem to have one
     if (
         suffix in {".txt", *_OPENERS}
         or (suffix and "/" not in name)

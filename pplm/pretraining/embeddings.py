@@ -1,8 +1,8 @@
-"""Start a model's token embeddings from another model's: words that were near each other there are so here.
+"""Initialise a model's token embeddings from another model's, so that words near each other there are near here.
 
-Each of our tokens is written with the other tokenizer; the mean of those pieces' embeddings is its place in the
-other space, and the principal components of all places are as much of that space as fits our width. Tokens that are no
-text by themselves, such as the first byte of an accented letter, have no place there and start at random.
+Each of our tokens is encoded with the other tokenizer, and the mean embedding of the pieces is its place in the other
+model's space. The leading principal components of these places, as many as our width, become our embeddings. Tokens
+that are not text by themselves, such as the first byte of an accented letter, have no place there and start at random.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def borrowed_embeddings(tokenizer: Any, other_model: Any, other_tokenizer: Any, 
     Parameters
     ----------
     tokenizer
-        Of the model to start, V tokens.
+        Tokenizer of the model to initialise, V tokens.
     other_model, other_tokenizer
-        Where the embeddings come from.
+        The model that the embeddings come from, and its tokenizer.
     width
-        D; where it is more than the other model's, the rest is random.
+        D; if it is larger than the other model's, the remaining columns are random.
     std
-        What GPT-2 initialises embeddings with (0.02); the borrowed ones are scaled to it.
+        Standard deviation of GPT-2's initial embeddings (0.02); the borrowed ones are scaled to it.
 
     """
     source = other_model.get_input_embeddings().weight.detach().float().cpu()
@@ -40,7 +40,7 @@ def borrowed_embeddings(tokenizer: Any, other_model: Any, other_tokenizer: Any, 
     ]
     places = torch.stack([source[pieces[token]].mean(0) for token in written])
     places = places - places.mean(0)
-    directions = torch.linalg.eigh(places.T @ places).eigenvectors.flip(-1)  # the widest spread first
+    directions = torch.linalg.eigh(places.T @ places).eigenvectors.flip(-1)  # the largest variance first
     kept = places @ directions[:, :width]
     embeddings = torch.randn(len(words), width) * std
     embeddings[written, : kept.shape[1]] = kept / kept.std() * std

@@ -1,7 +1,7 @@
-"""The loop of a training run: one plain pass after the other, shared out over processes.
+"""The loop of a training run, shared between processes.
 
-What a step reads is a function of its number (`blocks`), and everything else that changes lies in the checkpoint, so
-a killed run goes on as if nothing had happened.
+What a step reads depends only on how much was read before (`blocks`), and everything else that changes is in the
+checkpoint, so a killed run can be resumed as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -30,29 +30,30 @@ from pplm.pretraining.settings import TrainingSettings
 from pplm.pretraining.training_folder import StepReport, TrainingFolder
 
 _PAUSE = 10
-"""A step this many times slower than the mean counts as a pause: a stopped process, a sleeping computer."""
+"""A step counts for at most this many times the mean: anything longer is a pause, such as a sleeping computer. The
+first `_PAUSE` steps count in full."""
 
 
 class Run:
-    """A model on its way through a budget.
+    """A model in training until its budget is spent.
 
     Parameters
     ----------
     model
-        The weights to start from; those of the folder's checkpoint replace them.
+        The weights to start from; replaced by those of the folder's checkpoint if there is one.
     folder
-        Where tokens, log and checkpoint lie.
+        The folder of tokens, log and checkpoint.
     settings
         Budget, learning rates, batches.
     processes
-        Those that share the work.
+        The processes that share the work.
 
     """
 
     def __init__(self, model: Any, folder: TrainingFolder, settings: TrainingSettings, processes: Processes) -> None:
         self.model, self.folder, self.settings, self.processes = model, folder, settings, processes
         self.num_positions = model.config.n_positions
-        model.to(processes.device)  # before the optimizers' memory, which follows the weights
+        model.to(processes.device)  # before the optimizers are made: their state follows the weights' device
         self.order = BlockOrder(folder.tokens()[0], num_positions=self.num_positions, seed=settings.seed)
         self.optimizers = Optimizers(model, settings)
         self.position = Position(precision=settings.precision)
@@ -67,12 +68,12 @@ class Run:
     def to_the_end(self, on_step: Callable[[StepReport], None]) -> str:
         """Take steps until the budget is spent, with a checkpoint now and then; return the number format.
 
-        Whoever interrupts it finds a checkpoint of the last whole step.
+        On Ctrl-C it first writes a checkpoint of the last whole step.
 
         Raises
         ------
         InputError
-            If the loss is no number any more, or a checkpoint cannot be written.
+            If the loss is not finite, or a checkpoint cannot be written.
 
         """
         try:
@@ -92,7 +93,7 @@ class Run:
                 raise InputError(
                     f"the loss is {loss} at step {before.step + 1}; start anew with a lower muon_lr and adamw_lr"
                 )
-            with _uninterrupted():  # weights, position and log belong together
+            with _uninterrupted():  # weights, position and log must stay of the same step
                 rate = self._update(done)
                 took = time.perf_counter() - clock
                 clock += took
@@ -113,7 +114,7 @@ class Run:
                 saved = now.seconds
 
     def _gradients(self, done: float) -> tuple[int, int, float]:
-        """Read one step's blocks on all processes, and return how many tokens and spans they are and the mean loss."""
+        """Compute one step's gradients on all processes; return its numbers of tokens and spans, and the mean loss."""
         count = schedule.spans_per_step(self.settings, done=done, num_positions=self.num_positions)
         count = -(-count // self.processes.count) * self.processes.count
         length = schedule.block_length(self.settings, done=done, num_positions=self.num_positions)
@@ -121,7 +122,7 @@ class Run:
         step = self.order.blocks(starts, block_length=length, step=self.position.step)
         mine = step.rows(slice(self.processes.index, None, self.processes.count))
         tokens = step.input_ids.numel()
-        # Data-parallel wrappers average gradients over processes; the loss is a mean over all of them together.
+        # The data-parallel wrapper averages gradients over processes, but the loss is the mean over all their tokens.
         scale = self.processes.count / tokens
         total = torch.zeros((), device=self.processes.device)
         for part, last in self._micro_batches(mine, length):
@@ -132,7 +133,7 @@ class Run:
         return tokens, count, self.processes.sum(total).item() / tokens
 
     def _update(self, done: float) -> float:
-        """Change the weights, and return the share of the peak learning rates."""
+        """Update the weights, and return the learning rates' share of their peaks."""
         if self.settings.max_grad_norm:
             clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
         rate = schedule.lr_share(self.settings, step=self.position.step, done=done)
@@ -140,7 +141,7 @@ class Run:
         return rate
 
     def _without_pause(self, seconds: float) -> float:
-        """Return how long a step counts: a pause must not use up a budget of minutes."""
+        """Return the seconds that a step counts for: a pause must not use up a budget of minutes."""
         if self.position.step < _PAUSE:
             return seconds
         return min(seconds, _PAUSE * self.position.seconds / self.position.step)
@@ -155,7 +156,7 @@ class Run:
         return schedule.progress(self.settings, step=self.position.step, seconds=self.position.seconds)
 
     def _done(self) -> float:
-        """Return the main process's progress: clocks differ."""
+        """Return the main process's progress, because the processes' clocks differ."""
         return float(self.processes.share(self._progress()))
 
     def _faster_precision(self) -> str:
@@ -171,7 +172,7 @@ class Run:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Let an interrupt wait for the end of the block."""
+    """Hold back Ctrl-C until the end of the block."""
     if threading.current_thread() is not threading.main_thread():  # interrupts never arrive elsewhere
         yield
         return

@@ -1,8 +1,8 @@
 """Next-token cross-entropy that never holds a full logit tensor.
 
 A batch of 4,096 tokens over a vocabulary of 12,288 has 50 million logits: 200 MB in float32, three times over with
-their gradient. Here each chunk's logits turn into its loss and its gradient in the same pass and are then
-forgotten, which is also what makes it faster than the plain loss on a CPU.
+their gradient. Here each chunk's logits become its loss and its gradient in the same pass and are then dropped, which
+also makes it faster than the plain loss on a CPU.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 _CHUNK = 512
-"""Tokens at once: large enough for a full-speed matrix product, small enough for the processor's cache."""
+"""Tokens per chunk: large enough for a matrix product at full speed, small enough for the processor's cache."""
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
@@ -23,7 +23,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, embeddings: Tensor, targets: Tensor, dtype: torch.dtype, with_gradient: bool
     ) -> Tensor:
-        """Compute the loss and, because the logits are here anyway, its gradient, if anybody will ask for it."""
+        """Compute the loss and, `with_gradient`, its gradient too, while the logits are in memory."""
         hidden_low, embeddings_low = hidden.to(dtype), embeddings.to(dtype)
         hidden_gradient = torch.empty_like(hidden_low)
         embedding_gradient = torch.zeros_like(embeddings)
@@ -46,7 +46,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        """Scale the gradients that the forward pass has made."""
+        """Scale the gradients that the forward pass has computed."""
         hidden_gradient, embedding_gradient = ctx.saved_tensors
         return hidden_gradient * upstream[0], embedding_gradient * upstream[0], None, None, None
 
@@ -66,6 +66,6 @@ class LanguageModelLoss(nn.Module):
                 input_ids=input_ids, position_ids=position_ids, use_cache=False
             ).last_hidden_state
         embeddings = self.model.lm_head.weight
-        # Asked here: inside a custom function gradients are always off.
+        # Read here, because gradients are always off inside a custom autograd function.
         with_gradient = torch.is_grad_enabled()
         return ChunkedCrossEntropy.apply(hidden.flatten(0, 1), embeddings, targets.flatten(), self.dtype, with_gradient)

@@ -26,11 +26,11 @@ class StartingPoint:
     Attributes
     ----------
     architecture
-        Of a new model.
+        The shape of a new model.
     model
-        A GPT-2 whose training continues, in float32 with weights that take gradients; None starts anew.
+        A GPT-2 to train further, in float32 with weights that take gradients; None makes a new one.
     tokenizer
-        One that is there already; None trains one.
+        An existing tokenizer; None trains one.
     donor
         (model, tokenizer) whose embeddings a new model starts from; None starts from random ones.
 
@@ -43,12 +43,12 @@ class StartingPoint:
 
     @classmethod
     def load(cls, request: BaseModelRequest, architecture: Architecture, *, goes_on: bool) -> StartingPoint:
-        """Load what is needed; a run that `goes_on` from a checkpoint has its tokenizer and embeddings there.
+        """Load what is needed; a run that `goes_on` from a checkpoint already has its tokenizer and embeddings.
 
         Raises
         ------
         InputError
-            If a model cannot be loaded or is no GPT-2, or a tokenizer does not suit it.
+            If a model cannot be loaded, `init` is not a GPT-2, or a tokenizer does not suit it.
 
         """
         if request.init:
@@ -69,7 +69,7 @@ class StartingPoint:
         return self.architecture.num_positions if self.model is None else int(self.model.config.n_positions)
 
     def first_tokenizer(self, documents: Sequence[str]) -> Any:
-        """Return the tokenizer, trained on the documents unless there is one."""
+        """Return the existing tokenizer, or one trained on the documents."""
         if self.tokenizer is not None:
             return self.tokenizer
         return train_tokenizer(
@@ -77,7 +77,7 @@ class StartingPoint:
         )
 
     def first_model(self, tokenizer: Any, *, seed: int) -> Any:
-        """Return the model to train: the one that there is, or a new one with random weights of a seed."""
+        """Return the model to train: the one to continue, or a new one initialised with the seed."""
         if self.model is not None:
             return self.model
         with torch.random.fork_rng():
@@ -88,13 +88,13 @@ class StartingPoint:
                 borrowed = borrowed_embeddings(tokenizer, *self.donor, width=self.architecture.width, std=std)
                 with torch.no_grad():
                     model.get_input_embeddings().weight.copy_(borrowed)
-        # Padding is masked, so any token will do; without one, transformers chooses one and says so at every text.
+        # Padding is masked, so any token will do; without one, transformers chooses one and logs that for every text.
         model.generation_config.pad_token_id = tokenizer.bos_token_id
         return model
 
 
 def gpt2_config(architecture: Architecture, tokenizer: Any) -> GPT2Config:
-    """Return the configuration: no dropout (one pass over the data does not overfit), the fast form of GELU."""
+    """Return the configuration, without dropout (one pass over the data does not overfit) and with the fast GELU."""
     return GPT2Config(
         vocab_size=num_token_ids(tokenizer),
         n_positions=architecture.num_positions,
@@ -128,7 +128,7 @@ def _check_begins(tokenizer: Any, name: str) -> None:
 
 
 def _without_dropout(model: Any) -> Any:
-    """Turn dropout off as in new models: a resumed run could not draw the same random numbers again."""
+    """Turn dropout off, as in new models: a resumed run could not draw the same random numbers again."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

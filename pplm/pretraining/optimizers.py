@@ -12,10 +12,10 @@ from pplm.pretraining.settings import TrainingSettings
 
 
 class Optimizers:
-    """Both optimizers of a GPT-2, with one learning-rate share and one flat state.
+    """Both optimizers of a GPT-2, stepped together and saved as one flat table of tensors.
 
-    Muon takes matrices only and suits those that map hidden states to hidden states, which are the ones inside the
-    transformer blocks; embeddings (also untied output ones), norms and biases go to AdamW.
+    Muon takes only matrices, and suits those that map hidden states to hidden states: the ones inside the transformer
+    blocks. Embeddings (untied output embeddings too), norms and biases go to AdamW.
     """
 
     def __init__(self, model: nn.Module, settings: TrainingSettings) -> None:
@@ -39,7 +39,7 @@ class Optimizers:
         }
 
     def step(self, lr_share: float) -> None:
-        """Update the weights at a share of the peak learning rates, and clear the gradients."""
+        """Update the weights, at this share of the peak learning rates, and clear the gradients."""
         for optimizer, peak in self._members.values():
             for group in optimizer.param_groups:
                 group["lr"] = peak * lr_share
@@ -47,7 +47,7 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything that the optimizers remember, by name."""
+        """Return the optimizers' state, by name."""
         return {name: value for name, value in self._walk() if isinstance(value, Tensor)}
 
     def load(self, tensors: dict[str, Tensor]) -> None:

@@ -1,7 +1,7 @@
-"""Which number format is faster here: a question to the machine, not to a table.
+"""Which number format is faster on this machine, measured rather than looked up.
 
-Processors with matrix units for bfloat16 take about half the time with it; others only convert back and forth and
-are slower.
+Processors with matrix units for bfloat16 take about half the time with it; others only convert back and
+forth and are slower.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def faster_precision(model: nn.Module, blocks: Blocks) -> str:
 
 
 def _seconds(loss_of: nn.Module, blocks: Blocks) -> float:
-    """Return the shortest of a few passes: the first one pays for set-up."""
+    """Return the seconds of the fastest of a few passes: the first one includes set-up."""
     times = []
     for _ in range(_REPEATS):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a training run is asked for, and what it gives back."""
+"""What a training run is asked for, and what it returns."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class BaseModelRequest:
     Attributes
     ----------
     sources, validation
-        Text files or data set ids; without `validation` some documents are held out.
+        Text files or data set ids; without `validation` some documents of `sources` are held out.
     text_column, config, split
-        Of data sets.
+        Column, configuration and split of data sets.
     init
-        A GPT-2 to train further; None starts a new one.
+        A GPT-2 to train further; None makes a new one.
     tokenizer
-        A tokenizer to take; None trains one on the corpus.
+        A tokenizer to use; None trains one on the corpus.
     embeddings_from
-        A model whose token embeddings a new one starts from.
+        A model from whose token embeddings a new model's start; None starts them at random.
     command
-        What the model card gives as the command.
+        The command to show in the model card.
 
     Raises
     ------
     InputError
-        If there is no source, or `init` comes with what it brings itself.
+        If there is no source, or `init` is combined with `tokenizer` or `embeddings_from`, which it brings itself.
 
     """
 
@@ -66,7 +66,7 @@ class BaseModelReport:
     output
         Its folder, in Hugging Face format.
     validation
-        Its loss on held-out text, with the weights as they are stored.
+        Its loss on held-out text, with the weights rounded as they are stored.
     steps
         Every optimizer step.
     precision

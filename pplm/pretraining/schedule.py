@@ -1,17 +1,17 @@
-"""How the learning rate, the batch and the block length change over a run."""
+"""How the learning rate, the batch size and the block length change over a run."""
 
 from __future__ import annotations
 
 from pplm.pretraining.settings import TrainingSettings
 
 _FULL_LENGTH_FROM = 0.9
-"""Progress from which blocks have the full context: attention over it is the dearest part of a pass."""
+"""Progress from which blocks are whole contexts: before, shorter ones save attention, the costliest part of a pass."""
 _LATE_FROM = 0.5
-"""Progress from which a step reads `late_tokens_per_step`: late in training a less noisy gradient pays."""
+"""Progress from which a step reads `late_tokens_per_step`: late in training a less noisy gradient pays off."""
 
 
 def progress(settings: TrainingSettings, *, step: int, seconds: float) -> float:
-    """Return how much of the budget is spent, 0 to 1."""
+    """Return the share of the budget that is spent, 0 to 1."""
     spent = step / settings.steps if settings.steps else seconds / (60 * (settings.minutes or 0) or 1e-9)
     return min(1.0, spent)
 

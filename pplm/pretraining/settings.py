@@ -1,4 +1,4 @@
-"""What is trained and how, in two frozen objects that validate themselves; the defaults began the embedded model."""
+"""What is trained and how: two frozen objects that validate themselves; the defaults began the embedded model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _setting(default: Any, low: float, help_text: str, high: float = math.inf) -
 
 
 class _Checked:
-    """Checks every field against its type and the range that it carries."""
+    """Checks every field against its type and the range in its metadata."""
 
     def __post_init__(self) -> None:
         kinds = get_type_hints(type(self))
@@ -36,7 +36,7 @@ class _Checked:
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture(_Checked):
-    """The shape of a GPT-2 that starts from nothing.
+    """The shape of a new GPT-2.
 
     Raises
     ------
@@ -65,8 +65,8 @@ class Architecture(_Checked):
 class TrainingSettings(_Checked):
     """How long, how fast and in what pieces a model is trained.
 
-    Progress runs from 0 to 1 over the budget: `steps` optimizer steps, or `minutes` of training time (time spent
-    on resumed runs adds up). Exactly one of the two is given.
+    Progress runs from 0 to 1 over the budget: `steps` optimizer steps, or `minutes` of training time, added up over
+    all resumptions. Exactly one of the two must be given.
 
     Raises
     ------
@@ -75,7 +75,7 @@ class TrainingSettings(_Checked):
     """
 
     minutes: float | None = _setting(
-        None, 0.01, "Budget in minutes of training time; pauses of the process are left out."
+        None, 0.01, "Budget in minutes of training time; pauses of the process do not count."
     )
     steps: int | None = _setting(None, 1, "Budget in optimizer steps: the same amount of training on any machine.")
     muon_lr: float = _setting(0.02, 0, "Peak learning rate of Muon, for the body's matrices.")
@@ -95,11 +95,11 @@ class TrainingSettings(_Checked):
     block_length: int = _setting(
         256,
         1,
-        "Tokens of a training block, a divisor of the context length. The last tenth of the budget takes whole "
-        "contexts, as does any number above their length.",
+        "Tokens per training block; must divide the context length. The last tenth of the budget uses whole contexts; "
+        "a value above their length uses them throughout.",
     )
     max_grad_norm: float = _setting(
-        1.0, 0, "Longer gradients are scaled down to this norm (0 leaves them as they are)."
+        1.0, 0, "Scale gradients of a larger norm down to this norm (0 leaves them as they are)."
     )
     precision: Precision = _setting("auto", 0, "Number format of the passes: auto times both and takes the faster.")
     validation_fraction: float = _setting(
@@ -116,12 +116,12 @@ class TrainingSettings(_Checked):
             )
 
     def check_context(self, num_positions: int) -> None:
-        """Refuse batches and blocks that do not fit a model's context.
+        """Refuse blocks and batches that do not fit a model's context.
 
         Raises
         ------
         InputError
-            If blocks would leave a part of every context unread, or a batch is shorter than one context.
+            If blocks would leave a part of every context unread, or a step or micro-batch is shorter than one context.
 
         """
         if self.block_length < num_positions and num_positions % self.block_length:

@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer for a corpus: any text in any language can be written with it."""
+"""A byte-level BPE tokenizer trained on a corpus; it can encode any text in any language."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def train_tokenizer(documents: Sequence[str], *, vocab_size: int, num_positions:
     Raises
     ------
     InputError
-        If the corpus is too small for that many tokens, or `vocab_size` for 256 bytes and the end-of-text token.
+        If the corpus yields fewer tokens, or `vocab_size` has no room for 256 bytes and the end-of-text token.
 
     """
     tokenizer = Tokenizer(models.BPE())
@@ -46,5 +46,5 @@ def train_tokenizer(documents: Sequence[str], *, vocab_size: int, num_positions:
 
 
 def num_token_ids(tokenizer: Any) -> int:
-    """Return how many rows an embedding matrix needs: more than there are tokens where the ids have gaps."""
+    """Return how many rows an embedding matrix needs: the largest id plus 1, as ids may have gaps."""
     return max(tokenizer.get_vocab().values()) + 1

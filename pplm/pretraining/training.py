@@ -41,18 +41,18 @@ def train_base_model(
     request
         Texts and starting point.
     output
-        New folder. The run's own files are under `training/` in it and may be removed afterwards.
+        A new folder. The run's own files are in its subfolder `training/` and may be removed afterwards.
     settings
         Budget, learning rates, batches.
     architecture
-        Of a new model; None takes the one that the embedded model began with. A model to continue has its own.
+        Shape of a new model; None takes the one that the embedded model began with. A model to continue has its own.
     resume
-        Go on with the run in `output` from its last checkpoint, or from its start where there is none yet. Only
-        `micro_batch_tokens` and `checkpoint_minutes` may differ from what the run began with.
+        Resume the run in `output` from its last checkpoint, or from its start if it has none yet. Only the request's
+        `command`, `micro_batch_tokens` and `checkpoint_minutes` may differ from what the run began with.
     on_step
-        Called after every optimizer step, on the main process.
+        Called after every optimizer step, in the main process.
     processes
-        Share out every step; None is one process.
+        Processes that share every step; None is one process.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def train_base_model(
     model = start.first_model(tokenizer, seed=settings.seed)
     precision = Run(model, folder, settings, processes).to_the_end(on_step)
     training, held_out = folder.tokens()
-    model.half().float()  # the weights as they are stored
+    model.half().float()  # rounded to float16, as they are stored
     validation = validate(
         model,
         held_out,

@@ -1,4 +1,4 @@
-"""A run's own folder: its request, tokenizer and tokens, its log and its checkpoint; enough to go on after a crash."""
+"""A run's own folder: request, tokenizer, tokens, log and checkpoint; all that resuming after a crash needs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pplm.errors import InputError
 from pplm.files.atomic import atomic_file, check_replaceable
 
 MAY_CHANGE = {"checkpoint_minutes", "command", "micro_batch_tokens"}
-"""What a resumed run may be given anew: it changes neither what is read nor what is learnt."""
+"""Settings that may differ in a resumed run: they change neither what is read nor what is learnt."""
 
 _BEGINNINGS = {"tokenizer", "training.npy", "validation.npy"}
-"""What a run may leave behind that is stopped before `prepare` is done."""
+"""What a run that was stopped before the end of `prepare` may leave, besides the hidden folder of `atomic_file`."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class StepReport:
     Attributes
     ----------
     step, tokens, seconds
-        Steps, tokens and training seconds up to and including this step.
+        Totals of steps, tokens and seconds of training up to and including this step.
     loss
         Mean over this step's tokens, in nats.
     lr_share
-        Share of the peak learning rates.
+        The learning rates as a share of their peaks, 0 to 1.
     done
         Progress through the budget, 0 to 1.
 
@@ -63,18 +63,18 @@ class TrainingFolder:
         Raises
         ------
         InputError
-            With the remedy.
+            If it holds a run or other files.
 
         """
         if self._request.exists():
             raise InputError(f"output {self.output} holds a run already; pass --resume to go on, or a new folder")
         check_replaceable(self.output, {self.path.name})
-        check_replaceable(self.path, {*_BEGINNINGS, *(path.name for path in self.path.glob(".request.json.*"))})
+        check_replaceable(self.path, {*_BEGINNINGS, *(path.name for path in self.path.glob(".*"))})
 
     def prepare(
         self, request: Mapping[str, Any], tokenizer: Any, training: NDArray[Any], validation: NDArray[Any]
     ) -> None:
-        """Write tokenizer, tokens and request; the request last, because it marks the folder as complete.
+        """Write tokenizer, tokens and request; the request comes last, because it marks the folder as complete.
 
         Raises
         ------
@@ -93,12 +93,12 @@ class TrainingFolder:
             raise InputError(f"output {self.output} cannot be written: {error.strerror or error}") from error
 
     def check_same(self, request: Mapping[str, Any]) -> None:
-        """Refuse to resume a run that was asked for something else.
+        """Refuse to resume where there is no run, or one with other settings than these.
 
         Raises
         ------
         InputError
-            With the setting, what it was and what it is.
+            Naming the first setting that differs and both values.
 
         """
         if not self._request.exists():
@@ -111,11 +111,11 @@ class TrainingFolder:
                 )
 
     def request(self) -> dict[str, Any]:
-        """Return what `prepare` was given."""
+        """Return the request that `prepare` was given."""
         return dict(json.loads(self._request.read_text(encoding="utf-8")))
 
     def tokens(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the training and the validation stream, read from disk as needed."""
+        """Return the training and the validation stream (memory-mapped), (N,) token ids each."""
         names = ("training.npy", "validation.npy")
         training, validation = (np.load(self.path / name, mmap_mode="r", allow_pickle=False) for name in names)
         return training, validation
@@ -127,7 +127,7 @@ class TrainingFolder:
         return [StepReport(**json.loads(line)) for line in self._log.read_text(encoding="utf-8").splitlines()]
 
     def cut_log(self, step: int) -> None:
-        """Forget steps after `step`, and a last line that was cut off: a resumed run takes those steps again."""
+        """Cut steps after `step`, and an incomplete last line, off the log: a resumed run takes those steps again."""
         lines = self._log.read_text(encoding="utf-8").splitlines(keepends=True) if self._log.exists() else []
         whole = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         with atomic_file(self._log) as new:

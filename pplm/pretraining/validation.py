@@ -1,4 +1,4 @@
-"""How well a model predicts text it has not seen, in units that do not depend on its tokenizer."""
+"""How well a model predicts text that it has not seen, per token and, independently of the tokenizer, per character."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Validation:
     nats_per_token
         Mean of -ln p; its exponential is the perplexity.
     bits_per_character
-        The same sum in bits over the text's characters: comparable between tokenizers.
+        The same sum of losses, in bits, divided by the number of characters: comparable between tokenizers.
     tokens, characters
-        How much text that was.
+        Numbers of tokens predicted and of characters in the text.
 
     """
 
@@ -45,7 +45,7 @@ class Validation:
 def validate(model: nn.Module, tokens: NDArray[Any], *, characters: int, num_positions: int) -> Validation:
     """Read a token stream (N,) in windows of `num_positions`, each predicting its next tokens.
 
-    The first token, an end-of-text that begins the first document, is given and not predicted.
+    The first token, which only begins the first document, is not predicted.
     """
     device = next(model.parameters()).device
     was_training = model.training
