@@ -1,52 +1,21 @@
 """Which settings a request comes to: the presets `paper` and `fast`, a model's own and the general ones."""
 
-import copy
 import dataclasses
-import json
 from types import SimpleNamespace
 
 import pytest
-import torch
+from preset_cases import BAG, HEAD, OWN, settings
 
 import pplm
-from attribute_models import Avoid, BagOfWords, Discriminator
-from pplm import InputError, SteeringConfig, SteeringPresets
-from pplm.attached import Attached, attach
-from pplm.benchmark import BenchmarkConfig, steering_settings
-from pplm.models.fingerprint import identity, relation
-from pplm.models.presets_file import read_presets, shipped_presets
-from pplm.presets import FAST_PRESETS, KINDS, PAPER_PRESETS
-
-BAG = BagOfWords.from_token_ids([1, 2], 10)
-HEAD = Discriminator.from_weights(torch.eye(2), torch.zeros(2), ["a", "b"], "a")
-OWN = {
-    "paper": {"bag_of_words": {"step_size": 0.4}, "mixture": {"step_size": 0.07}},
-    "fast": {"bag_of_words": {"step_size": 6.0, "layers": 1, "num_iterations": 1}},
-}
-
-
-def rounded(model):
-    """Return a copy whose matrices have coarser numbers, as quantising leaves them."""
-    copied = copy.deepcopy(model)
-    for parameter in copied.parameters():
-        if parameter.dim() > 1:
-            parameter.data = (parameter.data * 64).round() / 64
-    return copied
-
-
-def torch_model(**given):
-    """Return what stands for a model of a single matrix."""
-    matrix = torch.nn.Linear(2, 2, **given)
-    return SimpleNamespace(base_model=matrix, config=SimpleNamespace(name_or_path="tiny"))
+from attribute_models import Avoid
+from pplm import InputError, SteeringConfig
+from pplm.benchmark import BenchmarkConfig
+from pplm.presets import FAST_PRESETS, PAPER_PRESETS
 
 
 class OwnModel:
     def loss(self, step):
         return step.logits[:, 0]
-
-
-def settings(attributes, **given):
-    return SteeringConfig.for_attributes(attributes, **given)
 
 
 # --- the paper's ------------------------------------------------------------------------------------------------
@@ -71,6 +40,13 @@ def test_no_preset_can_be_changed():
     for table in (PAPER_PRESETS, FAST_PRESETS):
         with pytest.raises(TypeError):
             table["bag_of_words"]["step_size"] = 1.0
+
+
+def test_the_presets_hold_fields_of_the_settings_alone():
+    names = {field.name for field in dataclasses.fields(SteeringConfig)}
+    for table in (PAPER_PRESETS, FAST_PRESETS):
+        for kind in table.values():
+            assert set(kind) <= names
 
 
 # --- which one --------------------------------------------------------------------------------------------------
@@ -202,155 +178,3 @@ def test_an_unknown_preset_is_refused_wherever_it_is_named(gpt2, tokenizer, bag)
 def test_settings_and_a_preset_together_are_refused(gpt2, tokenizer, bag):
     with pytest.raises(InputError, match="steering and preset='fast' both say how to steer"):
         pplm.generate(gpt2, tokenizer, "a", attributes=[bag], preset="fast", steering=SteeringConfig())
-
-
-# --- every way in -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("preset", ["paper", "fast", None])
-def test_every_way_to_steer_takes_the_preset(gpt2, tokenizer, words, preset):
-    model = copy.copy(gpt2)
-    attach(model, Attached(presets=SteeringPresets.of(OWN)))
-    wanted = settings([words], presets=OWN, preset=preset)
-    request = {"max_new_tokens": 3, "do_sample": True, "seed": 1}
-    texts = [
-        pplm.generate(model, tokenizer, "The lake", attributes=[words], **how, **request)[0]
-        for how in ({"preset": preset}, {"steering": wanted})
-    ]
-    assert texts[0].attribute_loss == texts[1].attribute_loss
-    assert len(texts[0].attribute_loss[0]) == wanted.num_iterations + 1
-    inputs = tokenizer("The lake", return_tensors="pt")
-    output = model.generate(
-        **inputs,
-        custom_generate=pplm.steered_decoding([words], preset=preset),
-        max_new_tokens=2,
-        return_dict_in_generate=True,
-        pad_token_id=0,
-    )
-    assert output.steering.gradient_norms.shape[2] == (wanted.layers or 2)
-    chosen = steering_settings(model, {"b": lambda *_: words}, BenchmarkConfig(attributes=("b",), preset=preset))
-    assert chosen == {"b": wanted}
-
-
-@pytest.mark.parametrize(
-    ("preset", "line"), [("paper", "preset paper,"), ("fast", "preset fast,"), (None, "preset fast,")]
-)
-def test_the_command_line_names_the_preset(command, preset, line):
-    given = ["--preset", preset] if preset else []
-    code, _, err = command("generate", "The lake", "--bag", "space", "--max-new-tokens", "2", "--greedy", *given)
-    assert code == 0
-    assert f"steering: preset {'paper' if 'paper' in given else 'fast'}, step_size" in err
-
-
-def test_a_user_who_chose_no_setting_reads_which_one_to_turn(command):
-    def said(*given):
-        code, _, err = command("generate", "The lake", "--max-new-tokens", "2", "--greedy", *given)
-        assert code == 0
-        return err.splitlines()
-
-    knob = "to steer more or less: --strength, from 0 (unsteered) to 1"
-    settings, advice = said("--bag", "space")[-3:-1]  # then the seed
-    assert settings.startswith("steering: preset fast, ")
-    assert advice.startswith(knob)
-    for chosen in (("--strength", "0.5"), ("--step-size", "2"), ("--preset", "paper")):
-        assert knob not in "".join(said("--bag", "space", *chosen))
-    assert knob not in "".join(said())  # unsteered
-
-
-def test_the_command_line_says_where_a_preset_was_not_made_for_the_model(command, gpt2, tokenizer, tmp_path):
-    for part in (gpt2, tokenizer):
-        part.save_pretrained(tmp_path)
-    (tmp_path / "words.txt").write_text("moon\nstar\nsun\n")
-    request = ["--bag", tmp_path / "words.txt", "--model", tmp_path, "--device", "cpu", "--greedy"]
-    code, _, err = command("generate", "The sea", "--max-new-tokens", "2", *request)
-    assert code == 0
-    assert "steering: the dial, strength 0.5, num_iterations 1" in err
-    request += ["--preset", "fast", "--step-size", "0.4"]
-    _, _, err = command("generate", "The sea", "--max-new-tokens", "2", *request)
-    assert "steering: preset fast (a general choice; this model has no settings of its own for it), step_size" in err
-
-
-# --- by the weights' fingerprint ---------------------------------------------------------------------------------
-
-
-def test_shipped_settings_are_found_wherever_the_weights_lie(embedded, tmp_path):
-    for part in embedded:
-        part.save_pretrained(tmp_path / "elsewhere")
-    model, _ = pplm.load_model(tmp_path / "elsewhere", device="cpu", dtype="bfloat16")
-    assert pplm.steering_presets(model) == pplm.steering_presets(embedded[0])
-    (tmp_path / "elsewhere" / "steering.json").write_text(json.dumps(OWN))
-    model, _ = pplm.load_model(tmp_path / "elsewhere", device="cpu")
-    assert pplm.steering_presets(model) == SteeringPresets.of(OWN)
-
-
-def test_the_same_model_in_other_numbers_takes_them_and_says_so(embedded, command, tmp_path):
-    model = rounded(embedded[0])
-    for part in (model, embedded[1]):
-        part.save_pretrained(tmp_path / "rounded")
-    loaded, _ = pplm.load_model(tmp_path / "rounded", device="cpu")
-    presets = pplm.steering_presets(loaded)
-    assert presets.fast == pplm.steering_presets(embedded[0]).fast
-    request = ["generate", "The sea", "--model", tmp_path / "rounded", "--greedy", "--max-new-tokens", "2"]
-    code, _, err = command(*request, "--bag", "space")
-    assert code == 0
-    assert (
-        "steering: preset fast (made on gpt2-mini, used for rounded, which has the same norms and biases but other "
-        in err
-    )
-
-
-def test_a_model_that_was_trained_further_is_another_model(embedded):
-    tuned = copy.deepcopy(embedded[0])
-    for parameter in tuned.parameters():
-        parameter.data *= 1.01
-    assert relation(identity(embedded[0]), tuned) is None
-    assert shipped_presets(tuned) == SteeringPresets()
-
-
-def test_a_model_without_vectors_has_no_relatives():
-    assert relation({"name": "other", "weights": {"float32": "0"}, "vectors": {}}, torch_model(bias=False)) is None
-    bare = identity(torch_model(bias=False))
-    assert relation({**bare, "weights": {}}, torch_model(bias=False)) is None
-
-
-# --- steering.json ----------------------------------------------------------------------------------------------
-
-
-def test_the_embedded_model_has_settings_of_its_own_for_every_kind(embedded):
-    presets = pplm.steering_presets(embedded[0])
-    assert set(presets.paper) == set(KINDS) - {"avoidance"}
-    assert set(presets.fast) == set(KINDS)
-    for attributes in ([BAG], [HEAD], [BAG, HEAD], [Avoid(BAG)], [BAG, Avoid(BAG)]):
-        assert presets.choose(attributes).own
-        assert presets.choose(attributes, "paper").own
-
-
-def test_a_file_of_kinds_alone_is_the_paper_s(tmp_path):
-    kinds = {"bag_of_words": {"step_size": 0.5}, "mixture": {"gm_scale": 0.9}}
-    (tmp_path / "steering.json").write_text(json.dumps(kinds))
-    assert read_presets(tmp_path) == SteeringPresets(paper=kinds)
-
-
-@pytest.mark.parametrize(
-    ("table", "words"),
-    [
-        ({"paper": {}, "slow": {}}, "presets hold 'slow'; a preset must be one of paper, fast"),
-        ({"fast": {"head": {}}}, "'head'; a kind must be one of bag_of_words, avoidance, discriminator, mixture"),
-        ({"paper": {"avoidance": {}}}, "'avoidance'; a kind must be one of bag_of_words, discriminator, mixture"),
-        ({"head": {}}, "'head'; a kind must be one of bag_of_words, discriminator, mixture"),
-        ({"fast": {"mixture": {"step_size": -1}}}, "step_size must be finite and at least 0"),
-        ({"fast": {"mixture": {"stepsize": 1}}}, "is no table of settings in JSON"),
-        ({"fast": 3}, "preset 'fast' must be a table of settings by kind; got 3"),
-    ],
-)
-def test_a_file_that_names_what_there_is_not_is_refused(tmp_path, table, words):
-    (tmp_path / "steering.json").write_text(json.dumps(table))
-    with pytest.raises(InputError, match=words):
-        read_presets(tmp_path)
-
-
-def test_the_presets_hold_fields_of_the_settings_alone():
-    names = {field.name for field in dataclasses.fields(SteeringConfig)}
-    for table in (PAPER_PRESETS, FAST_PRESETS):
-        for kind in table.values():
-            assert set(kind) <= names
