@@ -144,7 +144,7 @@ def test_an_interrupt_says_how_to_go_on(run, monkeypatch):
     monkeypatch.setattr("pplm.pretraining.train_base_model", interrupted)
     code, out, err = run("a.txt", "--output", "x")
     assert (code, out) == (130, "")
-    assert "the same command with --resume goes on" in err
+    assert "repeat the command with --resume to go on" in err
 
 
 def test_of_several_processes_only_the_first_one_tells_an_error(run, monkeypatch):
