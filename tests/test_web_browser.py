@@ -204,7 +204,7 @@ def test_a_link_restores_every_setting_and_the_same_text(arrive):
         (link(prompt="a", bags="../../etc/passwd"), "bag '../../etc/passwd' is not offered here"),
         (link(prompt="a", bags="/etc/passwd"), "bag '/etc/passwd' is not offered here"),
         (link(prompt="a", heads="openai-community/gpt2"), "head 'openai-community/gpt2' is not offered here"),
-        (link(prompt="a", model="/etc/passwd"), "the link sets 'model', which the page has not"),
+        (link(prompt="a", model="/etc/passwd"), "the link sets 'model', which is not a setting of the page"),
         (link(prompt="a", strength=NASTY), "strength must be a number"),
         (link(prompt="a", bags=NASTY[:60]), "is not offered here"),
     ],
@@ -367,7 +367,7 @@ def test_where_too_many_wait_the_visitor_is_told_and_can_try_again(arrive):
     page = arrive(complains="503")
     page.route("**/queue/join*", lambda route: route.fulfill(status=503, json={"detail": "Queue is full."}))
     page.click("#generate")
-    page.locator("#status", has_text="Too many visitors wait already; try again in a minute.").wait_for()
+    page.locator("#status", has_text="Too many visitors are waiting already; try again in a minute.").wait_for()
     page.unroute("**/queue/join*")
     choose(page, prompt="The lake", length=2)
     generate(page)

@@ -123,7 +123,7 @@ def test_a_link_restores_every_setting(talk, **settings):
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("prompt=a&model=/etc/passwd", "the link sets 'model', which the page has not"),
+        ("prompt=a&model=/etc/passwd", "the link sets 'model', which is not a setting of the page"),
         ("prompt=a&prompt=b", "the link sets prompt twice"),
         ("strength=strong", "strength must be a number; got 'strong'"),
         ("samples=1.5", "samples must be a number"),
@@ -132,7 +132,7 @@ def test_a_link_restores_every_setting(talk, **settings):
         ("chat=1&conversation=Hi", "a list of messages, each followed by its answer"),
         ("conversation=Hi&conversation=Hello", "a conversation belongs to a chat"),
         ("prompt=" + "a" * 8001, "longer than 8000 characters"),
-        ("__class__=a", "which the page has not"),
+        ("__class__=a", "which is not a setting of the page"),
     ],
 )
 def test_a_link_that_asks_for_what_the_page_has_not_is_refused(query, message):

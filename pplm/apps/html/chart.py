@@ -1,4 +1,4 @@
-"""Curves over a text's tokens as paths of inline SVG. The words stand around it, where they keep their size."""
+"""Curves over a text's tokens as paths of inline SVG, which is stretched; labels stand beside it, unstretched."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from pplm.apps.html.shown import explained, number, percent
 
 HEIGHT = 100
-"""Of a drawing, in its own units; a token is 1 wide. The page stretches it to any size."""
+"""Height of a drawing in its own units, in which a token is 1 wide. The page stretches it to any size."""
 _PEAKS = 3
-"""So many peaks at most are cut off, so that the rest of a curve is seen."""
+"""At most this many peaks are cut off, so that the rest of a curve can be seen."""
 _TOWERS = 2.5
-"""So many times as high as all the rest they are."""
+"""Peaks are cut off only if each is more than this many times as high as all the rest."""
 _LOWEST = 10
-"""An axis ends no lower than at this part of its highest peak: what is smaller is not worth a look."""
+"""An axis ends no lower than at a tenth of its highest peak: smaller values are not worth a look."""
 _APART = 6
-"""Of cut peaks that are closer than this part of the width only the highest is labelled."""
+"""Of cut peaks that are less than a sixth of the width apart, only the highest is labelled."""
 _ROUND = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
 
@@ -32,9 +32,9 @@ class Panel:
     name
         The attribute's, or None for the divergence.
     final, unsteered, between, bars
-        Values of `d`; an empty path where there is nothing to draw.
+        Paths, as values of SVG's `d`; "" where there is nothing to draw.
     cut
-        Peaks that reach beyond the upper edge: where, as a share of the width, and how high.
+        Peaks that reach beyond the upper edge: (place as a share of the width, height as text).
 
     """
 
@@ -49,7 +49,7 @@ class Panel:
 
 
 def panels(text: dict[str, Any], attributes: Sequence[dict[str, Any]]) -> list[Panel]:
-    """Return the drawings of one text: each attribute's level, where it has any, then the divergence."""
+    """Return the drawings of one text: the level of each attribute that has one, then the divergence."""
     found = [_level(text["tokens"], attribute) for attribute in attributes]
     return [panel for panel in found if panel is not None] + [_divergence(text["tokens"])]
 
@@ -100,14 +100,14 @@ def _between(final: Sequence[float | None], unsteered: Sequence[float | None], t
 
 def _points(run: Sequence[int], values: Sequence[float | None], top: float) -> list[str]:
     points = [f"{place + 0.5:g} {_height(values[place] or 0.0, top)}" for place in run]
-    if len(points) == 1:  # a single value is a short level line, which can be seen
+    if len(points) == 1:  # a single value becomes a short level line, so that it can be seen
         height = points[0].split(" ")[1]
         return [f"{run[0] + 0.1:g} {height}", f"{run[0] + 0.9:g} {height}"]
     return points
 
 
 def _runs(values: Sequence[float | None]) -> Iterator[list[int]]:
-    """Yield the places of values that follow each other without a gap."""
+    """Yield the places of each run of values without a gap."""
     for there, places in groupby(range(len(values)), key=lambda place: values[place] is not None):
         if there:
             yield list(places)
@@ -122,7 +122,7 @@ def _highest(values: Sequence[float | None]) -> float | None:
 
 
 def _top(values: Sequence[float | None]) -> float:
-    """Return where an axis ends: above all values, or below a few peaks that would press the others to the ground."""
+    """Return where an axis ends: above all values, or below a few peaks that would flatten all the others."""
     found = sorted((value for value in values if value is not None), reverse=True)
     if not found or found[0] <= 0:
         return 1.0
@@ -142,6 +142,6 @@ def _cut(values: Sequence[float | None], top: float) -> list[tuple[float, float]
 
 
 def _round_up(value: float) -> float:
-    """Return the next number that reads well, of one digit or 1.5 or 2.5 times a power of ten."""
+    """Return the next larger number that reads well: one digit, 1.5 or 2.5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in _ROUND if step * power >= value * (1 - 1e-9))

@@ -1,4 +1,4 @@
-"""Turns the document of a trace into HTML; what it needs is inside it, so nothing is asked for elsewhere."""
+"""Turns the document of a trace into HTML, which contains all that it needs and loads nothing."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Pair:
-    """What one tab shows: numbers of texts in the document that were drawn with the same random numbers.
+    """What one tab shows: a steered and an unsteered text that were drawn with the same random numbers.
 
     Attributes
     ----------
     title
-        Of the tab.
+        The tab's.
     steered, unsteered
-        (number in the document, text), or None.
+        (number in the document, text), or None where there is no such text.
 
     """
 
@@ -40,7 +40,7 @@ class Pair:
 
 
 def trace_page(document: Mapping[str, Any]) -> str:
-    """Return a trace as one HTML file, which loads nothing from elsewhere.
+    """Return a trace as one HTML file, which loads nothing.
 
     Parameters
     ----------
@@ -87,14 +87,14 @@ def trace_fragment(document: Mapping[str, Any]) -> str:
 
 
 def text_fragment(text: Mapping[str, Any], facts: Sequence[str]) -> str:
-    """Return one text that was not traced, with facts about it below, in the dress of a trace.
+    """Return one text that was not traced, with facts about it below, in the style of a trace.
 
     Parameters
     ----------
     text
         `text`, `completion` and `steered`, as a trace has them.
     facts
-        A line each.
+        One line each.
 
     """
     style = Markup(_static("trace.css"))  # noqa: S704 - our own file
@@ -138,22 +138,22 @@ def _title(token: dict[str, Any]) -> str:
 
 
 def _lead(text: Mapping[str, Any]) -> str:
-    """Return what stands before a text's completion: the prompt, and of a conversation an empty line."""
+    """Return what stands before a text's completion: the prompt, and in a conversation an empty line after it."""
     return str(text["text"]).removesuffix(text["completion"])
 
 
 def _indent(text: str) -> str:
-    """Return the white space that a token begins with, which is not shaded; nothing where it is all there is."""
+    """Return the white space that a token begins with, which is not shaded; "" for a token of white space alone."""
     return text[: len(text) - len(text.lstrip())] if text.strip() else ""
 
 
 def _shades(token: dict[str, Any], attributes: Sequence[dict[str, Any]]) -> list[int]:
-    """Return how a token is shaded by each of the attributes."""
+    """Return how dark a token is shaded by each of the attributes; see `shade`."""
     return [shown.shade((token["levels"].get(attribute["name"]) or {}).get("gain")) for attribute in attributes]
 
 
 def _mean_level(text: dict[str, Any], name: str, kind: str) -> float | None:
-    """Return the mean of a level over the tokens of a text that have one."""
+    """Return the mean of a level over the tokens of a text that have one; None if none has."""
     levels = [level[kind] for token in text["tokens"] if (level := token["levels"].get(name))]
     values = [value for value in levels if value is not None]
     return sum(values) / len(values) if values else None

@@ -8,9 +8,9 @@ from typing import Any
 from markupsafe import Markup
 
 SHADES = (0.001, 0.01, 0.05, 0.2, 0.5)
-"""From these gains on, up or down, a token is shaded 1, 2, ...: alike in every trace, so that they compare."""
+"""A token is shaded 1, 2, ... from these gains on, up or down; the same in every trace, to compare them."""
 _LEAST = 1e-5
-"""What is smaller is not shown as a number."""
+"""Smaller values are not shown as numbers."""
 _NOT_HTML = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
@@ -65,7 +65,7 @@ def clean(value: Any) -> Any:
 
 
 def _digits(value: float) -> str:
-    """Return three significant digits without an exponent. page.js does the same."""
+    """Return a number with three significant digits, without an exponent. page.js does the same."""
     if 0 < abs(value) < _LEAST:
         return "≈0"
     rounded = float(f"{value:.3g}")

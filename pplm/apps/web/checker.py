@@ -1,4 +1,4 @@
-"""What the guard asks of a request that it could let through: whether the page can use the link, or the values."""
+"""Checks for the guard whether the page can use a request's link or values, before the request is let through."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PageChecker:
     page
         The page.
     checks
-        By the number that gradio gives a handler, of all: how many values it takes, and what refuses them.
+        For every handler, by the number that gradio gives it: how many values it takes, and what refuses wrong ones.
 
     """
 
@@ -35,7 +35,7 @@ class PageChecker:
         return ""
 
     def values(self, body: Mapping[str, Any]) -> str:
-        """Return why a handler's values cannot be used; "" where they can. The visitor finds the reason on the page."""
+        """Return why a handler's values cannot be used; "" where they can. The page shows the visitor the reason."""
         number = body.get("fn_index")
         if type(number) is not int:  # gradio would also take "3"
             return "fn_index must be a whole number"

@@ -22,12 +22,12 @@ from pplm.errors import InputError
 STRENGTHS = "0 unsteered · 0.2 gentle · 0.5 usual · 0.8 strong · 1 maximum"
 _LISTS = ("words", "avoid_words", "seeds")
 _MOST_LETTERS = 4000
-"""Of a box of words."""
+"""Most characters in a box of words."""
 
 
 @dataclass(frozen=True)
 class Controls:
-    """What a visitor sets, and presses.
+    """The components with which a visitor sets up a request and starts it.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Controls:
     go, stop
         The buttons that generate and stop.
     talk, said, anew
-        What is there of a conversation alone: all of it, the messages as they are read, the button that forgets them.
+        Those of a conversation alone: the column around it, its messages to read, the button that forgets them.
 
     """
 
@@ -54,7 +54,7 @@ class Controls:
 
 
 def make_controls(served: Served) -> Controls:
-    """Lay the controls out where this is called."""
+    """Make the controls, inside the gradio block that is open where this is called."""
     usual = PageRequest()
     found: dict[str, Any] = {}
     found["chat"] = gr.Radio(
@@ -73,18 +73,18 @@ def make_controls(served: Served) -> Controls:
         go = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
         stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=120)
     with gr.Accordion("Own words, more attributes", open=False):
-        found["words"] = _words("Own words", "Words and phrases to steer towards, with commas between.")
-        found["seeds"] = _words("Seed words", "A few words: a bag of 60 is grown from their neighbours in the model.")
+        found["words"] = _words("Own words", "Words and phrases to steer towards, separated by commas.")
+        found["seeds"] = _words("Seed words", "A few words; a bag of 60 is grown from their neighbours in the model.")
         found["heads"] = gr.CheckboxGroup(list(served.heads), label="Heads",
-                                          info="Trained classifiers: how the text is, whatever its topic.",
+                                          info="Trained classifiers: steer how the text sounds, whatever its topic.",
                                           visible=bool(served.heads), elem_id="heads")  # fmt: skip
     with gr.Accordion("Avoid", open=False):
         rarer = "Their words become rarer, not impossible."
         found["avoid_bags"] = gr.CheckboxGroup(list(served.bags), label="Topics to avoid", info=rarer)
-        found["avoid_words"] = _words("Words to avoid", "Words and phrases, with commas between.")
+        found["avoid_words"] = _words("Words to avoid", "Words and phrases, separated by commas.")
     with gr.Accordion("Samples, length, seed", open=False):
         found["samples"] = gr.Slider(1, MOST_SAMPLES, usual.samples, step=1, label="Samples",
-                                     info="Texts of different random numbers.")  # fmt: skip
+                                     info="Texts with different random numbers.")  # fmt: skip
         found["length"] = gr.Slider(
             1, MOST_TOKENS, usual.length, step=1, label="Length", info="New tokens of each text."
         )
@@ -92,7 +92,7 @@ def make_controls(served: Served) -> Controls:
                                   info="The same seed gives the same texts.")  # fmt: skip
     with gr.Accordion("System message", open=False, visible=served.chat):
         found["system"] = gr.Textbox("", label="System message", lines=2, max_length=LONGEST_PROMPT,
-                                     info="How a chat's answers are to be; only with “Answer me”.")  # fmt: skip
+                                     info="Tells the model how to answer; only with “Answer me”.")  # fmt: skip
     return Controls(found, go, stop, talk, said, anew)
 
 

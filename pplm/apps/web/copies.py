@@ -1,4 +1,4 @@
-"""The texts of the page once more, outside of it: as a command line and as a Python program."""
+"""How to make the page's texts outside of it: a command line and a Python program."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _CONVERSATION = "./conversation.jsonl"
 def as_command(served: Served, request: PageRequest) -> str:
     """Return the command that generates the texts, each argument quoted for a shell.
 
-    A list of the operator's is not on the visitor's machine, so its words come first, as the file they are read from;
-    so do the messages of a conversation.
+    A list of the operator's is not on the visitor's machine, so the command begins by writing its words to a file, and
+    likewise the messages of a conversation.
     """
     files: dict[str, str] = {}
     written: list[str] = []
@@ -32,7 +32,7 @@ def as_command(served: Served, request: PageRequest) -> str:
             if name not in shipped_names(BAGS, ".txt") and name not in files:
                 files[name] = _new_file(name, files.values())
                 words_of = read_word_list(served.known.bags[name]).items()
-                # The shell writes the tabs: one that is pasted may make it complete a word.
+                # printf writes the tabs: a tab that is pasted may make the shell complete a word.
                 written.append(_file(r"%s\t%s\n", (str(one) for pair in words_of for one in pair), files[name]))
             words += _option(option, files.get(name, name))
     for option, own in (
@@ -118,14 +118,14 @@ def _own_words(words: tuple[str, ...]) -> str:
 
 
 def _new_file(name: str, taken: Collection[str]) -> str:
-    """Return a plain file name for a list, another one than those taken."""
+    """Return a plain file name for a list, which is not among those taken."""
     plain = re.sub("[^A-Za-z0-9]+", "_", name)
     endings = ("", *(f"_{number}" for number in range(2, len(taken) + 2)))
     return next(path for ending in endings if (path := f"./{plain}{ending}.txt") not in taken)
 
 
 def _file(line: str, parts: Iterable[str], path: str) -> str:
-    """Return the command that writes parts into a file, as many into each line as its form takes."""
+    """Return the command that writes parts into a file, each line filled as its printf format `line` says."""
     return f"printf '{line}' {shlex.join(parts)} > {path}"
 
 

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class Draft:
-    """Takes tokens in one thread, and is looked at from another.
+    """Collects tokens in one thread while another reads what there is.
 
     Parameters
     ----------
     request
-        What is written.
+        The request whose texts are written.
     frame
         The document of a trace without its texts.
 

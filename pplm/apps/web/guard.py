@@ -1,7 +1,7 @@
 """Stands before gradio: lets through what the page needs and nothing else, and asks for the key where there is one.
 
-gradio's app also takes uploads, serves files, fetches addresses, passes on requests, describes an API and lets pages of
-others read its answers (CORS); the page has no use for these.
+gradio's app also takes uploads, serves files, fetches addresses, passes on requests, describes an API and lets web
+pages from elsewhere read its answers (CORS); the page has no use for these.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _READ = re.compile(
     r"|/gradio_api/(theme\.css|app_id/?|startup-events|queue/data|heartbeat/\w+)"
 )
 _CLOSE = {"Connection": "close"}
-"""Of answers to requests whose body is not read to its end."""
+"""A header of answers to requests whose body is not read to its end."""
 _VISITOR = re.compile(r"\w{1,64}", re.ASCII)
-"""A session_hash, which gradio's page makes up. Over half a character gradio fails, also at requests of others."""
+"""A session_hash, which gradio's page makes up. Half a character in it makes gradio fail, for other visitors too."""
 _SENT = re.compile(r"/gradio_api/(queue/join|run/predict|cancel|reset)/?")
 _FIELDS: Mapping[str, tuple[type, ...]] = {
     "data": (list,),
@@ -44,7 +44,7 @@ _FIELDS: Mapping[str, tuple[type, ...]] = {
     "session_hash": (str,),
     "trigger_id": (int, NoneType),
 }
-"""What gradio's page sends. Over other types, and over fields that it has for other clients, gradio may fail."""
+"""What gradio's page sends. Other types, and the fields that gradio has for other clients, can make it fail."""
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'self'; "
@@ -54,7 +54,7 @@ _POLICY = (
 
 
 class Checker(Protocol):
-    """Says what the app behind the guard cannot use."""
+    """Finds what the app behind the guard cannot use."""
 
     def link(self, pairs: Iterable[tuple[str, str]]) -> str:
         """Return why a query string cannot be used; "" where it can."""
@@ -69,13 +69,15 @@ class Guard:
     Parameters
     ----------
     app
-        What is behind it.
+        The app behind the guard.
     checker
-        What it cannot use: values are answered by 400 alone, a link by 400 and the page, which shows the reason.
+        Finds what the app cannot use: wrong values are answered with 400 alone, a wrong link with 400 and the page,
+        which shows the reason.
     key
-        What opens the page, as the password of HTTP's basic authentication, any name with it; None for nobody.
+        The key that opens the page: the password of HTTP's basic authentication, with any name, or a bearer token; None
+        lets everybody in.
     frames
-        Pages that may show this one inside themselves.
+        Web sites whose pages may show this one inside themselves.
 
     """
 
@@ -102,13 +104,13 @@ class Guard:
             try:
                 await (answer or self._app)(scope, receive, send)
             except RuntimeError as error:
-                # A stream that gradio ends with 404, as that of a visitor that it has not heard of: it has said why.
+                # gradio ended a stream with 404, as for a visitor that it does not have; the reason has been sent.
                 if not isinstance(error.__cause__, HTTPException):
                     raise
                 await send({"type": "http.response.body", "body": b""})
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """Return the answer to what is not let through."""
+        """Return the answer to a request whose head is refused; None where it is let through."""
         path, headers = scope["path"], Headers(scope=scope)
         if path == HEALTH:
             return PlainTextResponse("ok")
@@ -137,7 +139,7 @@ class Guard:
         return self._key is not None and self._key.matches(password)
 
     def _refused(self, body: bytes | None) -> Response | None:
-        """Return the answer to a body that is not let through."""
+        """Return the answer to a body that is refused; None where it is let through."""
         if body is None:
             return PlainTextResponse(f"The body did not arrive within {CLIENT_SECONDS} seconds.", 408, _CLOSE)
         if len(body) > LARGEST_BODY:
@@ -147,7 +149,7 @@ class Guard:
         except (ValueError, RecursionError):
             return PlainTextResponse("The body must be JSON.", 400)
         values = given.get("data", []) if isinstance(given, dict) else None
-        # gradio takes a table for a file, and fetches it from the address that it names.
+        # gradio takes an object for a file, and fetches it from the address that it names.
         if not isinstance(values, list) or not all(_is_plain(value) for value in values):
             return PlainTextResponse("The values must be texts, numbers and lists of texts.", 400)
         visitor = given.get("session_hash", "0")
@@ -159,7 +161,7 @@ class Guard:
         return None if _is_gradios(given) else PlainTextResponse("The body's fields are not those of the page.", 400)
 
     def _with_headers(self, send: Send, status: int | None) -> Send:
-        """Return what sends an answer with the headers of all, and a status of its own if one is given."""
+        """Return a `send` that gives an answer our headers, none of CORS, and a status if one is given."""
 
         async def start(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -175,7 +177,7 @@ class Guard:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """Return a request's body, of which more than may be is left unread; None where it does not arrive in time."""
+    """Return a request's body, no longer read once it is too large; None where it does not arrive in time."""
     body = b""
     try:
         async with asyncio.timeout(CLIENT_SECONDS):
@@ -190,7 +192,7 @@ async def _read(receive: Receive) -> bytes | None:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Return what gives the body that has been read, then what comes after it."""
+    """Return a `receive` that first gives the body that was read, then what comes after it."""
     bodies = [body]
 
     async def read() -> Message:

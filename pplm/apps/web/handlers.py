@@ -1,4 +1,4 @@
-"""What happens on the page: what each handler returns, and what it says where something cannot be used."""
+"""The page's handlers: what each returns, and the message that it shows where something cannot be used."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ENDED = {
     "stopped": "Stopped; this is what was written until then.",
     "time": "The time for one request is over; this is what was written until then.",
 }
-_QUEUE_FULL = "Too many visitors wait already; try again in a minute."
+_QUEUE_FULL = "Too many visitors are waiting already; try again in a minute."
 _OF_GRADIO = ("__theme", "__lang", "__sign", "view", "logs", "deep_link")
 """What gradio and Spaces put into a page's address."""
 
@@ -69,8 +69,8 @@ class Page:
         """Yield what the page shows while the texts are written."""
         name = _name(visitor)
         reins = self.visits.find(name)
-        if reins is None:  # has left, or forgotten it for a new conversation
-            yield Shown()  # without which gradio would empty all that is shown
+        if reins is None:  # the visitor has left, or begun a new conversation
+            yield Shown()  # without it gradio would empty all that is shown
             return
         try:
             if reins.why:
@@ -96,14 +96,14 @@ class Page:
     def finish(self, visitor: gr.Request, following: list[str]) -> tuple[Any, ...]:
         """Let the visitor press Generate again, also where the request was refused before it was in the queue.
 
-        The answer that is still shown then can be replied to.
+        If the page still shows an answer, it can be replied to.
         """
         reins = self.visits.leave(_name(visitor))
         said = gr.skip() if reins is None else _said(reins.refused or _QUEUE_FULL, wrong=True)
         return gr.update(interactive=True), gr.update(interactive=False), said, gr.update(visible=bool(following))
 
     def stop(self, visitor: gr.Request) -> None:
-        """End the visitor's texts; what is said of it comes with them."""
+        """End the visitor's texts; `write` reports it with the last of them."""
         self.visits.stop(_name(visitor))
 
     def leave(self, visitor: gr.Request) -> None:
@@ -122,7 +122,7 @@ class Page:
         return [*values_of_request(request), _said("Restored from the link; press Generate.")]
 
     def reply(self, following: list[str], prompt: str) -> tuple[Any, ...]:
-        """Go on from an answer: return the conversation with it, what now goes on, prompt, chat, button and status.
+        """Go on from an answer: return the conversation, nothing more to go on from, prompt, chat, button and status.
 
         What the visitor has written since stays as the prompt.
         """
@@ -136,14 +136,14 @@ class Page:
         return [], [], gr.update(visible=False), _said("The next message begins a new conversation.")
 
     def show_conversation(self, chat: Any, said: Any) -> tuple[Any, str]:
-        """Return whether a conversation is shown, and what there is to read."""
+        """Return whether a conversation is shown, and its messages as HTML."""
         said = check_conversation(said)
         named = zip(cycle(("You", "Model")), said, strict=False)
         lines = (Markup("<dt>{}</dt><dd>{}</dd>").format(role, clean(text)) for role, text in named)
         return gr.update(visible=bool(chat and said)), _TALK.format(Markup("").join(lines))
 
     def wave(self, frequency: float, strength: float) -> Iterator[str]:
-        """Yield the picture of a wave, and before the first one what takes so long."""
+        """Yield the picture of a wave; before the first one, a note that the network is being trained."""
         if not self.waves.trained:
             yield _said("Training the small network, once ...")
         try:
@@ -176,7 +176,7 @@ class Page:
 
 
 def _link(request: PageRequest) -> list[str]:
-    """Return a link's query string with its question mark; where there is none the mark alone, and why."""
+    """Return a link's query string with its question mark; if there can be none, the mark alone and the reason."""
     try:
         return [f"?{query_of(request)}"]
     except InputError as error:
@@ -184,7 +184,7 @@ def _link(request: PageRequest) -> list[str]:
 
 
 def _following(request: PageRequest, progress: Progress) -> list[Any]:
-    """Return the conversation that goes on from an answer once it is there, empty if none can, and why none can."""
+    """Return the conversation to go on from once its answer is complete, else an empty one; and why none can."""
     if not (request.chat and progress.ended and progress.document):
         return [[]]
     try:

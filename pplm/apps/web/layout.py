@@ -16,9 +16,9 @@ from pplm.apps.web.waves import FASTEST, SLOWEST, check_wave
 
 TITLE = "pplm: steer a language model while it writes"
 _HINT = """<div class="hint"><p><strong>Choose a topic and press Generate.</strong></p><p>The text is written twice with
-the same random numbers: steered, and without steering beside it. The darker a word's ground, the more steering raised
-the topic's probability there.</p><p>The model itself stays as it is: steering moves what it remembers of the text, a
-little before each token.</p></div>"""
+the same random numbers: steered, and without steering beside it. The darker a word's background, the more steering
+raised the topic's probability there.</p><p>The model itself stays as it is: before each token, steering moves what it
+remembers of the text a little.</p></div>"""
 _WAVES = """<p>A network of 769 numbers that was trained on a wave of 2 Hz continues ten samples of it. Steering moves
 its hidden activation before each sample, towards a formula of the wanted wave; no weight changes.</p>"""
 _SHOW_LINK = """(query) => {
@@ -30,14 +30,14 @@ _SHOW = """() => setTimeout(() => {
   const found = document.querySelector("%s"), place = found?.getBoundingClientRect();
   if (place && (place.top > innerHeight || place.bottom < 0)) found.scrollIntoView({ behavior: "smooth" });
 }, 100)"""
-"""On a phone the result and what is said stand below the settings; a long conversation leaves them above."""
+"""Scrolls to an element out of view: on a phone the status is below the settings, after a long talk above."""
 _PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 Checks: TypeAlias = dict[int, tuple[int, Callable[..., Any]]]
-"""By the number that gradio gives a handler: how many values it takes, and what refuses those that cannot be used."""
+"""By the number that gradio gives a handler: how many values it takes, and the function that refuses wrong ones."""
 
 
 def make_page(page: Page) -> tuple[gr.Blocks, Checks]:
-    """Return the page, and what checks the values that its handlers are sent."""
+    """Return the page, and the checks of the values that its handlers are sent."""
     checks: Checks = {}
     with gr.Blocks(analytics_enabled=False, title=TITLE) as blocks:
         gr.HTML(_head(page.served.name), elem_id="head", apply_default_css=False)
@@ -48,7 +48,7 @@ def make_page(page: Page) -> tuple[gr.Blocks, Checks]:
                 checks |= _wave_tab(page, tab)
         blocks.unload(page.leave)
     others: Checks = {number: (len(handler.inputs), lambda *_: None) for number, handler in blocks.fns.items()}
-    # Two texts at once would only share the processor; others wait, and not too many of them.
+    # Two requests at once would only share the processor, so others wait, in a queue of limited length.
     return blocks.queue(max_size=16, default_concurrency_limit=8, api_open=False), {**others, **checks}
 
 
@@ -69,12 +69,12 @@ def _write_tab(page: Page, blocks: gr.Blocks) -> Checks:
     go, stop = controls.go, controls.stop
     outputs = [result, status, query, command, program, following, reply]
     begun = go.click(page.begin, outputs=[go, stop, status, reply], queue=False, **_PRIVATE)
-    # Without gradio's own check of values, which writes what a stranger has sent into the log; a request checks itself.
+    # preprocess=False: gradio's own check of values would log what a stranger has sent; `PageRequest` checks itself.
     written = begun.then(
         page.write, inputs=controls.all, outputs=outputs, concurrency_limit=1, concurrency_id="model",
         api_visibility="private", show_progress="minimal", show_progress_on=status, preprocess=False,
     )  # fmt: skip
-    for ended in (written.then, written.failure):  # the first alone is not called where the queue takes nothing
+    for ended in (written.then, written.failure):  # `then` alone is not called when the queue is full
         ended(page.finish, inputs=following, outputs=[go, stop, status, reply], queue=False, preprocess=False,
               **_PRIVATE)  # fmt: skip
     talks = _talk_events(page, controls, status, following, reply)
@@ -87,14 +87,14 @@ def _write_tab(page: Page, blocks: gr.Blocks) -> Checks:
 
 
 def _talk_events(page: Page, controls: Controls, status: Any, following: Any, reply: Any) -> Checks:
-    """Let a conversation go on from an answer, and begin anew; whatever sets it, it is shown."""
+    """Let a conversation go on from an answer, or begin anew, and show it whenever it changes."""
     how = {"queue": False, "preprocess": False, **_PRIVATE}
     said, prompt, chat = (controls.by_name[name] for name in ("conversation", "prompt", "chat"))
     replied = reply.click(
         page.reply, inputs=[following, prompt], outputs=[said, following, prompt, chat, reply, status], **how
     )  # fmt: skip
     begun = controls.anew.click(page.forget, outputs=[said, following, reply, status], **how)
-    for pressed in (replied, begun):  # the button goes, and would take the focus with it
+    for pressed in (replied, begun):  # the button disappears, and the focus with it
         pressed.then(None, js=_TO_PROMPT, **_PRIVATE)
     shown = [
         event(page.show_conversation, inputs=[chat, said], outputs=[controls.talk, controls.said], **how)
@@ -113,7 +113,7 @@ def _wave_tab(page: Page, tab: Any) -> Checks:
         strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", info="0 leaves the wave alone; 1 is the usual step.")
     picture = gr.HTML("<p>Drawing the wave ...</p>", elem_id="wave", apply_default_css=False)
     events = [tab.select, frequency.release, strength.release, frequency.input, strength.input]
-    # One handler of all events: of two, the later wave could be the one that was asked for first.
+    # One handler for all events: of two, the one that was asked first could be the last to draw.
     drawn = gr.on(
         events, page.wave, inputs=[frequency, strength], outputs=picture, concurrency_limit=1, concurrency_id="wave",
         trigger_mode="always_last", preprocess=False, **_PRIVATE,

@@ -13,11 +13,11 @@ from pplm.errors import InputError
 _DEFAULTS = PageRequest()
 _NAMES = tuple(field.name for field in fields(PageRequest))
 LONGEST_LINK = 8000
-"""Characters of a query string; browsers and proxies pass on no more with certainty."""
+"""Characters of a query string; not every browser and proxy passes on longer ones."""
 
 
 def query_of(request: PageRequest) -> str:
-    """Return the query string of a request: its prompt, and what is not at its default.
+    """Return the query string of a request: its prompt, and all settings that are not at their default.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def request_of(pairs: Iterable[tuple[str, str]]) -> PageRequest:
         raise InputError(f"the link is longer than {LONGEST_LINK} characters; shorten the prompt or the words")
     for name, text in pairs:
         if name not in _NAMES:
-            raise InputError(f"the link sets {name[:60]!r}, which the page has not; leave it out")
+            raise InputError(f"the link sets {name[:60]!r}, which is not a setting of the page; leave it out")
         default = getattr(_DEFAULTS, name)
         if isinstance(default, tuple):
             given[name] = (*given.get(name, ()), text)

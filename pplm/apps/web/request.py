@@ -42,7 +42,7 @@ class PageRequest:
     strength
         0 (unsteered) to 1; see `SteeringConfig`.
     samples, length, seed
-        Texts (1 to 4), new tokens of each (1 to 200), and what their random numbers begin with.
+        How many texts (1 to 4), the new tokens of each (1 to 200), and the seed of their random numbers.
 
     Raises
     ------
@@ -105,7 +105,7 @@ class PageRequest:
         return any((self.bags, self.avoid_bags, self.words, self.avoid_words, self.seeds, self.heads))
 
     def asked(self) -> Asked:
-        """Return the steering that is asked for, as every door reads it.
+        """Return the steering that is asked for, in the form that the server and the page share.
 
         Raises
         ------
@@ -146,7 +146,7 @@ def check_conversation(said: Any) -> tuple[str, ...]:
     Raises
     ------
     InputError
-        If it is no list of messages, each with its answer, or too long.
+        If it is not a list of messages, each with its answer, or too long.
 
     """
     if not isinstance(said, list | tuple) or len(said) % 2:
@@ -171,7 +171,7 @@ def check_offered(request: PageRequest, bags: Collection[str], heads: Collection
     Raises
     ------
     InputError
-        With the first name that is not, and those that are.
+        If a name is not; the message holds the first such name, and those that are.
 
     """
     for what, names, offered in (
@@ -195,7 +195,7 @@ def split_words(text: str) -> tuple[str, ...]:
 
 
 def _check_text(what: str, text: str, longest: int, refused: Collection[str] = ("Cc", "Cs")) -> None:
-    """Refuse what is no text, too long, or would act on a terminal that a command is pasted into.
+    """Refuse what is not text, is too long, or would act on a terminal that a command is pasted into.
 
     Answers, which a command holds as JSON, may have control characters (Cc), as models write them.
     """

@@ -1,4 +1,4 @@
-"""From settings to a page that is served until it is told to stop."""
+"""Makes the page from its settings, and serves it until it is told to stop."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ _INTERRUPTED = 130
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Of the page's door.
+    """How the page is served.
 
     Attributes
     ----------
     host, port
         Where it listens; port 0 takes a free one.
     hosts
-        Further names that browsers may call it by.
+        Further host names that browsers may use.
     key
-        What opens it; None for anybody.
+        The key that visitors have to type; None lets everybody in.
     frames
-        Addresses of pages that may show it inside themselves.
+        Addresses of web sites whose pages may show it inside themselves.
     seconds
         How long the texts of one request may take.
 
@@ -105,7 +105,7 @@ def app_of(served: Served, settings: Settings, *, epochs: int = 200) -> ASGIApp:
 
 
 def _is_no_end(record: logging.LogRecord) -> bool:
-    """Return whether a record is of anything but pages that are still open when the server ends."""
+    """Return whether a log record is worth showing: all but those about pages still open when the server ends."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, asyncio.CancelledError) and "graceful shutdown exceeded" not in record.getMessage()
 
@@ -118,7 +118,7 @@ def serve(load: Callable[[], Served], settings: Settings, *, on_ready: Callable[
     load
         Returns what is served; called once it is certain that the port is free.
     settings
-        Of the door.
+        How it is served.
     on_ready
         Called with the page's address, before the first visitor is let in.
 

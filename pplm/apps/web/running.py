@@ -1,4 +1,4 @@
-"""Writes the texts of a request in a thread of its own, and yields what there is of them while they grow."""
+"""Writes the texts of a request in a thread of its own, and yields them while they grow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pplm.errors import SteeringWarning
 from pplm.generation import generate
 
 PAUSE = 0.2
-"""Seconds between two looks at texts that grow."""
+"""Seconds between two updates of texts that grow."""
 _WRITER = "pplm-writer"
 
 
@@ -30,11 +30,11 @@ class Progress:
     Attributes
     ----------
     document
-        Of their trace; None while there is no token.
+        The document of their trace; None while there is no token.
     ended
         Why nothing more comes: "done", "stopped", "time"; "" while they grow.
     notes
-        What is to be said of the attribute models.
+        Warnings and reports about the attribute models, for the visitor.
 
     """
 
@@ -45,14 +45,14 @@ class Progress:
 
 @dataclass
 class Reins:
-    """What ends texts early: somebody who asks for it, or the time.
+    """Ends the texts of a request early: when it is asked to, or when their time is up.
 
     Attributes
     ----------
     seconds
         How long all texts of a request may take.
     refused
-        Why none is written; "" unless the request cannot be used.
+        Why no text is written; "" unless the request cannot be used.
 
     """
 
@@ -66,24 +66,24 @@ class Reins:
         self._asked.set()
 
     def start(self) -> None:
-        """Let the time begin."""
+        """Start the clock."""
         self._end = time.monotonic() + self.seconds
 
     @property
     def started(self) -> bool:
-        """Whether the texts are being written."""
+        """Whether the clock runs, so that texts are being written."""
         return self._end is not None
 
     @property
     def why(self) -> str:
-        """Why the texts end: "stopped", "time" or ""."""
+        """Why the texts end early: "stopped" or "time"; "" while they may go on."""
         if self._asked.is_set():
             return "stopped"
         return "time" if self._end is not None and time.monotonic() > self._end else ""
 
 
 def write(served: Served, request: PageRequest, reins: Reins) -> Iterator[Progress]:
-    """Yield the texts while they are written, the steered ones first, and at the end.
+    """Yield the texts while they are written, the steered ones first, and once more when they are complete.
 
     Closing the iterator stops the writing, and waits for it: at most for one token.
 
@@ -117,7 +117,7 @@ def is_writing() -> bool:
 
 
 class _Work:
-    """What the thread does."""
+    """The work of the thread, and what it leaves for the other one."""
 
     def __init__(self, served: Served, request: PageRequest, reins: Reins) -> None:
         self._served, self._request, self._reins = served, request, reins
@@ -127,17 +127,17 @@ class _Work:
         self.error: Exception | None = None
 
     def document(self) -> dict[str, Any] | None:
-        """Return what there is to show."""
+        """Return the document so far; None while there is nothing to show."""
         return None if self._draft is None else self._draft.document()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be said so far, each once."""
+        """The warnings and reports so far, each once."""
         return tuple(dict.fromkeys(self._notes))
 
     def run(self) -> None:
-        """Write all texts; what goes wrong is kept for the other thread, and so are our warnings."""
-        with warnings.catch_warnings():  # of the whole process: there is one such thread at a time
+        """Write all texts; keep errors and our own warnings for the other thread."""
+        with warnings.catch_warnings():  # acts on the whole process, but there is one such thread at a time
             warnings.simplefilter("always", SteeringWarning)
             show = warnings.showwarning
             warnings.showwarning = lambda *given, **_: self._note(show, *given)

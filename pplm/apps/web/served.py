@@ -18,7 +18,7 @@ from pplm.interface import WeightedAttribute
 SAMPLING: Mapping[str, Any] = {"do_sample": True, "top_k": 10}
 """How tokens are drawn: as `pplm generate` does."""
 _KEPT = 32
-"""Attribute models of so many requests are kept."""
+"""How many choices of attributes are kept loaded."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Served:
     known: KnownNames = field(default_factory=KnownNames.shipped)
 
     def __post_init__(self) -> None:
-        """Find out which heads fit the model, and keep what is named often."""
+        """Find the heads that fit the model, and let attribute models be remembered."""
         heads = tuple(f"{name}:{label}" for name in sorted(self.known.heads) for label in self._labels(name))
         object.__setattr__(self, "heads", heads)
         object.__setattr__(self, "_bound", lru_cache(_KEPT)(self._bind))
@@ -86,7 +86,7 @@ class Served:
         return self._bound(request.asked().choice)  # type: ignore[attr-defined]
 
     def notes(self, request: PageRequest) -> list[str]:
-        """Return what is to be said of words that the tokenizer cannot spell."""
+        """Return the reports of bags with words that the tokenizer cannot spell."""
         bags = bags_among([(one.model, one.weight) for one in self.attributes(request)])
         return [str(report) for report in (bag.report() for bag in bags) if report.unmatched]
 

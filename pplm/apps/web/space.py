@@ -1,4 +1,4 @@
-"""The page as a Hugging Face Space: what the Space's environment says about where it stands."""
+"""The page as a Hugging Face Space: its settings, from the Space's environment variables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pplm.apps.doors.key import find_key
 from pplm.apps.web.run import Settings
 
 _HUB = "https://huggingface.co"
-"""Shows a Space inside a page of its own."""
+"""The site that shows a Space inside one of its own pages."""
 
 
 def settings_of(environment: Mapping[str, str]) -> Settings:
@@ -17,7 +17,7 @@ def settings_of(environment: Mapping[str, str]) -> Settings:
     Raises
     ------
     InputError
-        If the environment's key is none.
+        If the environment's key is too short or not printable.
 
     """
     key = find_key(None)

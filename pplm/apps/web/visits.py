@@ -7,11 +7,11 @@ import threading
 from pplm.apps.web.running import Reins
 
 MOST = 1000
-"""Visitors that are remembered at once; each takes some hundred bytes, and anybody can make up new ones."""
+"""Most visitors remembered at once: each takes some hundred bytes, and anybody can make up new ones."""
 
 
 class Visits:
-    """Reins by visitor; a visitor has one request at a time.
+    """The `Reins` of each visitor's request; a visitor has one request at a time.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Visits:
     def begin(self, visitor: str) -> Reins:
         """Return new reins for a visitor's request; an earlier one of the same visitor ends.
 
-        Of too many visitors those are forgotten who have waited longest; texts that are being written stay.
+        If there are too many visitors, the one who has waited longest is forgotten; texts being written stay.
         """
         reins = Reins(self._seconds)
         with self._lock:
@@ -53,7 +53,7 @@ class Visits:
             reins.stop()
 
     def refuse(self, visitor: str, why: str) -> None:
-        """Keep why a visitor's request cannot be used, unless it is being written."""
+        """Keep the reason why a visitor's request cannot be used, unless its texts are being written."""
         if (reins := self.find(visitor)) is not None and not reins.started:
             reins.refused = why
 

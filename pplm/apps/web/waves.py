@@ -15,9 +15,9 @@ from pplm.sine import Oscillator, SineConfig, WaveNetworks, draw, sine_wave, tra
 from pplm.sine.network import SAMPLE_RATE
 
 SECONDS = 3
-"""Of a wave; what it takes to draw is most of what a visitor waits for."""
+"""Length of a wave; drawing it is most of what a visitor waits for."""
 SLOWEST, FASTEST = 1.0, 4.0
-"""Hz."""
+"""Range of the wanted frequency, in Hz."""
 _TEMPLATE = Environment(autoescape=True).from_string(
     """<div class="wave">
 <svg viewBox="0 0 {{ width }} 220" preserveAspectRatio="none" role="img" aria-label="{{ label }}">
@@ -35,12 +35,12 @@ trained on 2 Hz</li><li><i class="steered"></i>steered, strength {{ strength }}<
 
 @dataclass
 class WaveTab:
-    """Draws waves with one network, which is trained at the first.
+    """Draws waves with one network, which is trained before the first wave.
 
     Attributes
     ----------
     epochs
-        How often training goes through the wave.
+        Passes of the training over the wave.
 
     """
 
@@ -50,7 +50,7 @@ class WaveTab:
 
     @property
     def trained(self) -> bool:
-        """Whether the network is there."""
+        """Whether the network has been trained."""
         return self._networks is not None
 
     def picture(self, frequency: float, strength: float) -> Markup:
@@ -95,7 +95,7 @@ def check_wave(frequency: Any, strength: Any) -> tuple[float, float]:
     Raises
     ------
     InputError
-        If one is no number or outside its range.
+        If one is not a number or outside its range.
 
     """
     frequency, strength = (check_type("a slider", value, float) for value in (frequency, strength))

@@ -29,7 +29,7 @@
 
   // The details of a token
   let current = null;
-  const told = new Map(); // what is read out about a token
+  const told = new Map(); // what a screen reader is given about a token
 
   const item = (name, ...values) => {
     const line = make("div"), cell = make("dd");
@@ -92,7 +92,7 @@
     }
   };
 
-  // Where a text is shown first: its token of the largest gain.
+  // The token that is shown first: that of the steered text, or the only one, with the largest gain.
   const example = (pair) => {
     pair.querySelector(".columns").after(byId("details"));
     const gains = (element) => {
