@@ -29,7 +29,7 @@ from attribute_models import BagOfWords, Discriminator
 from pplm.cli import main
 from pplm.models.resources import cache_folder
 
-pytest_plugins = ["server_clients"]  # its fixtures
+pytest_plugins = ["server_clients", "web_texts"]  # their fixtures
 
 # `scripts/gpu_check.py` runs some of these tests on an accelerator.
 torch.set_default_device(os.environ.get("PPLM_TEST_DEVICE"))

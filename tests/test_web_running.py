@@ -1,13 +1,12 @@
-"""How the page's texts are written: in a thread, token by token, within a time, and by whom they are stopped."""
+"""How the page's texts are written: in a thread, token by token, within a time, until they are stopped."""
 
 import threading
-import time
-from dataclasses import fields, replace
+from dataclasses import fields
 from importlib.util import find_spec
-from types import SimpleNamespace
 
 import pytest
 from browser import require
+from web_texts import texts, written
 
 import pplm
 from attribute_models import BagOfWords
@@ -16,27 +15,9 @@ from pplm.apps.html import trace_fragment
 from pplm.apps.web.request import PageRequest
 from pplm.apps.web.running import Reins, write
 from pplm.apps.web.served import Served
-from pplm.apps.web.visits import Visits
 from pplm.errors import InputError
 
-
-@pytest.fixture(scope="module")
-def served(chat, tmp_path_factory):
-    model, tokenizer = chat
-    path = tmp_path_factory.mktemp("lists") / "cats.txt"
-    path.write_text("cat\nstar\nmoon\n", encoding="utf-8")
-    return Served("tiny", model, tokenizer, known=KnownNames({"cats": path}, {}))
-
-
 REQUEST = PageRequest(prompt="the cat", bags=("cats",), samples=2, length=12, seed=3)
-
-
-def written(served, request, seconds=60.0):
-    return list(write(served, request, Reins(seconds)))
-
-
-def texts(progress):
-    return [(text["sample"], text["steered"], text["text"]) for text in progress.document["texts"]]
 
 
 def test_the_texts_are_those_of_generate_the_steered_one_beside_the_unsteered_one_of_each_sample(served):
@@ -87,118 +68,6 @@ def test_at_strength_0_both_texts_are_shown_and_alike(served):
     assert steered == plain
 
 
-def test_a_chat_answers_the_prompt_as_a_message(served):
-    assert served.chat
-    request = PageRequest(prompt="the cat", chat=True, system="Be a dog", length=4)
-    ((_, _, text),) = texts(written(served, request)[-1])
-    messages = [{"role": "system", "content": "Be a dog"}, {"role": "user", "content": "the cat"}]
-    how = {"seed": 0, "max_new_tokens": 4, "do_sample": True, "top_k": 10}
-    assert text.endswith(pplm.generate(served.model, served.tokenizer, messages, **how)[0].completion)
-
-
-TALK = PageRequest(
-    prompt="the cat", chat=True, bags=("cats",), conversation=("a star", "the moon"), samples=2, length=5
-)
-
-
-def test_a_conversation_goes_on_steered_and_unsteered_alike(served):
-    messages = [
-        {"role": "user", "content": "a star"}, {"role": "assistant", "content": "the moon"},
-        {"role": "user", "content": "the cat"},
-    ]  # fmt: skip
-    bag = BagOfWords.from_words(["cat", "star", "moon"], served.tokenizer, name="cats")
-    how = {"num_samples": 2, "seed": 0, "max_new_tokens": 5, "do_sample": True, "top_k": 10}
-    steering = pplm.SteeringConfig.for_attributes([bag], strength=0.5)
-    plain = pplm.generate(served.model, served.tokenizer, messages, **how)
-    steered = pplm.generate(served.model, served.tokenizer, messages, attributes=[bag], steering=steering, **how)
-    found = written(served, TALK)[-1].document["texts"]
-    expected = [text.completion for pair in zip(steered, plain, strict=True) for text in pair]
-    assert [text["completion"] for text in found] == expected
-
-
-def shown(served, request):
-    """Return what the page shows at the end of a request."""
-    require(find_spec("gradio"), "the package gradio (the extra `web`)")
-    from pplm.apps.web.controls import values_of_request
-    from pplm.apps.web.handlers import Page
-
-    page, visitor = Page(served, Visits(60), None), SimpleNamespace(session_hash="a")
-    page.begin(visitor)
-    return list(page.write(visitor, *values_of_request(request)))
-
-
-@pytest.mark.parametrize(
-    ("how", "label"),
-    [
-        ({}, "Reply to the first steered answer"),
-        ({"samples": 1}, "Reply to the steered answer"),
-        ({"samples": 1, "bags": ()}, "Reply to the answer"),
-    ],
-)
-def test_what_a_reply_goes_on_from_is_the_first_text(served, how, label):
-    request = replace(TALK, **how)
-    first = written(served, request)[-1].document["texts"][0]
-    assert first["steered"] is bool(request.bags)
-    last = shown(served, request)[-1]
-    assert last.following == ["a star", "the moon", "the cat", first["completion"].strip()]
-    assert (last.reply["visible"], last.reply["value"]) == (True, label)
-
-
-def test_a_text_that_is_no_chat_s_cannot_be_replied_to(served):
-    last = shown(served, PageRequest(prompt="the cat", length=2))[-1]
-    assert (last.following, last.reply["visible"]) == ([], False)
-
-
-def test_a_conversation_that_is_full_or_too_long_for_a_link_says_so(served, monkeypatch):
-    request = replace(TALK, conversation=("a", "b") * 16, bags=(), samples=1)
-    last = shown(served, request)[-1]
-    assert (last.following, last.reply["visible"]) == ([], False)
-    assert "This cannot be replied to: a conversation may have at most 32 messages" in last.status
-    monkeypatch.setattr("pplm.apps.web.link.LONGEST_LINK", 60)
-    first, *_, last = shown(served, TALK)
-    assert first.query == "?"
-    assert "the moon" in first.command
-    for one in (first, last):
-        assert "These settings have no link: a link may have at most 60 characters; this one has 92" in one.status
-    assert last.following
-
-
-def test_a_reply_clears_the_prompt_unless_the_next_message_is_there_already():
-    require(find_spec("gradio"), "the package gradio (the extra `web`)")
-    from pplm.apps.web.handlers import Page
-
-    page = Page(None, None, None)
-    assert page.reply(["the cat", "a star"], "the cat")[:4] == (["the cat", "a star"], [], "", True)
-    assert page.reply(["the cat", "a star"], "And why?")[:4] == (["the cat", "a star"], [], "And why?", True)
-
-
-def test_a_new_conversation_ends_the_answer_that_is_being_written_and_that_cannot_be_replied_to(served):
-    require(find_spec("gradio"), "the package gradio (the extra `web`)")
-    from pplm.apps.web.controls import values_of_request
-    from pplm.apps.web.handlers import Page
-
-    page, visitor = Page(served, Visits(60), None), SimpleNamespace(session_hash="a")
-    page.begin(visitor)
-    changes = page.write(visitor, *values_of_request(replace(TALK, length=100)))
-    next(changes)
-    assert page.forget(visitor)[:2] == ([], [])
-    *_, last = changes
-    assert "Stopped" in last.status
-    assert (last.following, last.reply["visible"]) == ([], False)
-
-
-def test_a_conversation_is_shown_as_text_with_its_roles_where_a_chat_is():
-    require(find_spec("gradio"), "the package gradio (the extra `web`)")
-    from pplm.apps.web.handlers import Page
-
-    page = Page(None, None, None)
-    block, said = page.show_conversation(True, ["<img src=x>", "</dd>\x1d<script>"])
-    assert block["visible"]
-    assert "<dt>You</dt><dd>&lt;img src=x&gt;</dd><dt>Model</dt><dd>&lt;/dd&gt;\ufffd&lt;script&gt;</dd>" in said
-    assert not page.show_conversation(False, ["a", "b"])[0]["visible"]
-    assert not page.show_conversation(True, [])[0]["visible"]
-
-
 def test_words_that_steering_cannot_begin_are_said(served):
     last = written(served, PageRequest(prompt="the cat", words=("cat", "dog", "mat"), length=2))[-1]
     assert ["steering can begin 1 of its 3 words; without dog, mat" in note for note in last.notes] == [True]
@@ -245,50 +114,6 @@ def test_errors_name_no_path_of_the_operators(chat, tmp_path):
     with pytest.raises(InputError) as caught:
         written(served, PageRequest(bags=("empty",)))
     assert "secret" not in str(caught.value)
-
-
-def test_visitors_that_nobody_has_seen_take_bounded_memory_and_end_no_text(monkeypatch):
-    monkeypatch.setattr("pplm.apps.web.visits.MOST", 3)
-    visits = Visits(60)
-    writing = visits.begin("writing")
-    writing.start()
-    waiting = visits.begin("waiting")
-    for number in range(50):
-        visits.begin(f"made up {number}")
-    assert visits.find("writing") is writing
-    assert writing.why == ""
-    assert visits.find("waiting") is not waiting
-    assert sum(visits.find(f"made up {number}") is not None for number in range(50)) == 2
-
-
-def test_two_requests_of_one_visitor_end_the_first():
-    visits = Visits(60)
-    first = visits.begin("a")
-    other = visits.begin("b")
-    second = visits.begin("a")
-    assert (first.why, other.why, second.why) == ("stopped", "", "")
-    visits.end("a", first)
-    assert visits.find("a") is second
-    assert visits.leave("a")
-    assert second.why == "stopped"
-    assert not visits.leave("a")
-    assert other.why == ""
-
-
-def test_the_page_writes_for_nobody_who_has_left(served):
-    require(find_spec("gradio"), "the package gradio (the extra `web`)")
-    from pplm.apps.web.handlers import Page, Shown
-
-    page = Page(served, Visits(60), None)
-    assert list(page.write(SimpleNamespace(session_hash="gone"))) == [Shown()]
-
-
-def test_times_are_measured_from_the_start():
-    reins = Reins(0.05)
-    assert reins.why == ""
-    reins.start()
-    time.sleep(0.06)
-    assert reins.why == "time"
 
 
 @pytest.mark.parametrize(
