@@ -34,6 +34,7 @@ from pplm.comparison.pictures import INTERVALS, axis_title, axis_value, method_l
 from pplm.comparison.pool import Arm
 from pplm.comparison.rivals import RIVALS
 from pplm.comparison.tables import shown, shown_with, write_metrics
+from pplm.errors import InputError
 from pplm.evaluation import PerplexityJudge, SentimentJudge
 from pplm.files.atomic import atomic_file
 from pplm.files.figures import new_figure, save_figure
@@ -75,6 +76,10 @@ NUMBERS = {"paper": "preset paper, step size times", "fast": "preset fast, step 
 def methods_frontier(output: Path, **options: Any) -> None:
     """Write frontier.md, frontier.png and metrics.csv into the folder; an interrupted run continues."""
     start = time.perf_counter()
+    points = POINTS[options["attributes"]]
+    methods = list(points) if options["methods"] is None else options["methods"].split(",")
+    if unknown := [name for name in methods if name not in points]:
+        raise InputError(f"--methods must be some of {', '.join(points)}; got {', '.join(unknown)}")
     torch.set_num_threads(options["threads"])
     model, tokenizer = load_model(options["model_name"], device="cpu")
     chosen = attribute_set(options["attributes"])
@@ -85,8 +90,6 @@ def methods_frontier(output: Path, **options: Any) -> None:
     plan = PoolPlan(chosen.prompts(), new_tokens=options["new_tokens"], seed=options["seed"], samples=1, rank=False,
                     pools=options["pools"], batch_size=options["max_batch_size"])  # fmt: skip
     study = Study(model=model, tokenizer=tokenizer, attributes=attributes, plan=plan, output=output, judges=judges)
-    points = POINTS[options["attributes"]]
-    methods = list(points) if options["methods"] is None else options["methods"].split(",")
     arms = {label: _arms(study, name, label, value) for name in methods for value in points[name]
             for label in [f"{name} {value:g}"]}  # fmt: skip
     with progress_bar("generating", "texts") as on_progress:

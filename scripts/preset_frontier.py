@@ -24,6 +24,7 @@ from pplm.comparison.budget import BASE
 from pplm.comparison.measures import MEASURES, MethodRow, sums_by_prompt
 from pplm.comparison.pictures import INTERVALS, axis_title, axis_value
 from pplm.comparison.tables import shown, shown_with
+from pplm.errors import InputError
 from pplm.evaluation import PerplexityJudge, SentimentJudge
 from pplm.files.atomic import atomic_file
 from pplm.files.figures import new_figure, save_figure
@@ -79,6 +80,10 @@ def _curve(folder: Path, preset: Any, steps: Sequence[float], options: dict[str,
     model, tokenizer = load_model(options["model_name"], device="cpu")
     chosen = attribute_set(options["attributes"])
     attributes = build_attributes(chosen, model, tokenizer)
+    models = next(iter(attributes.values())).models
+    own = SteeringConfig.for_attributes(models, presets=steering_presets(model), preset=preset).step_size
+    if preset == "paper" and own not in steps:
+        raise InputError(f"--paper-steps must include the preset's own {own:g}; got {', '.join(map(str, steps))}")
     judges: list[Any] = [PerplexityJudge.load(options["judge_name"], device="cpu")]
     if any(spec.sentiment for spec in chosen.specs.values()):
         judges.append(SentimentJudge())
@@ -89,8 +94,6 @@ def _curve(folder: Path, preset: Any, steps: Sequence[float], options: dict[str,
                   judges=judges)  # fmt: skip
     with progress_bar(f"generating, {preset}", "texts") as on_progress:
         found = cast(Sweep, sweep(study, SweepSettings({"step_size": list(steps)}), on_progress=on_progress))
-    models = next(iter(attributes.values())).models
-    own = SteeringConfig.for_attributes(models, presets=steering_presets(model), preset=preset).step_size
     bootstrap = PromptBootstrap(len(plan.prompts))
     methods = [BASE, *(f"step_size {step}" for step in steps)]
     texts = [[text for text in found.texts if text.chosen.method == method] for method in methods]

@@ -17,7 +17,7 @@ from methods_frontier import draw_frontier
 
 from pplm.cli import run_command
 from pplm.comparison.budget import Budget
-from pplm.comparison.measures import MAIN, MEASURES, MethodRow
+from pplm.comparison.measures import MEASURES, MethodRow, main_measure
 from pplm.comparison.pictures import plot_attributes, plot_methods
 from pplm.comparison.sweep_report import plot_frontier
 from pplm.errors import InputError
@@ -35,7 +35,9 @@ def redraw_pictures(folders: tuple[Path, ...]) -> None:
 def _redrawn(folder: Path) -> list[Path]:
     rows = read_metrics(folder / "metrics.csv")
     together, apart = ([row for row in rows if bool(row.attribute) is one] for one in (False, True))
-    main = next(name for name in MAIN if not math.isnan(together[0].values[name]))
+    main = main_measure(rows)
+    if main is None:
+        raise InputError(f"{folder / 'metrics.csv'} has no measure of the attributes, so there is nothing to draw")
     if (folder / "frontier.md").is_file():
         methods = list(dict.fromkeys(row.method.split()[0] for row in together))[1:]
         draw_frontier(together, "right" if main == "right" else "held_out_texts", methods, folder / "frontier.png")
@@ -46,6 +48,8 @@ def _redrawn(folder: Path) -> list[Path]:
         plot_frontier(cast(Any, found), folder / "frontier.png")
         return [folder / "frontier.png"]
     plot_methods(together, main, folder / "methods.png")
+    if not apart:  # a comparison of one attribute
+        return [folder / "methods.png"]
     plot_attributes(apart, main, folder / "attributes.png")
     return [folder / "methods.png", folder / "attributes.png"]
 

@@ -130,8 +130,8 @@ def soak() -> None:
 
 
 @soak.command("generate")
-@click.option("--texts", default=2000, show_default=True, help=f"More than {WARM_UP}.")
-@click.option("--batch", default=50, show_default=True, help="Texts generated at once.")
+@click.option("--texts", default=2000, show_default=True, type=click.IntRange(WARM_UP + 1), help="Texts in all.")
+@click.option("--batch", default=50, show_default=True, type=click.IntRange(1, WARM_UP), help="Texts at once.")
 @click.option("--new-tokens", default=40, show_default=True, help="Length of the completions, in tokens.")
 def soak_generate(texts: int, batch: int, new_tokens: int) -> None:
     """Steer the embedded model with a bag and a head in one process, prompts of 5 to 60 tokens."""

@@ -136,6 +136,36 @@ def test_the_pictures_of_concepts_are_drawn_and_show_what_the_page_says(tmp_path
     assert all(spent <= budget + 1e-4 for spent, budget in zip(largest, budgets, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (
+            ["methods_frontier.py", "--judge", "x", "--methods", "fast,X", "--output", "{tmp}"],
+            "--methods must be some of",
+        ),
+        (
+            ["preset_frontier.py", "--judge", "x", "--paper-steps", "9", "--output", "{tmp}"],
+            "--paper-steps must include",
+        ),
+        (["sentiment_table.py", "data.tsv", "--labels", "good"], "--labels must be two"),
+        (["soak.py", "generate", "--texts", "200"], "200 is not in the range x>=201"),
+        (["soak.py", "generate", "--batch", "201"], "201 is not in the range 1<=x<=200"),
+    ],
+)
+def test_a_script_refuses_wrong_input_in_a_line_that_names_the_option(command, message, tmp_path):
+    done = run(*(str(part).format(tmp=tmp_path) for part in command))
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+
+
+def test_the_picture_of_a_comparison_of_one_attribute_is_drawn_again(tmp_path):
+    lines = (ROOT / "docs/evaluation/topics/metrics.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "metrics.csv").write_text("".join(line for line in lines if line.split(",")[1] in ("attribute", "all")))
+    done = run("redraw_pictures.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(tmp_path / "methods.png")]
+
+
 @pytest.mark.parametrize("kind", ["topics", "sweep-sentiment", "dial-smollm2-topics"])
 def test_pictures_are_drawn_again_from_a_report_s_numbers(kind, tmp_path):
     folder = tmp_path / kind
