@@ -45,7 +45,7 @@ def test_a_sweep_of_texts_too_short_to_cost_anything_has_a_report_without_a_pict
     code, _, err, output = run("sweep", "--vary", "step_size=.1,.25", "--new-tokens", 1, "--samples", 6)
     assert code == 0, err
     assert not (output / "frontier.png").exists()
-    assert "There is no picture: with so few words no cost is known." in (output / "report.md").read_text()
+    assert "There is no picture: the texts have too few words to measure a cost." in (output / "report.md").read_text()
 
 
 def test_vary_reads_values_of_the_setting_s_own_type():

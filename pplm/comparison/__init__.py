@@ -1,7 +1,7 @@
 """The paper's comparison: unsteered and steered texts of the same prompts, measured and reported side by side.
 
-`compare` and `sweep` take a `Study`: a model, attributes, prompts, judges and a folder. This package stands above
-`pplm.evaluation`, which measures texts whoever wrote them.
+`compare` and `sweep` take a `Study`: a model, attributes, prompts, judges and a folder. This package builds on
+`pplm.evaluation`, which measures texts of any origin.
 """
 
 from typing import TYPE_CHECKING

@@ -150,7 +150,7 @@ def sweep(
             plot_frontier(found, study.output / "frontier.png")
             found = replace(found, pictures={"frontier.png": f"{MEASURES[main].title} against its cost"})
         else:
-            why = _NO_PLOT if found.costs else "with so few words no cost is known"
+            why = _NO_PLOT if found.costs else "the texts have too few words to measure a cost"
             found = replace(found, notes=[*found.notes, f"There is no picture: {why}."])
         write_report(study.output, sweep_markdown(found))
         return found

@@ -94,7 +94,7 @@ def _cannot_begin(facts: TextFacts, own: AttributeFacts) -> Cause | None:  # noq
     shown = ", ".join(word.word for word in own.words[:3]) + ", ..." * (len(own.words) > 3)
     return Cause(
         "cannot_begin",
-        f"bag {own.name} cannot begin",
+        f"no word of bag {own.name} can be begun",
         f"steering can begin none of its {len(own.words)} words ({shown}): the tokenizer cannot spell them, or their "
         "first token begins so many other words that it earns nothing; generate refuses such a bag",
         "list words in the model's language that it spells with one or two tokens",
