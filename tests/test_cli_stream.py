@@ -100,7 +100,8 @@ def test_no_color_is_obeyed_on_a_terminal(terminal):
 
 
 def test_a_terminal_of_16_colours_has_cyan_for_what_was_raised(terminal):
-    shown = terminal(*WORDS, "--stream", COLORTERM="", TERM="xterm")[1]
+    _, shown, err = terminal(*WORDS, "--stream", COLORTERM="", TERM="xterm")
+    assert "raised (cyan) or lowered (yellow)" in err
     assert "48;2" not in shown
     assert re.search(r"\x1b\[(36|30;46)m", shown)
 

@@ -35,8 +35,8 @@ def attribute_options(command: Command) -> Command:
         click.option("--save-bag", type=FILE, default=None,
                      help="Write the bag of --bag-from to this file, to be edited and used with --bag."),
         click.option("--bag-weights", default="listed", show_default=True, metavar="listed|model|FILE",
-                     help="How much each word of a bag counts: as listed in its file; less, the likelier the model "
-                     "finds it; or the more, the rarer it is among the lines of this text file."),
+                     help="How much each word of a bag counts. listed: as its file has it; model: less, if the model "
+                     "finds it frequent; FILE: more, if it is rare among the lines of this text file."),
         click.option("--bag-size", type=int, default=60, show_default=True, help="Words in a bag of --bag-from."),
         click.option("--bag-from", multiple=True, metavar="WORD,WORD...",
                      help="Steer towards a bag grown from seed words: their neighbours among the model's embeddings. "

@@ -47,7 +47,7 @@ class ComparedRun:
         plot_comparison(self.measured, path, title=title)
 
     def table(self) -> Iterator[str]:
-        """Return the table's lines and what they add up to."""
+        """Yield the table's lines, then its summary."""
         yield "        squared error          frequency (Hz)         amplitude"
         yield "seed    unsteered    steered   unsteered   steered   unsteered   steered"
         for row in self.measured.rows:
@@ -93,7 +93,7 @@ class HeldRun:
         plot_held(self.measured, path)
 
     def table(self) -> Iterator[str]:
-        """Return the table's lines and what they add up to."""
+        """Yield the table's lines, then its summary."""
         rows, wanted = self.measured.rows, self._control.amplitude
         yield "        amplitude after 2 s                   the controlled wave"
         yield "                    constant                                      largest error"

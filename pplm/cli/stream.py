@@ -27,7 +27,7 @@ _FEW = {
     False: ("", "yellow", "yellow", "black on yellow", "black on yellow"),
 }
 """The same on terminals of 16 colours: raised, and lowered."""
-_LEGEND = "shaded: steering raised (blue) or lowered (orange) a level by 0.01 or more; words of bags underlined"
+_LEGEND = "shaded: steering raised ({}) or lowered ({}) an attribute's level by 0.01 or more; words of bags underlined"
 
 
 def take_stream(prompts: Sequence[str], options: dict[str, Any], refused: dict[str, Any]) -> bool:
@@ -76,7 +76,7 @@ def stream_texts(setup: Setup, prompt: Any) -> None:
 
     console, words = screen(), [attribute.model for attribute in setup.attributes]
     if console.is_terminal and console.color_system and words:
-        note(_LEGEND)
+        note(_LEGEND.format(*(("cyan", "yellow") if console.color_system == "standard" else ("blue", "orange"))))
     if not isinstance(prompt, str):
         console.print(Text("[asked] ", style="bold"), Text(" ".join(prompt[-1]["content"].split())), sep="")
     for steered in (False, True) if words and setup.asked.counts[0] else (True,):

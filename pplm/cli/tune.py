@@ -67,7 +67,7 @@ from pplm.tuning.settings import TuneSettings
     type=FOLDER,
     default=None,
     metavar="FOLDER",
-    help="Write the settings to steering.json in this folder, such as the model's own.  [default: the user's cache, "
+    help="Write the settings to steering.json in this folder, such as that of the model.  [default: the user's cache, "
     "where every command finds them for these weights]",
 )
 @click.option("--no-save", is_flag=True, help="Only print the table and the choice.")

@@ -18,7 +18,7 @@ _SHORTEST = 16
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A key of at least 16 printable characters without spaces.
+    """A key of at least 16 printable ASCII characters without spaces.
 
     Raises
     ------
