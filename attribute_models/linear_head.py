@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 _CONSTANT = 1e-5
-"""A feature whose standard deviation is below this times its largest value (or 1) is constant up to rounding: its
-weight is 0."""
+"""A feature whose standard deviation is at most this times its largest absolute value, or times 1 if that is larger, is
+constant up to rounding: its weight is 0."""
 _SMALLEST_CURVATURE = 1e-6
 """Keeps the scale finite for directions in which the features do not vary."""
 _START_CURVATURE = 0.25

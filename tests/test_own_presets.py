@@ -100,7 +100,7 @@ def test_a_file_of_kinds_alone_is_the_paper_s(tmp_path):
         ({"paper": {"avoidance": {}}}, "'avoidance'; a kind must be one of bag_of_words, discriminator, mixture"),
         ({"head": {}}, "'head'; a kind must be one of bag_of_words, discriminator, mixture"),
         ({"fast": {"mixture": {"step_size": -1}}}, "step_size must be finite and at least 0"),
-        ({"fast": {"mixture": {"stepsize": 1}}}, "is no table of settings in JSON"),
+        ({"fast": {"mixture": {"stepsize": 1}}}, "is not a table of settings in JSON"),
         ({"fast": 3}, "preset 'fast' must be a table of settings by kind; got 3"),
     ],
 )

@@ -140,7 +140,7 @@ def test_a_data_set_gives_the_texts_of_its_column(hub):
     ("options", "message"),
     [
         ({"text_column": "body"}, "no column 'body'; its columns are text, label"),
-        ({"text_column": "label"}, "column 'label' of data set some/texts holds 0, which is no text"),
+        ({"text_column": "label"}, "column 'label' of data set some/texts holds 0, which is not a text"),
         ({"split": "tset"}, "nor a data set that can be read: Unknown split 'tset'"),
     ],
 )

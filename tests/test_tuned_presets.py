@@ -194,7 +194,7 @@ def test_other_weights_do_not_find_them_and_other_number_formats_do(gpt2, tokeni
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is no table of settings in JSON"),
+        ("{", "is not a table of settings in JSON"),
         ("[]", "does not name the weights that its settings are for"),
         ('{"fast": {}}', "does not name the weights that its settings are for"),
         ('{"made_on": {"name": "x", "weights": {}}, "fast": {"bags": {}}}', "'bags'; a kind must be one of"),

@@ -82,7 +82,7 @@ class PromptsFile:
 
         """
         if not self.is_stdin and not self.path.is_file():
-            state = "is no regular file" if self.path.exists() else "does not exist"
+            state = "is not a regular file" if self.path.exists() else "does not exist"
             raise InputError(f"--prompts-file {self.path} {state}; name a file, or - for stdin")
         if self.format not in (".txt", *FORMATS):
             known = ", ".join(name.removeprefix(".") for name in (".txt", *FORMATS))

@@ -178,7 +178,7 @@ def _json(path: Path) -> Any:
     try:
         return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is no table of settings in JSON ({error}); repair or remove it") from error
+        raise InputError(f"{path} is not a table of settings in JSON ({error}); repair or remove it") from error
 
 
 def _presets(path: Path, table: Any) -> SteeringPresets:
@@ -189,5 +189,5 @@ def _presets(path: Path, table: Any) -> SteeringPresets:
     except InputError as error:
         raise InputError(f"{path}: {error}; repair or remove it") from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is no table of settings in JSON ({error}); repair or remove it") from error
+        raise InputError(f"{path} is not a table of settings in JSON ({error}); repair or remove it") from error
     return presets

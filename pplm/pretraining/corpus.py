@@ -144,5 +144,5 @@ def _hub_texts(name: str, column: str, config: str | None, split: str) -> Iterat
         raise InputError(f"data set {name} has no column {column!r}; its columns are {', '.join(table.column_names)}")
     for text in table[column]:
         if not isinstance(text, str | None):
-            raise InputError(f"column {column!r} of data set {name} holds {text!r}, which is no text; name another")
+            raise InputError(f"column {column!r} of data set {name} holds {text!r}, which is not a text; name another")
         yield text or ""
