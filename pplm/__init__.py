@@ -1,6 +1,6 @@
 """Plug and Play Language Models: steer a frozen language model while it generates.
 
-Shapes are written with one letter a dimension throughout:
+Shapes are written with one letter per dimension throughout:
 
 |   |                                            |   |                                           |
 | - | ------------------------------------------ | - | ----------------------------------------- |

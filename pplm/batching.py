@@ -1,4 +1,4 @@
-"""Work on many rows in batches that fit into memory: one that does not fit is halved, with a warning."""
+"""Work on many rows in batches that fit into memory: a batch that does not fit is halved, with a warning."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 _CPU_MESSAGES = ("DefaultCPUAllocator: can't allocate memory", "std::bad_alloc")
-"""The CPU's allocators raise no type of their own, in any number format."""
+"""In the messages of the CPU's allocators, which raise no exception type of their own."""
 _KEPT = 2**25
-"""Bytes that a process may grow by before free memory is returned, which takes about 10 ms."""
+"""Bytes by which a process may grow before free memory is returned to the system, which takes about 10 ms."""
 _TOO_LARGE = "memory runs out for a single text"
 
 
@@ -37,11 +37,11 @@ def in_batches(
         What to work on.
     size
         Rows at once; None takes all. Halved, with a warning, whenever memory runs out. In half precision rounding
-        depends on it, so that sampled texts may be others.
+        depends on it, so sampled texts may then differ.
     run
-        Maps some rows to their results; must be free to be called again for the same rows.
+        Maps some rows to their results; it may be called again for the same rows.
     without
-        The result of a row that does not fit alone, given with a warning; None refuses it.
+        What stands in, with a warning, for the result of a row that does not fit alone; None refuses such a row.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def in_batches(
                 raise
             if len(batch) == 1 and without is None:
                 raise InputError(f"{_TOO_LARGE}; use a smaller model, a lower dtype or a shorter text") from error
-        # Outside the handler, because the exception holds the tensors of the attempt.
+        # Outside the handler, because the exception keeps the failed attempt's tensors alive.
         _release()
         if len(batch) == 1 and without is not None:
             results.append(without)
@@ -74,9 +74,10 @@ def in_batches(
 
 
 def in_like_lengths(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Group texts of like length, the longest first (so that a lack of memory shows at once).
+    """Group the rows of texts of similar length, the longest first (so that a lack of memory shows at once).
 
-    A group's texts, padded to the longest, have at most `batch_tokens` positions; a longer text is a group of its own.
+    A group's texts, padded to the longest, have at most `batch_tokens` positions in all; a longer text is a group of
+    its own.
     """
     batches: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -95,24 +96,24 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def return_free_memory() -> None:
-    """Let glibc give back what it keeps for reuse; other C libraries have no such call and keep less."""
+    """Let glibc return to the system what it keeps for reuse; other C libraries have no such call and keep less."""
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 class _Growth:
-    """What batches leave behind in this process: free memory in pieces, which a long job would grow by."""
+    """What batches leave behind in this process: free memory in fragments, by which a long job would keep growing."""
 
     def __init__(self) -> None:
         self._bytes = 0
 
     def limit(self) -> None:
-        """Return free memory if the process holds `_KEPT` bytes more than when that was last done."""
+        """Return free memory to the system if the process holds `_KEPT` bytes more than when that was last done."""
         resident = self._resident()
         if resident > self._bytes + _KEPT:
             return_free_memory()
             self._bytes = self._resident()
-        self._bytes = min(self._bytes, resident)  # a model that is gone makes no room for pieces
+        self._bytes = min(self._bytes, resident)  # memory that a deleted model freed is no allowance for growth
 
     @staticmethod
     def _resident() -> int:

@@ -1,6 +1,6 @@
 """A conversation with a steered model, turn by turn, and the files that conversations are kept in.
 
-Every answer reads the whole conversation again, so any setting may change between two turns.
+For every answer the model reads the whole conversation again, so any setting may change between two turns.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pplm.text.encoding import check_text
 
 
 class Conversation:
-    """Messages, and the settings that the next answer is given with.
+    """The messages so far, and the settings for the next answer.
 
     Parameters
     ----------
@@ -38,19 +38,19 @@ class Conversation:
     attributes
         Attribute models, or (model, weight) pairs; may be replaced between turns.
     preset, settings
-        What steering starts from, and fields of `SteeringConfig` to set by hand (`SteeringConfig.for_attributes`).
+        The preset, and fields of `SteeringConfig` to set by hand, as in `SteeringConfig.for_attributes`.
     system
         The system message; None leaves it to the template.
     seed
-        Turn i draws from the random stream of (seed, i), so the same questions get the same answers. None draws from
-        torch's global generator.
+        Turn i draws from the random stream of (seed, i), so asking the same questions in the same order gives the same
+        answers. None draws from torch's global generator.
     **generate_arguments
         Everything else that `generate` takes: `max_new_tokens`, `do_sample`, `top_k`, ...
 
     Raises
     ------
     InputError
-        If the tokenizer has no chat template, or it refuses the system message.
+        If the tokenizer has no chat template, or the template refuses the system message.
 
     """
 
@@ -76,12 +76,12 @@ class Conversation:
 
     @property
     def system(self) -> str | None:
-        """The system message; a new one holds for the whole conversation from the next answer on."""
+        """The system message; from the next answer on, a new one replaces it for the whole conversation."""
         return self._system
 
     @system.setter
     def system(self, content: str | None) -> None:
-        if content is not None:  # a template that has no place for it says so now
+        if content is not None:  # a template without a place for it refuses it now
             check_text("system", content)
             probe = [{"role": "system", "content": content}, {"role": "user", "content": "-"}]
             encode_messages(self.tokenizer, probe, name="the system message")
@@ -99,7 +99,7 @@ class Conversation:
 
     @property
     def target(self) -> Mapping[str, float] | float | None:
-        """The wanted level of an attribute, or levels by name (`SteeringConfig.target`); None asks for none."""
+        """The wanted level of an attribute, or levels by name (`SteeringConfig.target`); None for no target."""
         target: Mapping[str, float] | float | None = self.settings.get("target")
         return target
 
@@ -110,12 +110,12 @@ class Conversation:
         self._set("target", value)
 
     def check_target(self, attributes: Sequence[Any]) -> None:
-        """Refuse attributes that the target does not fit.
+        """Refuse attributes that do not fit the target.
 
         Raises
         ------
         InputError
-            With the names that there are.
+            With the attributes' names.
 
         """
         if attributes:
@@ -135,7 +135,7 @@ class Conversation:
 
     @property
     def steers(self) -> bool:
-        """Whether the next answer can be moved at all."""
+        """Whether attribute models can steer the next answer."""
         return any(attribute.weight for attribute in weigh_attributes(self.attributes)) and self.steering.moves
 
     @property
@@ -145,30 +145,30 @@ class Conversation:
         return [*first, *(dict(message) for message in self._turns)]
 
     def ask(self, question: str, **arguments: Any) -> Generation:
-        """Return the answer to a user's message, and keep both.
+        """Return the answer to a user's message, and add both to the conversation.
 
         Parameters
         ----------
         question
             The message's content.
         **arguments
-            Of `generate`, for this answer alone, such as a `streamer`.
+            Arguments of `generate` for this answer alone, such as a `streamer`.
 
         Raises
         ------
         InputError
-            As `generate`; the conversation is then as it was before.
+            As for `generate`; the conversation then stays as it was.
 
         """
         asked = {"role": "user", "content": question}
         answer = self._answer([*self.messages, asked], self.attributes, **arguments)
-        # A model may put white space around its answer, which templates do not expect in a message.
+        # A model may put white space around its answer; templates do not expect it in a message.
         self._turns += [asked, {"role": "assistant", "content": answer.completion.strip()}]
         self._turn += 1
         return answer
 
     def unsteered(self, **arguments: Any) -> Generation:
-        """Return what the model answers to the last question by itself, drawing the same numbers; it is not kept.
+        """Return the unsteered answer to the last question, with the same random numbers; it is not kept.
 
         Raises
         ------
@@ -221,12 +221,12 @@ class Conversation:
 
 
 class AnswerStream(TextStreamer):
-    """Hands an answer on while it is written, in whole words, without the token that ends it.
+    """Passes an answer on while it is written, in whole words, without the token that ends it.
 
     Parameters
     ----------
     tokenizer
-        The model's.
+        The model's tokenizer.
     show
         Called with each piece; the pieces together are the answer, without white space before it.
 
@@ -242,7 +242,7 @@ class AnswerStream(TextStreamer):
             super().put(value)
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:  # noqa: ARG002
-        """Hand on what can no longer change."""
+        """Pass on text that can no longer change."""
         piece = text if self._begun else text.lstrip()
         self._begun = self._begun or bool(piece)
         if piece:
@@ -250,9 +250,9 @@ class AnswerStream(TextStreamer):
 
 
 def read_conversations(path: Path) -> list[list[Message]]:
-    """Read conversations that await an answer from a JSON lines file: a list of messages per line.
+    """Read conversations to be answered from a JSON lines file: a list of messages per line.
 
-    One that ends with the assistant's answer, as `Conversation.save` writes it, is read without that answer.
+    If one ends with the assistant's answer, as `Conversation.save` writes it, that answer is left out.
 
     Raises
     ------
@@ -276,7 +276,7 @@ def read_conversations(path: Path) -> list[list[Message]]:
             raise InputError(f"{where} is not JSON ({error}); write one list of messages per line") from error
         if isinstance(messages, list) and len(messages) > 1 and _is_answer(messages[-1]):
             warnings.warn(
-                f"{where} ends with the assistant's answer, which is left out and given anew",
+                f"{where} ends with the assistant's answer, which is left out and generated anew",
                 SteeringWarning,
                 stacklevel=2,
             )

@@ -1,4 +1,4 @@
-"""A trace as one document of plain values, for JSON and for whatever shows it: `docs/trace.md` has its fields."""
+"""A trace as one document of plain values, for JSON and for display; `docs/trace.md` lists its fields."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pplm.interface import AttributeModel, WeightedAttribute, weigh_attributes
 from pplm.presets import kind_of
 
 SCHEMA_VERSION = 1
-"""Grows when a field changes its meaning or goes; new fields alone leave it."""
+"""Incremented when a field changes its meaning or is removed, but not when one is added."""
 
 
 class TraceDocument(dict[str, Any]):
@@ -40,7 +40,7 @@ def trace_document(
     texts
         Made by `generate(..., trace=...)`, steered and unsteered ones in any order.
     command
-        What makes the texts again, as a reader would type it; "" where nothing does.
+        The command that makes the texts again, as a reader would type it; "" if there is none.
     model
         The language model's name.
     attributes, steering

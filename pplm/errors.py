@@ -10,11 +10,11 @@ class InputError(ValueError):
 
 
 class SteeringWarning(UserWarning):
-    """Steering goes on, but does less than was asked for; the message names what and the likely reason."""
+    """Work goes on, but does less than was asked for; the message names what and the likely reason."""
 
 
 def broken_model(what: str) -> InputError:
-    """Return the error of a model that computes NaN or infinity; `what` it computed goes into the message."""
+    """Return the error for a model that computes NaN or infinity; the message names `what` it computed so."""
     return InputError(
         f"the model returned NaN or infinity as {what}; its weights or its number format cannot be used: load it in "
         "float32, or load other weights"

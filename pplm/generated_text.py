@@ -1,4 +1,4 @@
-"""One generated text, and how a batch of decoded tokens is cut into them."""
+"""One generated text, and how a batch of decoded tokens is cut into texts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pplm.text.trace import SteeringTrace
 
 _NOT_RECORDED = ("trace", "details")
 _TRACED = ("prompt", "prompt_index", "sample", "seed", "steered", "text", "completion")
-"""The fields that a trace has too, beside the details."""
+"""The fields that a trace has as well, besides the details."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Generation:
     Attributes
     ----------
     prompt, completion, text
-        What was given, what was added, and both together. Of a conversation: its last message, the answer, and both
+        What was given, what was added, and both together. For a conversation: its last message, the answer, and both
         with an empty line between.
     prompt_index, sample
         Which prompt of the call, and which of its samples; with `seed` they name the random stream.
@@ -43,15 +43,15 @@ class Generation:
         Whether attribute models could move this text.
     attribute_losses
         By attribute model, new token and reading: its own loss, unweighted, before each iteration's step and after
-        the last one. A token that was not steered has none.
+        the last one. The list of a token that was not steered is empty.
     attribute_loss
         The weighted sum of these over the attribute models.
     kl
-        KL divergence of the steered distribution from the unsteered one, by new token and reading, in nats. Where
-        nothing asks for logits (heads alone, with `horizon_length` 0 and `kl_scale` 0) only the last reading has one.
+        By new token and reading: KL(steered distribution || unsteered one), in nats. If nothing needs logits (heads
+        alone, with `horizon_length` 0 and `kl_scale` 0), only the last reading has one.
     final_kl
-        By new token: KL divergence, in nats, of what the token was drawn from, after the geometric mean and before
-        temperature and top-k, from the unsteered distribution.
+        By new token: KL(final distribution || unsteered one), in nats. The token was drawn from the final one, which
+        is taken after the geometric mean and before temperature and top-k.
     levels
         With the dial (a strength or a target): the level of each attribute in this text (`SteeringConfig.target`).
     candidate
@@ -61,10 +61,10 @@ class Generation:
     messages
         The conversation that was given, without the answer; None where the prompt was a text.
     trace
-        The same as tensors, with the gradients' norms and cosines; its B is 1. It is not written to JSON lines.
+        These numbers as tensors, with the gradients' norms and cosines; its B is 1. It is not written to JSON lines.
     details
-        With `trace=True`: every token in numbers to look at, among them each attribute's level with and without
-        steering and the likeliest tokens. Not written to JSON lines either.
+        With `trace`: numbers for every token, among them each attribute's level with and without steering and the
+        likeliest tokens. Not written to JSON lines either.
 
     """
 
@@ -92,7 +92,7 @@ class Generation:
         return {name: value for name, value in vars(self).items() if name not in _NOT_RECORDED}
 
     def traced(self) -> dict[str, Any]:
-        """Return the text as a trace has it (`trace_document`), for JSON.
+        """Return the text as it is in a trace (`trace_document`), for JSON.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class Generation:
         return {**{name: getattr(self, name) for name in _TRACED}, **self.details.record()}
 
     def _repr_html_(self) -> str:
-        """Return the text for a notebook: shaded by what steering did where that was traced."""
+        """Return the text for a notebook, shaded by what steering did if it was traced."""
         if self.details is not None:
             return traced_html(self.traced(), self.details.levels)
         facts = [f"{name}: level {level:.2%}" for name, level in self.levels.items()]
@@ -133,7 +133,7 @@ def cut_texts(
 ) -> list[Generation]:
     """Cut a batch into texts, given each row's prompt, (prompt index, sample, candidate) and seed, if there is one.
 
-    The `onlooker`, if there was one, has their details.
+    Completions and details come from the `onlooker`, if one watched the batch.
     """
     trace = output.steering
     prompt_length = output.sequences.shape[1] - trace.kl.shape[0]
@@ -142,7 +142,7 @@ def cut_texts(
         length = int(output.lengths[row])
         token_ids = output.sequences[row, prompt_length : prompt_length + length].tolist()
         own = _of_text(trace, row, length)
-        # Of a text that `on_token` ended, an unfinished character has not been shown.
+        # The onlooker's completion is what was shown: without an unfinished character where `on_token` ended a text.
         completion = completion_of(tokenizer, prompt, token_ids) if onlooker is None else onlooker.completion(row)
         generations.append(
             Generation(
@@ -173,21 +173,21 @@ def cut_texts(
 def _of_text(trace: SteeringTrace, row: int, length: int) -> SteeringTrace:
     """Return the record of one sample's first `length` new tokens, with B = 1."""
     tensors: dict[str, Any] = {name: value for name, value in vars(trace).items() if isinstance(value, Tensor)}
-    # Cloned: a view would keep the record of the whole batch in memory, and in what processes exchange.
+    # Cloned: a view would keep the whole batch's record in memory, and send it along between processes.
     return replace(trace, **{name: value[:length, ..., row : row + 1].clone() for name, value in tensors.items()})
 
 
 def _levels(trace: SteeringTrace) -> dict[str, float]:
-    """Return the levels that a text, B = 1, ends with, by attribute model."""
+    """Return the levels by attribute model at the end of a text; the trace's B is 1."""
     return named_levels(trace.names, trace.levels[-1, :, 0].tolist())
 
 
 def _by_token(values: Tensor) -> list[list[float]]:
-    """Turn (N, I) into lists, a token that was not steered (NaN) having none."""
+    """Turn (N, I) into a list per token, empty for a token that was not steered (NaN)."""
     return [[value for value in token if not math.isnan(value)] for token in values.tolist()]
 
 
 def without_end(token_ids: Sequence[int], tokenizer: Any, ends: Collection[int] = ()) -> list[int]:
-    """Return a completion's ids without the token that ended it, a special one or of `ends`, which is no text."""
+    """Return a completion's ids without the token that ended it, if that is a special one or one of `ends`."""
     ids = list(token_ids)
     return ids[:-1] if ids and ids[-1] in {*tokenizer.all_special_ids, *ends} else ids

@@ -1,4 +1,4 @@
-"""Public names that are imported at their first use, so that `import pplm` and `pplm --help` do not wait for torch."""
+"""Public names are imported at their first use, so that `import pplm` and `pplm --help` do not wait for torch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` for a package that imports its public names under `if TYPE_CHECKING:`.
 
-    Those imports are the one list of names: type checkers and editors read it as it stands, and the returned
-    `__getattr__` looks up there which module a name comes from.
+    Those imports are the only list of where names come from: type checkers and editors read it directly, and the
+    returned `__getattr__` looks up a name's module in it.
     """
     module = sys.modules[package]
 

@@ -2,8 +2,8 @@
 
 Counted are calls of the model's body (all but the language-model head) and gradients that flow back into what such a
 call returned. One pass is one reading of the weights: a batch of any size is one pass, and so is a batch that carries
-steered and unsteered rows together. The pass that reads a prompt counts as one like any other. Rows are what a method
-costs on any machine: a batch of B texts that is read once gives each text one.
+steered and unsteered rows together. The pass that reads a prompt counts like any other. Rows measure a method's cost
+independently of the machine: a pass over a batch of B texts is one row per text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Passes:
     forward: int = 0
     backward: int = 0
     rows: int = 0
-    """Texts in these passes, forward and backward counted alike."""
+    """Rows in these passes, forward and backward counted alike."""
 
     @property
     def total(self) -> int:
@@ -37,7 +37,8 @@ class Passes:
 def count_passes(model: Any) -> Iterator[Passes]:
     """Count the passes through a causal language model's body inside a `with` block.
 
-    Included are the dozen single rows with which the first padded batch of a model tries how it treats padding.
+    Included are the four to twelve passes of a single row that find out, at a model's first padded batch, how it treats
+    padding (`pplm.text.steerable.check_padding`).
     """
     passes = Passes()
 
@@ -47,7 +48,7 @@ def count_passes(model: Any) -> Iterator[Passes]:
 
     def on_forward(body: Any, inputs: Any, output: Any) -> None:  # noqa: ARG001
         passes.forward += 1
-        # torch's backward hooks of modules do not see outputs that are dataclasses, so the tensor itself is asked.
+        # torch's backward hooks on modules do not see outputs that are dataclasses, so the hook is on the tensor.
         hidden = output[0]
         passes.rows += len(hidden)
         if hidden.requires_grad:

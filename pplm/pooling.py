@@ -1,4 +1,4 @@
-"""The mean hidden state of a text, pooled the same way wherever it is needed: in steering and in training."""
+"""The mean hidden state of a text, pooled in the same way in steering and in training."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pplm.short_repr import ShortRepr
 
 
 def model_body(model: Any) -> Any:
-    """Return a causal language model without its head: what computes the hidden states that are pooled.
+    """Return a causal language model's body, without the head: it computes the hidden states that are pooled.
 
-    It is transformers' `base_model`, except where a model names none and would return itself (Llama 4).
+    This is transformers' `base_model`, except for a model that names none and would return itself (Llama 4).
     """
     found = model.base_model
     return found if found is not model else next(child for child in model.children() if hasattr(child, "config"))
@@ -34,7 +34,7 @@ class PooledHidden(ShortRepr):
     def of(cls, hidden_states: Tensor, attention_mask: Tensor) -> PooledHidden:
         """Pool hidden states (B, T, D) over the positions where `attention_mask` (B, T) is true."""
         mask = attention_mask.bool()
-        # Selected, not multiplied: whatever a model leaves in a padded position, NaN included, stays out.
+        # Selected, not multiplied by the mask, so that NaN in a padded position stays out as well.
         kept = torch.where(mask[..., None], hidden_states.float(), 0.0)
         return cls(kept.sum(1), mask.sum(1))
 
@@ -48,5 +48,5 @@ class PooledHidden(ShortRepr):
 
     @property
     def mean(self) -> Tensor:
-        """(B, D)."""
+        """(B, D) mean; NaN where no position counts."""
         return self.total / self.count[:, None]

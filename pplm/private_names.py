@@ -1,7 +1,7 @@
-"""Private names of transformers and torch: every one that pplm touches, and why no public one would do.
+"""All private names of transformers and torch that pplm uses, and why no public one would do.
 
 A private name may change in any version. `tests/test_private_names.py` calls each function here, names what broke and
-who uses it, and holds that no other module touches a private name that is not its own.
+who uses it, and checks that no other module uses a private name that is not its own.
 """
 
 import copy
@@ -31,12 +31,12 @@ __all__ = [
 
 
 def prefill(model: Any, input_ids: Tensor, generation_config: Any, arguments: dict[str, Any]) -> Any:
-    """Read a prompt (B, T) as `generate` does: the one way that serves any cache of the caller's own."""
+    """Read a prompt (B, T) as `generate` does: the only way that works with any cache of the caller's own."""
     return model._prefill(input_ids, generation_config, arguments)
 
 
 def with_next_token(model: Any, outputs: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the model's arguments for a text that is one token longer: each family has its own."""
+    """Return the model's arguments for a text that is one token longer; they differ between families."""
     return model._update_model_kwargs_for_generation(outputs, arguments)
 
 
@@ -46,12 +46,12 @@ def position_ids(model: Any, input_ids: Tensor, arguments: dict[str, Any]) -> Te
 
 
 def pad_token(generation_config: Any) -> Tensor:
-    """Return what follows the end of a text: `generate` puts it here, resolved, before it calls a decoding loop."""
+    """Return the id that fills up a finished text; `generate` stores it here before it calls a decoding loop."""
     return generation_config._pad_token_tensor
 
 
 def mask_length(generation_config: Any) -> int | None:
-    """Return the length of the mask that `generate` was given and left out, because it masks nothing; else None."""
+    """Return the length of a mask that `generate` was given and dropped because it masks nothing; else None."""
     return getattr(generation_config, "_mask_length", None)
 
 
@@ -61,7 +61,7 @@ def layer_type(layer: Any) -> str | None:
 
 
 def is_stateful(model: Any) -> bool:
-    """Return whether a model says that it keeps a running state, for which no public name exists."""
+    """Return whether a model declares that it keeps a running state, for which there is no public name."""
     return bool(getattr(model, "_is_stateful", False))
 
 
@@ -69,14 +69,14 @@ def is_stateful(model: Any) -> bool:
 
 
 def shallow_copy(module: Any) -> Any:
-    """Return a copy of a module with its own list of submodules, and all else shared: torch only copies deeply."""
+    """Return a copy of a module with its own list of submodules and all else shared; torch only copies deeply."""
     own = copy.copy(module)
     own.__dict__["_modules"] = dict(module._modules)
     return own
 
 
 def version_of(tensor: Tensor) -> int:
-    """Return how often a tensor was changed in place, which nothing public counts."""
+    """Return how often a tensor was changed in place, which has no public counter."""
     return tensor._version
 
 
@@ -86,10 +86,10 @@ def wrapper_of(kind: type, shape: tuple[int, ...], *, dtype: torch.dtype, device
 
 
 def has_linear_pointwise() -> bool:
-    """Return whether this version of torch has `linear_pointwise`; without it products are slower and the same."""
+    """Return whether this version of torch has `linear_pointwise`; without it, products are equal but slower."""
     return hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def linear_pointwise(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return rows (..., K) @ weight (N, K).T by oneDNN: the one way that neither copies nor rearranges the weights."""
+    """Return rows (..., K) @ weight (N, K).T by oneDNN: the only way that neither copies nor reorders the weights."""
     return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")

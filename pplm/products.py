@@ -1,12 +1,12 @@
-"""Matrix products of a language model on a processor, by the faster of two libraries.
+"""Matrix products of a language model on a CPU, by the faster of two libraries.
 
-torch multiplies float32 numbers on a processor by MKL, which on some processors (AMD's among them) leaves half of the
-time unused or, where the rows are few, all cores but one. oneDNN comes with torch as well, which gives it other number
-formats. In `fast_products` a model's products go to it; result and gradient are the same but for rounding.
+torch multiplies float32 numbers on a CPU by MKL, which on some CPUs (AMD's among them) takes twice as long as necessary
+or, with few rows, uses only one core. torch also comes with oneDNN, but uses it for other number formats. Within
+`fast_products` a model's products go to oneDNN; result and gradient are the same up to rounding.
 `scripts/products_table.py` measures both.
 
-The products are caught by a torch function mode, which acts on the calling thread alone and ends with its `with` block,
-exceptions included; no module of the model is touched.
+The products are intercepted by a torch function mode, which acts on the calling thread alone and ends with its `with`
+block, also by an exception; no module of the model is touched.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ from torch.overrides import TorchFunctionMode
 from pplm.private_names import has_linear_pointwise, linear_pointwise
 
 _MIN_WORK, _MIN_WEIGHTS = 2**19, 2**16
-"""Multiplications of the smallest product that is worth the detour, which takes 10 to 15 microseconds, and the weights
-of its matrix."""
+"""The least multiplications of a product, and the least numbers in its matrix, that are worth the detour of 10 to 15
+microseconds."""
 _FEW_ROWS, _STEP = 4, 1024
-"""With fewer rows than that, oneDNN takes twice as long over a matrix whose rows are a multiple of so many numbers long
-and are read across: their addresses share few places in a cache."""
+"""With fewer rows than the first, oneDNN takes twice as long over a transposed matrix whose stored rows have a multiple
+of the second numbers: it reads across them, and their addresses compete for few places in the cache."""
 _PARTS = 4
-"""What such a product is split into; on two cores 2 to 16 parts take the same time."""
+"""How many parts such a product is split into; on two cores 2 to 16 parts take the same time."""
 
 
 def fast_products(model: Any) -> AbstractContextManager[Any]:
     """Return a context in which the larger products of a model's layers are computed by oneDNN.
 
-    In it no gradient flows to these layers' weight matrices; steering asks for none. Nothing changes on accelerators,
-    in half precision, under autocast, and where torch lacks oneDNN, but for the gradients of quantised weights.
+    Within it no gradient flows to these layers' weight matrices; steering needs none. On accelerators, in half
+    precision, under autocast and without oneDNN in torch nothing changes, except that gradients pass through quantised
+    layers.
     """
     useful = model.device.type == "cpu" and model.dtype == torch.float32 and _available()
     return _FastProducts() if useful or getattr(model, "is_quantized", False) else nullcontext()
 
 
 def product(rows: Tensor, matrix: Tensor) -> Tensor:
-    """Return rows (M, K) @ matrix (K, N), by oneDNN where that saves time; then no gradient flows to `matrix`."""
+    """Return rows (M, K) @ matrix (K, N), by oneDNN if that saves time; then no gradient flows to `matrix`."""
     return _Linear.apply(rows, matrix.T, None) if _worthwhile(rows, matrix, 0) else rows @ matrix
 
 
@@ -66,9 +67,9 @@ class _Linear(torch.autograd.Function):
 class _Quantized(torch.autograd.Function):
     """Rows (..., K) @ the transpose of a quantised weight (N, K), by its own product, plus a bias (N,) or None.
 
-    The gradient is that of the numbers which the weight stands for. They are made again for it: autograd would keep
-    them from the product on, all layers of the model at once. Products that round their rows as well, which have no
-    gradient of their own, get that of the products that do not.
+    The gradient is that of a product with the dequantised weight, which is made anew for the backward pass: autograd
+    would keep it from the forward pass on, for all layers of the model at once. Products that also quantise their rows
+    have no gradient of their own; they get the gradient of a product that does not.
     """
 
     @staticmethod
@@ -83,7 +84,7 @@ class _Quantized(torch.autograd.Function):
 
 
 class _FastProducts(TorchFunctionMode):
-    """Replaces the products of linear layers: `nn.Linear`, and the `Conv1D` of GPT-2."""
+    """Replaces the products of linear layers: `nn.Linear`, and GPT-2's `Conv1D`."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -101,13 +102,13 @@ class _FastProducts(TorchFunctionMode):
 
 
 def _is_slow(rows: Tensor, weight: Tensor) -> bool:
-    """Return whether oneDNN would take long over rows (..., K) and the transpose of weight (N, K)."""
+    """Return whether oneDNN would be slow with rows (..., K) and the transpose of weight (N, K): see `_FEW_ROWS`."""
     few = rows.numel() < _FEW_ROWS * rows.shape[-1]
     return few and not weight.is_contiguous() and len(weight) % _STEP == 0 and weight.shape[1] % _PARTS == 0
 
 
 def _by_sums(rows: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """Return rows (..., K) @ matrix (K, N), plus a bias, as the sum over parts of K, which MKL shares out to cores."""
+    """Return rows (..., K) @ matrix (K, N), plus a bias, as a sum over parts of K, which MKL computes on all cores."""
     parts = rows.reshape(-1, _PARTS, len(matrix) // _PARTS).transpose(0, 1)  # (parts, M, K / parts)
     result = torch.bmm(parts, matrix.unflatten(0, (_PARTS, -1))).sum(0).view(*rows.shape[:-1], matrix.shape[1])
     return result if bias is None else result.add_(bias)
@@ -124,7 +125,7 @@ def _available() -> bool:
 
 
 def _worthwhile(rows: Tensor, matrix: Tensor, inner: int) -> bool:
-    """Return whether to multiply rows (..., K) and a matrix, whose dimension `inner` is K, by oneDNN."""
+    """Return whether oneDNN should multiply rows (..., K) and a matrix whose dimension `inner` is K."""
     return (
         type(matrix) in (Tensor, Parameter)  # others, such as quantised ones, have products of their own
         and rows.dim() > 1
@@ -142,12 +143,12 @@ def _worthwhile(rows: Tensor, matrix: Tensor, inner: int) -> bool:
 
 
 def _can_dequantize(weight: Any) -> bool:
-    """Return whether a weight is a tensor of a kind of its own that has numbers to be multiplied by."""
+    """Return whether a weight is a tensor of a special type with a `dequantize` method of its own."""
     return type(weight) not in (Tensor, Parameter) and type(weight).dequantize is not Tensor.dequantize
 
 
 def _plain_bias(bias: Tensor | None, size: int) -> bool:
-    """Return whether oneDNN adds a bias as torch would; it takes the numbers as they lie in memory."""
+    """Return whether oneDNN adds a bias as torch would; it reads a bias as plain numbers in memory order."""
     return bias is None or (
         type(bias) in (Tensor, Parameter)
         and bias.shape == (size,)

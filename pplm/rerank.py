@@ -1,8 +1,8 @@
 """Best of r candidates: draw several texts, drop the repetitive ones, keep the likeliest (paper, section 3.4).
 
-The attribute model, which steers through its gradient, here only reads: its `text_loss` measures how likely each
-finished text is to have the attribute. Because many of its favourites repeat themselves, texts below a mean of Dist-1,
-Dist-2 and Dist-3 are left out first.
+The attribute model, which steers through its gradient, here only judges: its `text_loss` measures how likely each
+finished text is to have the attribute. Because many of the texts that it rates highest repeat themselves, texts with a
+low mean of Dist-1, Dist-2 and Dist-3 are left out first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pplm.text.prompts import Prompt
 _log = logging.getLogger(__name__)
 
 _TEXTS_AT_ONCE = 8
-"""Texts per forward pass: the logits of all their positions are kept, which is much with a large vocabulary."""
+"""Texts per forward pass: the logits of all their positions are kept, which take much memory in a large vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ class Rerank:
     candidates
         Texts drawn for each one kept (>= 1; 1 keeps the text of plain generation).
     min_distinct
-        A candidate whose completion has a mean of Dist-1, Dist-2 and Dist-3 below this repeats itself and is excluded
-        (0 to 1; 0 excludes none). If all candidates of a sample are excluded, the likeliest is kept, with a warning.
+        A candidate whose completion has a mean of Dist-1, Dist-2 and Dist-3 below this counts as repetitive and is
+        excluded (0 to 1; 0 excludes none). If all candidates of a sample are excluded, the likeliest is kept, with a
+        warning.
         The default excludes about one in six unsteered texts of 60 tokens of the embedded model; lower it for long
         texts, which repeat more of their words.
 
@@ -58,7 +59,7 @@ class Rerank:
             raise InputError(f"min_distinct must be between 0 and 1; got {self.min_distinct}")
 
     def best(self, completions: Sequence[str], scores: Sequence[float]) -> Choice:
-        """Choose among candidates by their scores (higher is better); of equals the first."""
+        """Choose among candidates by their scores (higher is better); the first of equal ones."""
         kept = [i for i, text in enumerate(completions) if mean_distinct(text) >= self.min_distinct]
         among = kept or range(len(completions))
         return Choice(max(among, key=lambda i: scores[i]), all_repetitive=not kept)
@@ -66,7 +67,7 @@ class Rerank:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which candidate was kept, and whether it was kept although all of them repeat themselves."""
+    """Which candidate was kept, and whether all of them were repetitive."""
 
     index: int
     all_repetitive: bool
@@ -92,7 +93,7 @@ def check_rerank(rerank: Any) -> None:
 
 
 def check_rankable(attributes: Sequence[WeightedAttribute]) -> None:
-    """Refuse to rank without attribute models, or by one that cannot read whole texts.
+    """Refuse to rank without attribute models, or by one that cannot judge whole texts.
 
     Raises
     ------
@@ -118,7 +119,7 @@ def keep_best(
     prompts: Sequence[Prompt],
     rerank: Rerank,
 ) -> list[Generation]:
-    """Score all candidates, which stand sample by sample, and keep one of each sample's."""
+    """Score all candidates, given sample by sample, and keep one for each sample."""
     completions = [
         without_end(text.token_ids, tokenizer, prompt.ends) for text, prompt in zip(texts, prompts, strict=True)
     ]
@@ -156,7 +157,7 @@ def score_texts(
     model
         The language model, which reads every text once, unsteered.
     attributes
-        Adapted to it (`bind_attributes`). The score is the weighted sum of their -`text_loss`.
+        Attribute models bound to it (`bind_attributes`). The score is the weighted sum of their -`text_loss`.
     prompts, completions
         Token ids of N texts, the beginning-of-text token with the prompts.
     in_content
@@ -184,7 +185,7 @@ def score_texts_by(
         totals = [text.logits.new_zeros(text.logits.shape[0]) for _ in mixtures]
         for number, attributes in enumerate(mixtures):
             for attribute in attributes:
-                if attribute.weight:  # 0 times an infinite loss would be no number
+                if attribute.weight:  # 0 times an infinite loss would be NaN
                     totals[number] = totals[number] - attribute.weight * attribute.text_loss(text)
         return list(zip(*(total.tolist() for total in totals), strict=True))
 

@@ -1,4 +1,4 @@
-"""One seed, all of it: torch's CPU generator keeps 32 bits of what `manual_seed` is given."""
+"""Seeds of which every bit counts: torch's CPU generator keeps only 32 bits of what `manual_seed` is given."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _KEPT = 2**32
 
 
 def torch_seed(seed: int) -> int:
-    """Return what to give `manual_seed`: a number below 2^32 that depends on every bit of `seed` (>= 0).
+    """Return the number to give to `manual_seed`: below 2^32, and dependent on every bit of `seed` (>= 0).
 
-    Smaller seeds stand for themselves.
+    A seed below 2^32 is returned as it is.
     """
     if seed < _KEPT:
         return seed

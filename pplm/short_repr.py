@@ -11,7 +11,7 @@ _KEPT_AT_START, _KEPT_AT_END = 60, 120
 
 
 def quoted(text: str) -> str:
-    """Return a text in quotes, as a message shows it: of a very long one its beginning and its end."""
+    """Return a text in quotes, for a message; a text of over 240 characters is cut to its beginning and its end."""
     if len(text) <= _LONGEST:
         return repr(text)
     return f"{text[:_KEPT_AT_START]!r} ... {text[-_KEPT_AT_END:]!r}"

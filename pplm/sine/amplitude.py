@@ -1,6 +1,6 @@
-"""An amplitude that is asked for: a controller pushes the wave, sample by sample, until it is as loud as wanted.
+"""A wanted amplitude: a controller pushes the wave, sample by sample, until it is as loud as wanted.
 
-The attribute model, `Swing`, does not contain the amplitude; the controller, `pplm.control.Controller`, is the one
+The attribute model, `Swing`, does not contain the amplitude; the controller, `pplm.control.Controller`, is the same
 that steers a text's level. Letters: B waves, T samples in time.
 """
 
@@ -20,18 +20,18 @@ from pplm.sine.network import GIVEN, TRAINED_FREQUENCY
 
 GAINS = Gains(proportional=0.15, integral=0.0003, low=-0.5, high=0.5)
 """In logarithms the wave is an integrator of gain 1/2, so an error shrinks by about 7% per sample. The integral part
-answers what keeps pulling: the network, whose own amplitude is another one."""
+counters a constant pull: the network's towards an amplitude of its own."""
 SILENCE = 1e-6
-"""Measured amplitudes below this count as this, because the error is a logarithm."""
+"""A lower measured amplitude counts as this one, because the error is a logarithm."""
 SMALLEST = 0.01
 """The smallest amplitude that can be asked for."""
 SLOWEST, FASTEST = 0.5, 10.0
-"""Hz: a period lasts at most 2 s, from where the amplitude is judged, and at least the ten samples that are given."""
+"""Hz: a period lasts at most the 2 s after which amplitudes are judged, and at least the ten given samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AmplitudeControl:
-    """A wave's amplitude, held by a controller: after every sample it sets the push of the next one's `Swing`.
+    """Holds a wave's amplitude by a controller, which after every sample sets the push of the next one's `Swing`.
 
         error_t = log(amplitude / A_t),    push_t = the controller's answer to it,    push_0 = 0
 
@@ -41,11 +41,11 @@ class AmplitudeControl:
     Attributes
     ----------
     amplitude
-        What is wanted: at least 0.01, and at most 1, the largest that the network's tanh can emit.
+        The wanted amplitude: at least 0.01, and at most 1, the largest that the network's tanh can emit.
     frequency
         Hz, 0.5 to 10.
     gains
-        How the controller answers; the bounds of the push lie between -1 and 0.5.
+        The controller's gains, and the bounds of the push, which must lie between -1 and 0.5 and include 0.
 
     Raises
     ------
@@ -59,17 +59,17 @@ class AmplitudeControl:
     gains: Gains = GAINS
 
     def __post_init__(self) -> None:
-        """Check the wave and the bounds."""
+        """Check frequency, amplitude and bounds."""
         check_range("the target's frequency", self.frequency, SLOWEST, FASTEST)
         check_range("the target amplitude", self.amplitude, SMALLEST, 1)
         if not -1 <= self.gains.low <= 0 <= self.gains.high <= MAX_PUSH:
             raise InputError(
-                f"the gains' bounds must hold 0 and lie between -1 and {MAX_PUSH}; "
+                f"the gains' bounds must include 0 and lie between -1 and {MAX_PUSH}; "
                 f"got {self.gains.low} and {self.gains.high}"
             )
 
     def start(self, waves: int) -> Callable[[Tensor], Swing]:
-        """Return what chooses the attribute model of the next sample from the samples (B, t) so far, for B waves."""
+        """Return, for B waves, a function from the samples (B, t) so far to the next sample's attribute model."""
         controller = Controller(self.gains, torch.zeros(waves, dtype=torch.float64))
 
         def choose(past: Tensor) -> Swing:

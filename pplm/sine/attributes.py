@@ -1,4 +1,4 @@
-"""What a wave can be steered by: attribute models as formulas, of a known wave, of an oscillation, of its growth.
+"""What a wave can be steered by: attribute models as formulas, for a known wave, for an oscillation, for its growth.
 
 Letters: B waves, T samples in time.
 """
@@ -19,7 +19,7 @@ MAX_PUSH = 0.5
 
 
 class WaveAttribute(Protocol):
-    """An attribute model of waves: says how far a sample is from what is wanted."""
+    """An attribute model of waves: measures how far a sample is from what is wanted."""
 
     def loss(self, sample: Tensor, past: Tensor) -> Tensor:
         """Return the loss (B,) of the next sample (B,) after `past` (B, t), all samples of the wave so far."""
@@ -48,16 +48,16 @@ class Reference:
 
 
 class Oscillator:
-    """A formula without any true sample, only of the wave's frequency and amplitude.
+    """A formula that contains no true sample, only the wave's frequency and amplitude.
 
-    Every sampled sine of angle w = 2 pi f / rate obeys x_t = 2 cos(w) x_{t-1} - x_{t-2}, and any two neighbours tell
-    its amplitude: E_t = (x_t^2 - 2 cos(w) x_t x_{t-1} + x_{t-1}^2) / sin(w)^2 = A^2. The loss is
+    Every sampled sine of angle w = 2 pi f / rate obeys x_t = 2 cos(w) x_{t-1} - x_{t-2}, and any two neighbours
+    determine its amplitude: E_t = (x_t^2 - 2 cos(w) x_t x_{t-1} + x_{t-1}^2) / sin(w)^2 = A^2. The loss is
 
         (x_t - 2 cos(w) x_{t-1} + x_{t-2})^2 + energy_scale * (sin(w) (E_t - A^2) / (2 A))^2
 
-    with the network's own past samples. The recurrence alone never forgets an error, so that amplitude and phase
-    wander; the energy pulls the amplitude back. Its factor sin(w) / 2A makes it, like the first term, an error of
-    the sample: at a zero crossing, where the energy sees the sample best, its slope is 1 as well.
+    with the network's own past samples. With the recurrence alone an error is never forgotten, so amplitude and phase
+    wander; the energy pulls the amplitude back. Its factor sin(w) / (2 A) makes it, like the first term, an error of
+    the sample: at a zero crossing, where the energy depends most on the sample, its slope is 1 as well.
 
     Parameters
     ----------
@@ -85,13 +85,13 @@ class Oscillator:
 
 
 class Swing:
-    """An oscillation of a frequency that grows or fades, whatever its amplitude, which the formula does not contain.
+    """An oscillation of a given frequency that grows or fades; the formula does not contain its amplitude.
 
-    The loss is the recurrence's error less a push times the energy (both as in `Oscillator`):
+    The loss is the recurrence's squared error minus the push times the scaled energy (see `Oscillator`):
 
         (x_t - 2 cos(w) x_{t-1} + x_{t-2})^2 - push * sin(w)^2 E_t
 
-    At push 0 a wave keeps its amplitude, but for the network's own errors; a positive push makes it louder, a
+    At push 0 a wave keeps its amplitude, apart from the network's own errors; a positive push makes it louder, a
     negative one quieter. The loss is lowest where the wave's speed, x_t - cos(w) x_{t-1}, is 1 / (1 - push) times the
     recurrence's, so the logarithm of the amplitude changes by about push / 2 per sample.
 
@@ -120,8 +120,8 @@ class Swing:
 def oscillation(sample: Tensor, past: Tensor, frequency: float) -> tuple[Tensor, Tensor]:
     """Return the recurrence's error and the energy E, each (B, ...), of samples (B, ...) after `past` (B, ..., t).
 
-    Both are of `Oscillator`'s formulas: the error is 0, and the energy the amplitude's square, for a sine of this
-    frequency in Hz.
+    Both are those of `Oscillator`: for a sine of this frequency (Hz) the error is 0 and the energy is the amplitude's
+    square.
     """
     cos, sin = math.cos(_angle(frequency)), math.sin(_angle(frequency))
     before, last = past[..., -2], past[..., -1]

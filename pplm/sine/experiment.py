@@ -15,12 +15,12 @@ from pplm.sine.network import SAMPLE_RATE, WaveNetworks
 from pplm.sine.wave import DrawnWaves, SineConfig, draw
 
 SETTLED = 2 * SAMPLE_RATE
-"""Frequency and amplitude are measured from here on (2 s), past the given samples' influence."""
+"""Frequency and amplitude are measured from this sample on (2 s), when the given samples have lost their influence."""
 
 
 @dataclass(frozen=True)
 class SineRow:
-    """One seed's waves: cumulated squared error to the wanted wave, frequency in Hz, amplitude.
+    """One seed's waves: cumulative squared error from the wanted wave (`sse`), frequency in Hz, amplitude.
 
     A frequency is None for a wave that crosses zero upwards fewer than twice after 2 s.
     """
@@ -36,7 +36,7 @@ class SineRow:
 
 @dataclass(frozen=True, repr=False)
 class MeasuredWaves(ShortRepr):
-    """What `measure_waves` returns: the wanted wave (T,), the waves (B, T) and one row a seed."""
+    """What `measure_waves` returns: the wanted wave (T,), the waves (B, T) and one row per seed."""
 
     wanted: Tensor
     unsteered: DrawnWaves
@@ -51,7 +51,7 @@ def measure_waves(
     attribute: WaveAttribute,
     config: SineConfig | None = None,
 ) -> MeasuredWaves:
-    """Draw every network's wave unsteered and steered, as long as `wanted` (T,), and measure both."""
+    """Draw every network's wave unsteered and steered, both as long as `wanted` (T,), and measure them."""
     unsteered = draw(networks, num_samples=len(wanted))
     steered = draw(networks, attribute, config, num_samples=len(wanted))
     pairs = unsteered.samples, steered.samples
@@ -63,12 +63,12 @@ def measure_waves(
 
 
 def squared_error(waves: Tensor, wanted: Tensor) -> Tensor:
-    """Return the cumulated squared error (B, T) of waves (B, T) to the wanted one (T,)."""
+    """Return the cumulative squared error (B, T) of waves (B, T) from the wanted one (T,)."""
     return ((waves - wanted) ** 2).cumsum(1)
 
 
 def frequency(waves: Tensor) -> Tensor:
-    """Return the frequency (B,) in Hz: from the mean spacing of upward zero crossings after 2 s, else NaN.
+    """Return the frequency (B,) in Hz, from the mean spacing of upward zero crossings after 2 s; NaN if fewer than 2.
 
     A crossing's time is interpolated between its two samples.
     """

@@ -1,4 +1,4 @@
-"""Waves held at an amplitude, measured beside waves that nobody corrects, seed by seed."""
+"""Waves held at an amplitude, compared with waves that no controller corrects, seed by seed."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class HeldRow:
     Attributes
     ----------
     seed
-        Of the network.
+        The network's seed.
     unsteered_amplitude, constant_amplitude, steered_amplitude
-        After 2 s; of the network alone, under the constant push, and under the controller.
+        After 2 s: of the network alone, under the constant push, and under the controller.
     steered_frequency
-        Hz, after 2 s; None for a wave that crosses zero upwards fewer than twice.
+        Hz, after 2 s, under the controller; None for a wave that crosses zero upwards fewer than twice.
     reached
         Seconds until the controlled wave's amplitude over the last period was first within 10% of the target; None
         if it never was.
     overshoot
-        Largest distance from the target once that amplitude has first crossed it, as a share of the target; 0 if it
+        Largest distance of that amplitude from the target after first crossing it, as a share of the target; 0 if it
         never does.
     largest_error
-        Largest distance from the target at any time after 2 s, as a share of the target.
+        Largest distance of that amplitude from the target at any time after 2 s, as a share of the target.
 
     """
 
@@ -86,14 +86,14 @@ def measure_held(
 
 
 def constant_push(control: AmplitudeControl) -> float:
-    """Return the push that takes an ideal wave from amplitude 1 to the target in 2 s, if nobody corrects it."""
+    """Return the push that, without correction, takes an ideal wave from amplitude 1 to the target in 2 s."""
     return 2 * math.log(control.amplitude) / SETTLED
 
 
 def amplitude_over_time(waves: Tensor, frequency: float) -> Tensor:
-    """Return the amplitude (B, T) over the last period: root 2 times its standard deviation, NaN in the first period.
+    """Return the amplitude (B, T) over the last period: root 2 times the standard deviation; NaN in the first period.
 
-    It looks back only, so it lags by half a period.
+    As it only looks back, it lags by half a period.
     """
     period = round(SAMPLE_RATE / frequency)
     measured = math.sqrt(2) * waves.unfold(1, period, 1).std(2, correction=0)

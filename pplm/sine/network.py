@@ -1,6 +1,6 @@
-"""The small networks of the sine-wave experiment: the wave, how B of them are trained, and what one computes.
+"""The small networks of the sine-wave experiment: their wave, how B of them are trained, and what one computes.
 
-They know nothing of steering. Letters: B waves or networks, T samples in time, H hidden units.
+Nothing here depends on steering. Letters: B waves or networks, T samples in time, H hidden units.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pplm.seeds import torch_seed
 from pplm.short_repr import ShortRepr
 
 SAMPLE_RATE = 100
-"""Samples a second (the article's prose says 10, its notebook and its figures use 100)."""
+"""Samples per second (the article's prose says 10, its notebook and its figures use 100)."""
 TRAINED_FREQUENCY = 2.0
-"""Hz; what the networks are trained on, and what the first samples are, whatever wave is wanted later."""
+"""Hz, of the wave that the networks are trained on and of the given samples, whatever wave is wanted later."""
 NUM_SAMPLES = 1000
 """Samples of a wave: 10 s."""
 GIVEN = 10
-"""Samples that are given before the network continues; also how many of its last samples it sees."""
+"""How many samples are given before the network continues, and how many of the last samples it reads."""
 HIDDEN = 64
 ADAM_EPSILON = 1e-7
-"""Keras's default, which the published notebook used; PyTorch's is 1e-8."""
+"""Keras's default, as in the published notebook; PyTorch's is 1e-8."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,14 +63,14 @@ class WaveNetworks(ShortRepr):
 def check_wave(frequency: float, amplitude: float = 1.0) -> None:
     """Refuse a wave that cannot be sampled at this rate, or that the network cannot emit."""
     if not 0 < frequency < SAMPLE_RATE / 2:
-        limit = f"{SAMPLE_RATE / 2:g} Hz, half the {SAMPLE_RATE} samples a second"
+        limit = f"{SAMPLE_RATE / 2:g} Hz, half the {SAMPLE_RATE} samples per second"
         raise InputError(f"frequency must be above 0 and below {limit}; got {frequency:g}")
     if not 0 < amplitude <= 1:
         raise InputError(f"amplitude must be above 0 and at most 1, the largest that tanh emits; got {amplitude:g}")
 
 
 def sine_wave(frequency: float = TRAINED_FREQUENCY, amplitude: float = 1.0, num_samples: int = NUM_SAMPLES) -> Tensor:
-    """Return the wave (T,) that is wanted: the given samples at the trained 2 Hz, then this frequency and amplitude.
+    """Return a wanted wave (T,): the given samples at the trained 2 Hz, then this frequency and amplitude.
 
     The phase does not jump where the frequency changes. At 2 Hz and amplitude 1 it is the plain sine.
     """
@@ -83,7 +83,7 @@ def sine_wave(frequency: float = TRAINED_FREQUENCY, amplitude: float = 1.0, num_
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread; with matrices this small, threads only wait for each other, minutes in the worst case."""
+    """Compute on one thread; with matrices this small, more threads only wait for each other, at worst for minutes."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -94,16 +94,16 @@ def one_thread() -> Iterator[None]:
 
 @one_thread()
 def train(seeds: Iterable[int], *, epochs: int = 200) -> WaveNetworks:
-    """Train one network a seed on the 2 Hz wave, all as one batch; each is what it would be alone.
+    """Train one network per seed on the 2 Hz wave, all as one batch; each comes out as if trained alone.
 
-    As published: 90 windows of 11 samples that do not overlap (10 in, 1 out), Adam, squared error, one window a step,
-    and Keras's defaults for what the notebook leaves open (Glorot uniform, biases 0, a new order each epoch).
-    Deviation: float64 instead of float32, so that 18,000 steps end alike on every machine.
+    As published: 90 windows of 11 samples that do not overlap (10 in, 1 out), Adam, squared error, one window per step,
+    and Keras's defaults for what the notebook leaves open (Glorot uniform, biases 0, a new order in each epoch).
+    Deviation: float64 instead of float32, so that the 18,000 steps end at the same weights on every machine.
 
     Raises
     ------
     InputError
-        If there is no seed, a negative one, or `epochs` is below 1.
+        If there is no seed, a seed is not a whole number of at least 0, or `epochs` is below 1.
 
     """
     epochs = check_whole("epochs", epochs, 1)

@@ -17,13 +17,13 @@ _STEERED = {"color": "#0072b2", "linewidth": 1.3, "label": "steered"}
 ZOOM = 2 * SAMPLE_RATE
 """Samples that the zoom shows: 2 s."""
 SMALLEST_ERROR = 1e-3
-"""Lower end of the logarithmic error axis, which cannot show the given samples' 0."""
+"""Lower end of the logarithmic error axis, which cannot show the given samples' error of 0."""
 
 
 def plot_comparison(comparison: MeasuredWaves, path: Path, *, title: str) -> int:
-    """Draw one seed's waves, its first 2 s and every seed's cumulated squared error into a file.
+    """Draw one seed's waves, their first 2 s and every seed's cumulative squared error into a file.
 
-    The seed drawn is the one whose unsteered error is the median of all. It is returned.
+    Return the drawn seed: the one with the median unsteered error.
     """
     errors = torch.tensor([row.unsteered_sse for row in comparison.rows])
     shown = int(errors.argsort()[(len(errors) - 1) // 2])
@@ -50,7 +50,7 @@ def plot_comparison(comparison: MeasuredWaves, path: Path, *, title: str) -> int
 
 
 def _plot_errors(axes: Any, comparison: MeasuredWaves, time: torch.Tensor, shown: int) -> None:
-    """Every seed as a thin line, the shown one as a thick one."""
+    """Draw every seed as a thin line, the shown one as a thick line."""
     for waves, style in ((comparison.unsteered, _UNSTEERED), (comparison.steered, _STEERED)):
         errors = squared_error(waves.samples, comparison.wanted).clamp(min=SMALLEST_ERROR)
         axes.plot(time.numpy(), errors.T.numpy(), color=style["color"], linewidth=0.6, alpha=0.35)

@@ -42,7 +42,7 @@ def plot_held(held: HeldWaves, path: Path) -> None:
 
 
 def _plot_seeds(axes: Any, time: torch.Tensor, lines: torch.Tensor, name: str) -> None:
-    """Every seed as a thin line, the first one as a thick one."""
+    """Draw every seed as a thin line, the first one as a thick line."""
     axes.plot(time.numpy(), lines.T.numpy(), color=_COLOURS[name], linewidth=0.5, alpha=0.3)
     axes.plot(time.numpy(), lines[0].numpy(), color=_COLOURS[name], linewidth=1.8, label=name)
     axes.set_xlim(0, float(time[-1]))

@@ -1,9 +1,9 @@
 """Plug-and-play steering without language: a small network that draws a sine wave, held on course while it draws.
 
 The experiment is the one published beside the method: a network of two layers is trained on a 2 Hz wave, is fed its
-own outputs, and drifts. It is the second caller of `pplm.steering.steer`, and here every part can be seen: the
-"text" is a wave, the "token" a sample, the attribute model a formula. A wave is a sample of a batch, so B networks,
-each with its own weights, train and run at once. Letters: B waves, T samples in time, H hidden units.
+own outputs, and drifts. It is the second caller of `pplm.steering.steer`, in which every part can be plotted: the
+"text" is a wave, the "token" one of its samples, the attribute model a formula. A batch holds B waves, of B networks
+with their own weights, which train and run at once. Letters: B waves, T samples in time, H hidden units.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from pplm.sine.network import GIVEN, NUM_SAMPLES, WaveNetworks, one_thread, sine
 from pplm.steering import State, steer
 
 SteeringProtocol = Literal["published", "plug-and-play"]
-"""`published` moves the last layer's weights after a sample is out; `plug-and-play` moves the hidden activation
-before, as the language side moves the history before it draws a token."""
+"""`published` moves the last layer's weights after a sample is emitted; `plug-and-play` moves the hidden activation
+before that, as the language side moves the history before it draws a token."""
 MAX_ROUNDS = 50
-"""More would halve the steps below what float64 can add to a number."""
+"""In further rounds the halved steps would be too small for float64 to add."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +44,9 @@ class SineConfig:
         `step_size`, `num_iterations`, `gamma`, `kl_scale` and `norm_rule` act; the other fields are about text. The
         divergence that `kl_scale` weighs is the squared distance from the unsteered sample.
     rounds
-        Rounds of `num_iterations` steps a sample (1 to 50), each with steps half as long as in the round before.
-        With gamma 1 a step is as long near a peak, where tanh has all but lost its gradient, as anywhere else; so
-        it reaches, but also overshoots, and the halving is what makes it arrive.
+        Rounds of `num_iterations` steps per sample (1 to 50), each with steps half as long as in the round before.
+        With gamma 1 a step near a peak, where tanh has hardly any gradient, is as long as anywhere else. So it can
+        reach the peak but also overshoots, and the halving makes it converge.
 
     """
 
@@ -86,13 +86,13 @@ class DrawnWaves(ShortRepr):
     Attributes
     ----------
     samples
-        (B, T), the given ones included.
+        (B, T): the waves, the given samples included.
     attribute_loss
         (B, T): of every emitted sample; 0 for given samples and without an attribute model.
     divergence
         (B, T): squared distance of every emitted sample from what the network alone would have emitted there.
     push
-        (B, T): of every emitted sample's `Swing`; 0 for given samples and other attribute models.
+        (B, T): the push of every emitted sample's `Swing`; 0 for given samples and other attribute models.
 
     """
 
@@ -126,12 +126,12 @@ def draw(
     Raises
     ------
     InputError
-        If `num_samples` is below 10, an `AmplitudeControl` meets another protocol than plug-and-play, or steps are
-        so long that a wave stops being a number.
+        If `num_samples` is below 10, an `AmplitudeControl` is used with the published protocol, or steps are so long
+        that a wave is no longer finite.
 
     """
     if num_samples < GIVEN:
-        raise InputError(f"num_samples must be at least {GIVEN}, the given ones; got {num_samples}")
+        raise InputError(f"num_samples must be at least {GIVEN}, the given samples; got {num_samples}")
     config = config or SineConfig.for_protocol("plug-and-play")
     published, rounds = config.protocol == "published", config.round_settings()
     past = sine_wave()[:GIVEN].repeat(len(networks.output_bias), 1)
@@ -149,7 +149,7 @@ def draw(
             attribute_loss = push = nothing
             if (model := choose(past)) is not None:
                 loss = partial(_losses, model, past, unsteered)
-                if published:  # what was just emitted is corrected too late, for the next samples
+                if published:  # too late for the sample just emitted; the weights are moved for the next ones
                     weight, norms = _steer(weight, partial(networks.output, hidden), loss, rounds, norms)
                 else:
                     hidden, norms = _steer(hidden, networks.output, loss, rounds, norms)
