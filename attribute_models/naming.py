@@ -139,8 +139,8 @@ def name_attributes(
     Raises
     ------
     InputError
-        If something does not exist or cannot be read; with `known`, if it is not among those names, or labels or a
-        file of weights are given.
+        If something does not exist or cannot be read, or a weight or label is wrong; with `known`, also if a name is
+        not among them, or labels or a file of weights are given.
 
     """
     if known is not None and (choice.bag_weights not in ("listed", "model") or choice.labels is not None):
