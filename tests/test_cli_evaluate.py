@@ -190,7 +190,7 @@ BAD = {
     "unknown method": (["--methods", "B,X"], "unknown method X"),
     "no method": (["--methods", ","], "unknown method"),
     "one candidate": (["--samples", "1"], "samples must be at least 2 for BR and BCR"),
-    "no candidate": (["--samples", "0", "--methods", "B"], "samples must be at least 1"),
+    "no candidate": (["--samples", "0", "--methods", "B"], "samples must be a whole number of at least 1; got 0"),
     "no tokens": (["--new-tokens", "0"], "new_tokens"),
     "too many tokens": (["--new-tokens", "600"], "positions"),
     "no batch": (["--max-batch-size", "0"], "batch_size"),

@@ -141,10 +141,11 @@ def test_the_groups_hold_all_prompts_in_order_and_no_more_texts_than_asked_for()
     ("values", "message"),
     [
         ({"prompts": ()}, "prompts is empty"),
-        ({"samples": 0}, "samples must be at least 1; got 0"),
-        ({"pools": 0}, "pools must be at least 1; got 0"),
-        ({"new_tokens": 0}, "new_tokens must be at least 1"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"samples": 0}, "samples must be a whole number of at least 1; got 0"),
+        ({"new_tokens": 2.5}, "new_tokens must be a whole number of at least 1; got 2.5"),
+        ({"pools": 0}, "pools must be a whole number of at least 1; got 0"),
+        ({"new_tokens": 0}, "new_tokens must be a whole number of at least 1"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1"),
         ({"seed": -1}, "seed must be a whole number of at least 0"),
     ],
 )

@@ -113,10 +113,8 @@ class PoolPlan:
         """Check every number against its range."""
         if not self.prompts:
             raise InputError("prompts is empty; give at least one")
-        for name in ("samples", "pools", "new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1; got {getattr(self, name)}")
-        object.__setattr__(self, "seed", check_whole("seed", self.seed))
+        for name, low in (("samples", 1), ("pools", 1), ("new_tokens", 1), ("batch_size", 1), ("seed", 0)):
+            object.__setattr__(self, name, check_whole(name, getattr(self, name), low))
 
     def of_arm(self, arm: Arm) -> PoolPlan:
         """Return an arm's part of the plan: all candidates, or one unranked text per pool for a rival."""

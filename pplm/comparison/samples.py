@@ -44,7 +44,7 @@ class Sample:
     seconds
         This text's share of the time that its batch took.
     scores
-        How likely the whole text is to have each attribute it was ranked by, in nats; higher is better.
+        By attribute that it was ranked by: minus the whole text's weighted loss, in nats; higher is better.
     readings
         This text's share of the rows that the model read for its batch (`pplm.passes`); None in files of
         earlier versions.

@@ -101,7 +101,7 @@ class TuneSettings:
         for name, check in checks.items():
             given = getattr(self, name)
             if isinstance(given, str | int | float) or not given:
-                raise InputError(f"{name} must be a list of at least one; got {given!r}")
+                raise InputError(f"{name} must be a list of at least one value; got {given!r}")
             object.__setattr__(self, name, tuple(check(value) for value in given))
         if len(set(self.prompts)) < max(2, len(self.prompts)):
             raise InputError(
