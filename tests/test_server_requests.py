@@ -91,6 +91,7 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(client, changes, param, ne
         ({"messages": [{"role": "assistant", "content": "x"}]}, "ends with the assistant's own message"),
         ({"messages": [{"role": "user", "content": "x"}] * 201}, "at most 200 items"),
         ({"max_completion_tokens": 3}, "max_tokens and max_completion_tokens differ"),
+        ({"max_tokens": None, "max_completion_tokens": 513}, "max_completion_tokens may be at most 512 here; got 513"),
         ({"tools": [{"type": "function"}]}, "tools is not served here"),
         ({"logprobs": 0}, "logprobs is not served here"),
     ],

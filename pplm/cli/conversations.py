@@ -56,7 +56,9 @@ def take_prompts(prompts: tuple[str, ...], options: dict[str, Any]) -> list[str]
             raise InputError(f"--system {system!r} is a message of a conversation; add --chat, or leave it out")
         return list(prompts)
     if options["no_bos"]:
-        raise InputError("--no-bos does not go with a conversation, which begins as its chat template has it")
+        raise InputError(
+            "--no-bos does not go with a conversation, whose beginning the chat template sets; leave it out"
+        )
     if chat:
         from pplm.text.encoding import check_text
 
@@ -78,7 +80,9 @@ def prompt_maker(options: dict[str, Any]) -> Callable[[Any], Any]:
     if path is not None:
         raise InputError(f"--messages {path} holds conversations; leave it or --prompts-file out")
     if chat and options["no_bos"]:
-        raise InputError("--no-bos does not go with a conversation, which begins as its chat template has it")
+        raise InputError(
+            "--no-bos does not go with a conversation, whose beginning the chat template sets; leave it out"
+        )
     if system is not None and not chat:
         raise InputError(f"--system {system!r} is a message of a conversation; add --chat, or leave it out")
     if not chat:

@@ -155,9 +155,9 @@ def given_sampling(options: dict[str, Any]) -> dict[str, Any]:
     if not 0 < given.get("top_p", 1.0) <= 1:
         raise InputError(f"--top-p must be above 0 and at most 1; got {given['top_p']}")
     if not 0 < given.get("temperature", 1.0) < math.inf:
-        raise InputError(f"--temperature must be above 0, 0.01 is nearly greedy; got {given['temperature']}")
+        raise InputError(f"--temperature must be above 0 and finite, 0.01 is nearly greedy; got {given['temperature']}")
     if not 0 < given.get("repetition_penalty", 1.0) < math.inf:
-        raise InputError(f"--repetition-penalty must be above 0; got {given['repetition_penalty']}")
+        raise InputError(f"--repetition-penalty must be above 0 and finite; got {given['repetition_penalty']}")
     return given
 
 

@@ -58,7 +58,9 @@ def take_stream(prompts: Sequence[str], options: dict[str, Any], refused: dict[s
     if named := [f"{name} {value}" for name, value in given.items() if value is not None]:
         raise InputError(f"--stream shows the tokens of one sample as they come; leave out {named[0]}, or --stream")
     if len(prompts) > 1:
-        raise InputError(f"--stream shows one prompt; got {len(prompts)}: {', '.join(map(repr, prompts[:3]))}")
+        raise InputError(
+            f"--stream shows one prompt; got {len(prompts)}: {', '.join(map(repr, prompts[:3]))}; leave out all but one"
+        )
     for name, most in (("num_samples", 1), ("unsteered_samples", 1)):
         if (options[name] or 0) > most:
             option = "--" + name.replace("_", "-")

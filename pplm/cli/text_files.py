@@ -48,7 +48,7 @@ def read_texts(
         texts.append(JudgedText(text, prompt, attribute))
         groups.append("" if by is None else _cell(row, by, "--by", line, path))
     if not texts:
-        raise InputError(f"{path} holds no texts")
+        raise InputError(f"{path} holds no texts; name a file with at least one row")
     return TextFile(texts, groups, columns)
 
 
@@ -61,5 +61,7 @@ def _cell(row: Mapping[str, Any], name: str, option: str, line: int, path: Path)
     if isinstance(value, str):
         return value
     if option != "--by":
-        raise InputError(f"{path}, line {line}: column {name!r} holds {json.dumps(value)}, which is not a text")
+        raise InputError(
+            f"{path}, line {line}: column {name!r} holds {json.dumps(value)}, which is not a text; correct it"
+        )
     return json.dumps(value, ensure_ascii=False)

@@ -150,11 +150,11 @@ class Reception:
 
     def _length(self, request: TextRequest, prompt: Prompt, way: Way) -> int:
         """Return the most new tokens of a text; for a chat without max_tokens, as many as fit and are allowed."""
-        most, given = self._limits.max_tokens, request.max_tokens
-        if isinstance(request, ChatRequest):
-            given = request.length
+        most, name, given = self._limits.max_tokens, "max_tokens", request.max_tokens
+        if isinstance(request, ChatRequest) and given is None:
+            name, given = "max_completion_tokens", request.max_completion_tokens
         if given is not None and given > most:
-            raise refused(f"max_tokens may be at most {most} here; got {given}", "max_tokens", "invalid_value")
+            raise refused(f"{name} may be at most {most} here; got {given}", name, "invalid_value")
         used = len(prompt.ids)
         if given is None:
             positions = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)

@@ -144,8 +144,3 @@ class ChatRequest(TextRequest):
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise ValueError("max_tokens and max_completion_tokens differ; leave out one of them")
         return self
-
-    @property
-    def length(self) -> int | None:
-        """The most new tokens; None leaves it to the server."""
-        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens

@@ -205,4 +205,5 @@ def _check_text(what: str, text: str, longest: int, refused: Collection[str] = (
         raise InputError(f"{what} may have at most {longest} characters; this one has {len(text)}")
     for character in text:
         if character != "\n" and unicodedata.category(character) in refused:
-            raise InputError(f"{what} holds the control character {character!r}; take it out")
+            kind = "half a character" if unicodedata.category(character) == "Cs" else "the control character"
+            raise InputError(f"{what} holds {kind}, {character!r}; take it out")
