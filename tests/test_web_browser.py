@@ -5,23 +5,17 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from browser import CHROMIUM, axe_findings, require
+from web_page import NASTY, REFUSED, arriving, choose, finished, generate, link, texts
 from web_server import opened
 
 import pplm
 from attribute_models import BagOfWords
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
-SECONDS = 120
-"""In which anything happens, also on a machine that does much else."""
-REFUSED = "status of 400"
-"""What the browser's console says of a request that is answered by 400."""
-NASTY = "</script><img src=x onerror=alert(1)> \"quoted\" 'single' $(id) ${alert(2)} {{7*7}} {alert(3)}"
-
-
 COUNTING = """() => {
   window.counts = [];
   const count = () => document.querySelector("#result .column")?.querySelectorAll(".token").length ?? 0;
@@ -29,7 +23,6 @@ COUNTING = """() => {
     document.getElementById("result"), { childList: true, subtree: true });
 }"""
 """Keeps how many tokens the first column has, whenever it changes."""
-
 WAITING = """() => {
   window.said = [];
   new MutationObserver(() => {
@@ -48,77 +41,9 @@ def address():
         yield address
 
 
-@pytest.fixture(scope="module")
-def chat_address(chat, tmp_path_factory):
-    """Where the page of a tiny model with a chat template is."""
-    require(find_spec("gradio"), "the package gradio (the extra `web`)")
-    folder = tmp_path_factory.mktemp("chat")
-    for part in chat:
-        part.save_pretrained(folder)
-    with opened("--model", str(folder)) as address:
-        yield address
-
-
 @pytest.fixture
 def arrive(address, visitor):
-    """Open the page as a new visitor; return Playwright's page, ready to be used."""
-
-    def open_page(query="", *, complains="", at=address, **options):
-        one = visitor(**options)
-        one.forgiven = complains
-        page = one.open(f"{at}/{query}")
-        page.set_default_timeout(SECONDS * 1000)
-        page.wait_for_selector("#generate")
-        return page
-
-    return open_page
-
-
-def link(**settings):
-    return "?" + urlencode(settings, doseq=True)
-
-
-def choose(page, *, prompt, topics=(), length=None):
-    page.get_by_label("Prompt").fill(prompt)
-    for topic in topics:
-        page.locator("#bags").get_by_label(topic, exact=True).check()
-    if length is not None:
-        slider = page.get_by_label("range slider for Length")
-        # On a busy machine it may be drawn before it listens: then type once more, as a visitor would.
-        for _ in range(SECONDS):
-            number(page, "Length").fill(str(length))
-            number(page, "Length").blur()
-            page.wait_for_timeout(200)
-            if slider.input_value() == str(length):
-                break
-            page.wait_for_timeout(800)
-        assert slider.input_value() == str(length)
-
-
-def number(page, label):
-    """Return the number beside a slider."""
-    opened = page.get_by_text("Samples, length, seed")
-    if not page.get_by_role("spinbutton", name="Seed").is_visible():
-        opened.click()
-    return page.get_by_label(f"number input for {label}")
-
-
-def generate(page):
-    """Press Generate, and wait until the texts are all there."""
-    page.evaluate("document.querySelector('#result [data-ended]')?.removeAttribute('data-ended')")
-    page.click("#generate")
-    finished(page)
-
-
-def finished(page):
-    page.locator("#status", has_text="Done.").wait_for()
-    page.wait_for_selector("#result [data-ended='done']")
-
-
-def texts(page):
-    """Return the (heading, text) of each column."""
-    columns = page.locator("#result .column")
-    return [(one.locator("h3").inner_text(), one.locator(".text").text_content()) for one in columns.all()]
+    return arriving(visitor, address)
 
 
 def expected(embedded, prompt, bags, *, length, seed=0):
@@ -231,81 +156,6 @@ def test_texts_of_strangers_are_shown_as_they_are_and_run_nothing(arrive):
     page.locator("#bags").get_by_label("space", exact=True).check()
     generate(page)
     assert texts(page)[0][1].startswith(NASTY)
-
-
-def test_a_chat_goes_on_turn_by_turn_and_a_link_restores_it(arrive, chat_address):
-    page = arrive(at=chat_address)
-    page.get_by_label("Answer me (chat)").check()
-    choose(page, prompt="the cat", topics=["space"], length=4)
-    generate(page)
-    ((_, steered), _) = texts(page)
-    page.get_by_role("button", name="Reply to the steered answer").click()
-    talk = page.locator("#talk")
-    talk.locator("dd").nth(1).wait_for()
-    assert page.get_by_label("Prompt").input_value() == ""
-    assert page.evaluate("document.activeElement === document.querySelector('#prompt textarea')")
-    assert talk.locator("dt").all_inner_texts() == ["You", "Model"]
-    assert talk.locator("dd").first.text_content() == "the cat"
-    assert talk.locator("dd").nth(1).text_content() in steered
-    assert not page.locator("#reply").is_visible()
-    page.get_by_label("Prompt").fill(NASTY)
-    generate(page)
-    second = texts(page)
-    assert [heading for heading, _ in second] == ["Steered", "Unsteered, same random numbers"]
-    settings = parse_qsl(urlsplit(page.url).query, keep_blank_values=True)
-    assert next(value for name, value in settings if name == "conversation") == "the cat"
-    other = arrive("?" + urlsplit(page.url).query, at=chat_address)
-    other.locator("#status", has_text="Restored from the link").wait_for()
-    other.locator("#talk dd").nth(1).wait_for()
-    generate(other)
-    assert texts(other) == second
-    page.get_by_role("button", name="Reply to the steered answer").click()
-    talk.locator("dd").nth(3).wait_for()
-    assert talk.locator("dd").nth(2).text_content() == NASTY
-    assert talk.locator("img, script").count() == 0
-    assert axe_findings(page) == []
-    page.get_by_role("button", name="New conversation").click()
-    talk.wait_for(state="hidden")
-    page.get_by_label("Prompt").fill("the cat")
-    generate(page)
-    assert texts(page)[0] == ("Steered", steered)
-
-
-def test_an_answer_that_is_still_shown_can_be_replied_to_once_and_not_after_a_new_conversation(arrive, chat_address):
-    page = arrive(link(prompt="the cat", chat=1, length=2), at=chat_address, complains=REFUSED)
-    page.locator("#status", has_text="Restored from the link").wait_for()
-
-    def refused():
-        page.get_by_label("Prompt").fill(" ")
-        page.click("#generate")
-        page.locator("#status", has_text="the prompt is empty").wait_for()
-        page.locator("#generate:enabled").wait_for()
-
-    generate(page)
-    refused()
-    page.get_by_role("button", name="Reply to the answer").click()
-    page.locator("#talk dd").nth(1).wait_for()
-    refused()
-    assert not page.locator("#reply").is_visible()
-    page.get_by_label("Prompt").fill("a star")
-    generate(page)
-    page.get_by_role("button", name="New conversation").press("Enter")
-    page.locator("#talk").wait_for(state="hidden")
-    page.locator("#prompt textarea:focus").wait_for()
-    refused()
-    assert not page.locator("#reply").is_visible()
-
-
-def test_a_conversation_from_a_link_runs_nothing_and_belongs_to_the_chat_alone(arrive, chat_address):
-    page = arrive(link(prompt="the cat", chat=1, conversation=[NASTY, NASTY], length=2), at=chat_address)
-    page.locator("#talk dd").nth(1).wait_for()
-    assert page.locator("#talk dd").all_inner_texts() == [NASTY, NASTY]
-    assert page.locator("#talk img, #talk script").count() == 0
-    page.get_by_label("Continue my text").check()
-    page.locator("#talk").wait_for(state="hidden")
-    generate(page)
-    assert "conversation" not in page.url
-    assert not page.locator("#reply").is_visible()
 
 
 def test_two_visitors_write_at_once_and_each_gets_their_own_text(arrive, embedded):
