@@ -17,7 +17,7 @@ from pplm import InputError
         (lambda _: {"prompt": "The sea"}, "got dict; pass the text itself"),
         (lambda _: [5, 6], "each of prompts must be a text .*; got int 5; leave it out or write it as text"),
         (lambda _: ["The sea", float("nan")], "got float nan; leave it out or write it as text"),
-        (lambda _: {"a", "b"}, "prompts must be in an order, which a set has not"),
+        (lambda _: {"a", "b"}, "prompts must have an order, and a set has none"),
         (lambda _: 7, "got int; pass the text itself"),
         (lambda _: b"The sea", "got bytes; pass the text itself"),
         (lambda _: [{"role": "user", "content": "Hi"}], "the tokenizer has no chat template"),
