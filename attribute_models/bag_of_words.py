@@ -162,7 +162,7 @@ class BagOfWords:
 
     @property
     def weights(self) -> dict[str, float]:
-        """The bag's words with their weights, relative to the largest weight listed."""
+        """The bag's words with their weights, relative to the largest of them."""
         return {entry.word: entry.weight for entry in self.entries}
 
     @property

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -78,9 +78,8 @@ def weigh_words(words: Iterable[str] | Mapping[str, float], name: str) -> dict[s
 def spell(words: Mapping[str, float], tokenizer: Any, *, casing: bool) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """Return all spellings of weighted words, and the words that this tokenizer cannot spell.
 
-    Weights are divided by the largest one, so that the mass of a bag remains a probability.
+    Weights are divided by the largest of the words that it can spell, so that the mass of a bag remains a probability.
     """
-    largest = max(words.values(), default=1.0)
     entries: dict[tuple[tuple[int, ...], bool], Entry] = {}
     found: set[str] = set()
     variants = [(word, word) for word in words]  # first, so that "may" does not claim a listed "May"
@@ -93,8 +92,10 @@ def spell(words: Mapping[str, float], tokenizer: Any, *, casing: bool) -> tuple[
             after_opener = before.endswith("(") and not anywhere
             if ids:
                 found.add(word)
-                entries.setdefault((ids, after_opener), Entry(word, ids, words[word] / largest, after_opener))
-    return tuple(entries.values()), tuple(word for word in words if word not in found)
+                entries.setdefault((ids, after_opener), Entry(word, ids, words[word], after_opener))
+    largest = max((entry.weight for entry in entries.values()), default=1.0)
+    weighted = tuple(replace(entry, weight=entry.weight / largest) for entry in entries.values())
+    return weighted, tuple(word for word in words if word not in found)
 
 
 def unspaced(word: str) -> bool:

@@ -63,6 +63,14 @@ def test_words_that_a_tokenizer_cannot_spell_are_named_and_the_others_kept(words
     assert {entry.token_ids for entry in entries} == {(3,)}
 
 
+def test_the_heaviest_word_that_can_be_spelt_has_weight_one(words_only, tmp_path):
+    """So a bag weighs the same once it is saved, without the words that are lost, and loaded."""
+    bag = BagOfWords.from_words({"star": 4.0, "moon": 1.0, "a": 0.5}, words_only)
+    assert bag.weights == {"moon": 1.0, "a": 0.5}
+    bag.save(tmp_path / "bag.txt")
+    assert BagOfWords.load(tmp_path / "bag.txt", words_only).weights == bag.weights
+
+
 def test_a_listed_spelling_goes_before_another_words_capitalised_one(tokenizer):
     """The month and the verb keep a weight each, whichever comes first."""
     for words in ({"may": 0.25, "May": 1.0}, {"May": 1.0, "may": 0.25}):
