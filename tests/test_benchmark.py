@@ -310,4 +310,6 @@ def test_the_machine_is_described():
 def test_cases_are_told_apart_by_all_they_are_made_of():
     case = Case("bag", 4, 10, 5, "bfloat16")
     assert str(case) == "bag, 4 x (10 + 5 tokens), bfloat16"
-    assert case != replace(case, dtype="float32")
+    other = Case("head", 5, 11, 6, "float32")
+    for name, value in vars(other).items():
+        assert len({case, replace(case, **{name: value})}) == 2, name

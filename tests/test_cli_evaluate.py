@@ -6,7 +6,6 @@ import re
 import pytest
 from evaluation_runs import assert_one_line, lines_of, one_model, small_runs, table
 
-from pplm.cli.evaluate import _DEFAULTS
 from pplm.comparison.rivals import RIVALS
 
 
@@ -93,8 +92,10 @@ def test_rivals_and_strengths_that_cannot_be_used_are_refused_in_one_line(run, a
     assert not output.exists()
 
 
-def test_the_help_names_the_strengths_that_are_taken():
-    shown = dict(part.split("=") for part in _DEFAULTS.split(", "))
+def test_the_help_names_the_strengths_that_are_taken(command):
+    _, out, _ = command("evaluate", "--help")
+    defaults = re.search(r"\[default: (WD=[^]]+)\]", " ".join(out.split()))[1]
+    shown = dict(part.split("=") for part in defaults.split(", "))
     assert {name: float(value) for name, value in shown.items()} == {
         name: rival.default_strength for name, rival in RIVALS.items()
     }

@@ -21,7 +21,7 @@ class OwnModel:
 # --- the paper's ------------------------------------------------------------------------------------------------
 
 
-def test_the_paper_s_settings_for_a_bag():
+def test_the_preset_paper_gives_a_bag_the_paper_s_settings():
     config = settings([BAG], preset="paper")
     assert (config.step_size, config.num_iterations, config.gamma, config.window_length) == (0.03, 3, 1.5, 5)
     assert (config.kl_scale, config.gm_scale, config.norm_rule, config.layers) == (0.01, 0.99, "running_max", 0)
@@ -29,7 +29,7 @@ def test_the_paper_s_settings_for_a_bag():
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_the_paper_s_settings_for_a_discriminator_and_for_any_mixture_with_one(order):
+def test_the_preset_paper_gives_a_discriminator_and_any_mixture_with_one_the_paper_s_settings(order):
     for attributes in ([HEAD], [BAG, HEAD][::order], [(BAG, 2.0), (HEAD, 0.5)][::order]):
         config = settings(attributes, preset="paper")
         assert (config.step_size, config.num_iterations, config.gamma, config.horizon_length) == (0.04, 10, 1.0, 1)
