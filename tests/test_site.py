@@ -126,7 +126,7 @@ def test_the_reference_holds_every_exported_name(site, package):
         assert f'id="{package.__name__}.{name}"' in page, name
     if package is pplm:
         shown = re.sub(r"<[^>]+>", "", page)
-        assert "Exponent of the gradient norm that a step is divided by" in shown  # a field's own explanation
+        assert "norm to this power (0 to 2)" in shown  # a field's own explanation
         assert "_setting" not in shown
 
 
