@@ -116,7 +116,7 @@ def _prompt(*prompts: str) -> tuple[str, ...]:
 
 
 PROMPTS = [
-    Row("no prompt", _prompt(), "Missing argument 'PROMPT...', or --messages"),
+    Row("no prompt", _prompt(), "Missing argument 'PROMPT...', --messages"),
     *(Row(f"nothing: {text!r}", _prompt(text), "prompt.*empty") for text in ("", "  ", "\n", "\t\r\n", "\u3000")),
     Row("one of several is empty", _prompt("The lake", ""), "prompt.*empty"),
     Row("more words than positions", _prompt("word " * 100), "the model has 64; shorten the prompt or lower"),

@@ -98,7 +98,7 @@ def test_a_file_of_conversations_is_answered_and_written_with_its_messages(gener
         (("The sea", "--messages", "FILE"), "--messages .*talks.jsonl holds the conversations; leave out 'The sea'"),
         (("The sea", "--chat", "--system", ""), "--system '' is empty; give at least one word, or leave it out"),
         (("The sea", "", "--chat"), "PROMPT '' is empty; give at least one word, or leave it out"),
-        ((), "Missing argument 'PROMPT...', or --messages FILE.jsonl."),
+        ((), "Missing argument 'PROMPT...', --messages FILE.jsonl or --prompts-file FILE."),
         (("The sea", "--system", "Hi"), "--system 'Hi' is a message of a conversation; add --chat, or leave it out"),
         (("--chat", "The sea", "--no-bos"), "--no-bos does not go with a conversation"),
         (("--messages", "FILE", "--system", "Hi"), "conversation 2 of .* has a system message; leave --system out"),

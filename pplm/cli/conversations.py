@@ -50,15 +50,11 @@ def take_prompts(prompts: tuple[str, ...], options: dict[str, Any]) -> list[str]
     if path is not None and prompts:
         raise InputError(f"--messages {path} holds the conversations; leave out {prompts[0]!r}")
     if path is None and not prompts:
-        raise click.UsageError("Missing argument 'PROMPT...', or --messages FILE.jsonl.")
-    if path is None and not chat:
-        if system is not None:
-            raise InputError(f"--system {system!r} is a message of a conversation; add --chat, or leave it out")
+        raise click.UsageError("Missing argument 'PROMPT...', --messages FILE.jsonl or --prompts-file FILE.")
+    talks = chat or path is not None
+    _check_options(system, talks=talks, no_bos=options["no_bos"])
+    if not talks:
         return list(prompts)
-    if options["no_bos"]:
-        raise InputError(
-            "--no-bos does not go with a conversation, whose beginning the chat template sets; leave it out"
-        )
     if chat:
         from pplm.text.encoding import check_text
 
@@ -79,12 +75,7 @@ def prompt_maker(options: dict[str, Any]) -> Callable[[Any], Any]:
     chat, system, path = options.pop("chat"), options.pop("system"), options.pop("messages_file")
     if path is not None:
         raise InputError(f"--messages {path} holds conversations; leave it or --prompts-file out")
-    if chat and options["no_bos"]:
-        raise InputError(
-            "--no-bos does not go with a conversation, whose beginning the chat template sets; leave it out"
-        )
-    if system is not None and not chat:
-        raise InputError(f"--system {system!r} is a message of a conversation; add --chat, or leave it out")
+    _check_options(system, talks=chat, no_bos=options["no_bos"])
     if not chat:
         return lambda prompt: prompt
     before = [] if system is None else [{"role": "system", "content": system}]
@@ -98,6 +89,16 @@ def prompt_maker(options: dict[str, Any]) -> Callable[[Any], Any]:
         return [*before, {"role": "user", "content": prompt}]
 
     return converse
+
+
+def _check_options(system: str | None, *, talks: bool, no_bos: bool) -> None:
+    """Refuse --no-bos with conversations, and --system without any."""
+    if talks and no_bos:
+        raise InputError(
+            "--no-bos does not go with a conversation, whose beginning the chat template sets; leave it out"
+        )
+    if system is not None and not talks:
+        raise InputError(f"--system {system!r} is a message of a conversation; add --chat, or leave it out")
 
 
 def _read(path: Path) -> list[list[Message]]:
