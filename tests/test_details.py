@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import STRONG, dial
 from trace_documents import token as token_of_a_document
+from transformers import DynamicCache
 
 import pplm
 from attribute_models import BagOfWords
@@ -14,6 +15,7 @@ from attribute_models.composition import Avoid
 from attribute_models.word_marks import mark_tokens, mark_words, pattern_of
 from pplm import InputError, SteeringConfig
 from pplm.passes import count_passes
+from pplm.text.encoding import encode_prompt
 
 PROMPTS = ["The sea is", " moon", "Cats and a star over the sea"]
 
@@ -172,6 +174,16 @@ def test_padding_changes_no_level_of_a_head(gpt2, tokenizer, head):
     alone = [run(gpt2, tokenizer, prompt, trace=[head], prompt_indices=[n])[0] for n, prompt in enumerate(PROMPTS)]
     together = run(gpt2, tokenizer, trace=[head])
     assert all(same(a.details, b.details) for a, b in zip(alone, together, strict=True))
+
+
+def test_over_a_callers_cache_an_unsteered_text_has_the_same_levels(gpt2, tokenizer, head):
+    whole = run(gpt2, tokenizer, PROMPTS[0], trace=[head])[0]
+    cache = DynamicCache()
+    with torch.no_grad():
+        gpt2(torch.tensor([encode_prompt(gpt2, tokenizer, PROMPTS[0])[:-2]]), past_key_values=cache)
+    again = run(gpt2, tokenizer, PROMPTS[0], trace=[head], past_key_values=cache)[0]
+    assert again.token_ids == whole.token_ids
+    assert same(again.details, whole.details)
 
 
 def test_with_the_dial_a_texts_levels_are_those_of_the_dial(gpt2, tokenizer, words, head):

@@ -154,7 +154,10 @@ class SteeredDecoding:
             check_padding(model, input_ids, model_kwargs.get("attention_mask"))
             arguments = {**model_kwargs, "past_key_values": cache}
             counts = self._content_mask((input_ids.shape[0], length), input_ids.device)
-            text = SteeredText(attributes, steering, model, input_ids, generation_config, arguments, counts)
+            measured = self.onlooker is not None and self.onlooker.measures
+            text = SteeredText(
+                attributes, steering, model, input_ids, generation_config, arguments, counts, measured=measured
+            )
             try:
                 return self._decode(text, streams, logits_processor, stopping_criteria, generation_config)
             finally:

@@ -23,7 +23,7 @@ from pplm.text.watch import SteeringWatch
 
 @dataclass(frozen=True)
 class Turn:
-    """What the steps before one token need to be told of B texts.
+    """What one token's steps depend on, besides the texts themselves, for B texts.
 
     Attributes
     ----------

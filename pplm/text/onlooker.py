@@ -200,6 +200,11 @@ class Onlooker:
         self._idle: Sequence[tuple[str, ...]] = ()
         self._begun = 0.0
 
+    @property
+    def measures(self) -> bool:
+        """Whether it measures each token, for the details."""
+        return self._gauge is not None
+
     def begin(self, text: SteeredText) -> None:
         """Start measuring: the first step begins."""
         if self._gauge is not None:

@@ -49,7 +49,7 @@ class SteeredText:
 
     Neither is recomputed: each pass feeds the last token alone. The steered history keeps its perturbation (paper,
     section 3.2). Finished samples are no longer read (`keep`): tensors here have the rows of the samples that go on,
-    unless they are said to be of the whole batch.
+    unless they are said to be of the whole batch. `measured` texts can be asked for an `outcome` even if unsteered.
     """
 
     def __init__(
@@ -61,6 +61,8 @@ class SteeredText:
         generation_config: GenerationConfig,
         model_kwargs: dict[str, Any],
         content_mask: Tensor | None = None,
+        *,
+        measured: bool = False,
     ) -> None:
         self.attributes, self.steering = attributes, steering
         input_ids, model_kwargs = normal_tensors(input_ids), normal_tensors(model_kwargs)
@@ -78,7 +80,8 @@ class SteeredText:
         text = (input_ids, self.attention_mask, model_kwargs)
         counts = self.attention_mask if content_mask is None else content_mask & self.attention_mask
         self._last_counts = None if content_mask is None else counts[:, -1]  # None: every sample's last token counts
-        self._pooled = pool_prompt(model, text, outputs.hidden_states[-1], cached, counts=counts, again=self.active)
+        again = self.active or measured
+        self._pooled = pool_prompt(model, text, outputs.hidden_states[-1], cached, counts=counts, again=again)
         del outputs  # it holds the hidden states of all layers
         self._histories: KeyValueBuffer | None = None
         self._split: SplitModel | None = None
