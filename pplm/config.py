@@ -168,10 +168,10 @@ class SteeringConfig:
     @property
     def why_still(self) -> str:
         """The settings that are 0, any of which leaves the text unsteered; empty where none is."""
-        sizes = [step.step_size for step in self.steps.values()]
-        sizes.append(self.step_size)  # for kinds without a step of their own
         # The budget, not the strength: the square of a tiny one is 0.
-        values = {"strength": self.budget} if self.dialled else {"step_size": max(sizes)}
+        values = {"strength": self.budget}
+        if not self.dialled:
+            values = {"step_size": max(self.step_of(kind).step_size for kind in ATTRIBUTE_KINDS)}
         values |= {name: getattr(self, name) for name in ("num_iterations", "grad_length", "gm_scale")}
         return ", ".join(name for name, value in values.items() if value == 0)
 

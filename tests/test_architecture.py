@@ -150,7 +150,7 @@ def test_the_wave_imports_nothing_of_text():
             },
         ),
         ("pretraining", {"checks", "config", "errors", "lazy", "models", "files", "seeds"}),
-        ("evaluation", {"errors", "lazy", "products", "files", "models", "text", "batching"}),
+        ("evaluation", {"checks", "errors", "lazy", "products", "files", "models", "text", "batching"}),
     ],
 )
 def test_measuring_and_pretraining_import_little(package, allowed):

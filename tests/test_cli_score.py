@@ -206,7 +206,12 @@ def test_a_bar_or_line_break_in_a_group_does_not_break_the_table(run, tmp_path):
         ("a.csv", "text\nx\n", ("--words", "no_such_list"), "'no_such_list' is neither a file nor a shipped list"),
         ("a.csv", "text\nx\n", ("--words", "space", "--words", "space"), "two lists the name 'space words'"),
         ("a.csv", "text\nx\n", ("--judge", "./no_such_model"), "model folder ./no_such_model does not exist"),
-        ("a.csv", "text\nx\n", ("--judge", "gpt2-mini", "--batch-size", "0"), "batch_size must be at least 1; got 0"),
+        (
+            "a.csv",
+            "text\nx\n",
+            ("--judge", "gpt2-mini", "--batch-size", "0"),
+            "batch_size must be a whole number of at least 1",
+        ),
         ("a.csv", "text\nx\n", ("--csv", "no_such_folder/out.csv"), "the folder no_such_folder does not exist"),
     ],
 )

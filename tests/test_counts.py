@@ -120,9 +120,10 @@ def test_an_entry_that_can_never_be_found_is_refused():
 
 
 @pytest.mark.parametrize("measure", [dist_n, repeated_ngram_rate])
-def test_ngrams_of_no_words_are_refused(measure):
-    with pytest.raises(InputError, match="n must be at least 1; got 0"):
-        measure(["a"], 0)
+@pytest.mark.parametrize("n", [0, 1.5, "2"])
+def test_ngrams_of_no_count_of_words_are_refused(measure, n):
+    with pytest.raises(InputError, match=f"n must be a whole number of at least 1; got {n!r}"):
+        measure(["a"], n)
 
 
 def test_perplexity_is_pooled_over_tokens_not_over_texts():

@@ -139,9 +139,10 @@ def test_a_loss_that_is_no_number_is_refused_with_the_text(gpt2, tokenizer):
         PerplexityJudge(broken, tokenizer, "tiny").judge([JudgedText("A cat")])
 
 
-def test_a_batch_of_no_texts_is_refused(gpt2, tokenizer):
-    with pytest.raises(InputError, match="batch_size must be at least 1; got 0"):
-        PerplexityJudge(gpt2, tokenizer, "tiny", batch_size=0)
+@pytest.mark.parametrize("batch_size", [0, 2.5, "16", True])
+def test_a_batch_size_that_is_no_count_is_refused(gpt2, tokenizer, batch_size):
+    with pytest.raises(InputError, match=f"batch_size must be a whole number of at least 1; got {batch_size!r}"):
+        PerplexityJudge(gpt2, tokenizer, "tiny", batch_size=batch_size)
 
 
 def test_a_tokenizer_that_cannot_say_where_its_tokens_begin_is_refused(gpt2, tokenizer):

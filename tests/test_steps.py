@@ -226,6 +226,13 @@ def test_a_kind_without_a_step_of_its_own_moves_by_the_settings_own(gpt2, bag):
     assert same(decode(gpt2, PROMPTS, [bag], own), decode(gpt2, PROMPTS, [bag], alone(BAG_STEP)))
 
 
+def test_steps_that_are_all_zero_move_nothing_whatever_the_common_step():
+    still = dataclasses.replace(BAG_STEP, step_size=0.0)
+    steps = dict.fromkeys(("bag_of_words", "avoidance", "discriminator"), still)
+    assert not SteeringConfig(step_size=0.03, steps=steps).moves
+    assert SteeringConfig(step_size=0.03, steps={**steps, "avoidance": BAG_STEP}).moves
+
+
 def test_an_explicit_field_of_a_step_holds_for_every_attribute(bag, head):
     found = SteeringConfig.for_attributes([bag, head], preset="fast", step_size=0.25, window_length=3)
     assert [(step.step_size, step.window_length) for step in found.steps.values()] == [(0.25, 3)] * 2

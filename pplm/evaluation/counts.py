@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 
+from pplm.checks import check_whole
 from pplm.errors import InputError
 
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
@@ -55,7 +56,7 @@ def repeated_ngram_rate(texts: Iterable[str], n: int = 4) -> float:
 
     Unlike `repeat_rate` it counts phrases and sentences that recur.
     """
-    _check_n(n)
+    check_whole("n", n, 1)
     repeated = total = 0
     for text in texts:
         grams = list(_ngrams(words_of(text), n))
@@ -70,7 +71,7 @@ def dist_n(texts: Iterable[str], n: int) -> float:
     Tokens are separated by white space, as in the paper's evaluation; n-grams do not cross texts. The share falls
     with the amount of text: compare only pools of about the same size.
     """
-    _check_n(n)
+    check_whole("n", n, 1)
     grams = [gram for text in texts for gram in _ngrams(text.split(), n)]
     return len(set(grams)) / len(grams) if grams else float("nan")
 
@@ -115,11 +116,6 @@ def perplexity(nlls: Sequence[float], tokens: Sequence[float]) -> float:
         return math.exp(math.fsum(nlls) / total)
     except OverflowError:
         return float("inf")
-
-
-def _check_n(n: int) -> None:
-    if n < 1:
-        raise InputError(f"n must be at least 1; got {n}")
 
 
 def _found(words: Sequence[str], wanted: Collection[tuple[str, ...]], sizes: Iterable[int]) -> list[bool]:

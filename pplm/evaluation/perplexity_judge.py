@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pplm.batching import in_batches, in_like_lengths
+from pplm.checks import check_whole
 from pplm.errors import InputError
 from pplm.evaluation.judges import JudgedText, shorten
 from pplm.models.fingerprint import same_weights, weight_hashes
@@ -59,8 +60,8 @@ class PerplexityJudge:
 
         `batch_size` texts are read at once (>= 1), and fewer where memory runs out; the numbers do not depend on it.
         """
-        _check_batch_size(batch_size)
-        self.model, self.tokenizer, self.name, self.batch_size = model, tokenizer, name, batch_size
+        self.batch_size = check_whole("batch_size", batch_size, 1)
+        self.model, self.tokenizer, self.name = model, tokenizer, name
 
     @classmethod
     def load(cls, source: str, *, device: str = "auto", batch_size: int = 16) -> PerplexityJudge:
@@ -74,7 +75,7 @@ class PerplexityJudge:
             If the model cannot be loaded.
 
         """
-        _check_batch_size(batch_size)
+        check_whole("batch_size", batch_size, 1)
         model, tokenizer = load_model(source, device=device, dtype="float32")
         path = local_path(source)
         return cls(model, tokenizer, str(source) if path is None else path.resolve().name, batch_size=batch_size)
@@ -162,8 +163,3 @@ def _sum_of_losses(logits: Tensor, ids: Tensor, counted: bytes) -> float:
         loss = functional.cross_entropy(logits[begin:end].float(), ids[begin + 1 : end + 1], reduction="none")
         total += loss[counts[begin:end]].cpu().double().sum()
     return total.item()
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1; got {batch_size}")
