@@ -1,3 +1,5 @@
+"""Rows in batches: in order, and halved where memory runs out."""
+
 import copy
 import logging
 import math

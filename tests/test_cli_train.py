@@ -1,3 +1,5 @@
+"""`pplm train-discriminator` and `pplm classify`, from the command line to the steered text."""
+
 import os
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""`SteeringConfig`: every field checked by name, and which settings can move nothing."""
+
 import dataclasses
 import math
 

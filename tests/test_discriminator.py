@@ -1,3 +1,5 @@
+"""A linear head: its loss, its gradient, and the folder it is saved in."""
+
 import json
 
 import pytest

@@ -1,3 +1,5 @@
+"""Divergence and fusion of two next-token distributions."""
+
 import pytest
 import torch
 from hypothesis import given, settings

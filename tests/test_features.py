@@ -1,3 +1,5 @@
+"""The hidden states that a head is trained on are those that steering pools."""
+
 import dataclasses
 
 import pytest

@@ -1,3 +1,5 @@
+"""Reading a token over the history equals reading the whole text."""
+
 import pytest
 import torch
 import transformers

@@ -1,3 +1,5 @@
+"""Accuracy, macro-F1 and calibration error, on cases computed by hand."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""A head's folder: saved whole or not at all, loaded as it was, refused where something is wrong."""
+
 import json
 import zipfile
 from dataclasses import replace

@@ -1,3 +1,5 @@
+"""The buffer that holds the copies of a key/value cache."""
+
 import pytest
 import torch
 from hypothesis import given

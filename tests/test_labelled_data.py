@@ -1,3 +1,5 @@
+"""Labelled texts, from every kind of file that they come in."""
+
 import json
 
 import datasets

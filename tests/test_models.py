@@ -1,3 +1,5 @@
+"""Loading models: the embedded one, folders, files, devices and formats."""
+
 import json
 import shutil
 import time

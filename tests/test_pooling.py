@@ -1,3 +1,5 @@
+"""Means over the real positions of each sample."""
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st

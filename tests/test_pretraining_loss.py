@@ -1,3 +1,5 @@
+"""The chunked loss of the base model's training, against torch's own."""
+
 import math
 
 import numpy as np

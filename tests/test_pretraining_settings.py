@@ -1,3 +1,5 @@
+"""The settings of the base model's training: what is refused, and why."""
+
 import math
 from dataclasses import fields
 

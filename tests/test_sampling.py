@@ -1,3 +1,5 @@
+"""Drawing tokens: a stream of random numbers for each prompt and sample, and what is drawn from it."""
+
 import pytest
 import torch
 from hypothesis import given, settings

@@ -1,3 +1,5 @@
+"""The normalised gradient steps, without any language model."""
+
 import pytest
 import torch
 from helpers import flat

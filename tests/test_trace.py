@@ -1,3 +1,5 @@
+"""What a trace records of each token."""
+
 import torch
 
 from pplm.text.dial import Fused

@@ -1,3 +1,5 @@
+"""Training a head: the report, the card, and what is left out."""
+
 import json
 import math
 

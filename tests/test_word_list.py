@@ -1,3 +1,5 @@
+"""Word list files: weights, comments, and lines that are refused."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

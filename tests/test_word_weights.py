@@ -1,3 +1,5 @@
+"""Weights of a bag's words by how likely the model finds them."""
+
 import math
 
 import pytest
