@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pplm.checks import check_range, check_type
+from pplm.checks import check_range, check_type, check_whole
 from pplm.errors import InputError
 
 
@@ -29,11 +29,10 @@ class FeatureOptions:
     prefix_seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse lengths below 1 and negative counts."""
-        if any(length < 1 for length in self.prefix_lengths):
-            raise InputError(f"prefix_lengths must be at least 1; got {list(self.prefix_lengths)}")
-        if self.random_prefixes < 0:
-            raise InputError(f"random_prefixes must be at least 0; got {self.random_prefixes}")
+        """Refuse lengths below 1, negative counts and what is no whole number."""
+        lengths = tuple(check_whole("each of prefix_lengths", length, 1) for length in self.prefix_lengths)
+        object.__setattr__(self, "prefix_lengths", lengths)
+        object.__setattr__(self, "random_prefixes", check_whole("random_prefixes", self.random_prefixes))
 
 
 @dataclass(frozen=True)

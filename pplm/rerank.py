@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from pplm.batching import in_batches
-from pplm.checks import check_whole
+from pplm.checks import check_type, check_whole
 from pplm.config import MIN_DISTINCT
 from pplm.errors import InputError
 from pplm.evaluation.counts import mean_dist
@@ -55,6 +55,7 @@ class Rerank:
     def __post_init__(self) -> None:
         """Check both fields against their ranges."""
         object.__setattr__(self, "candidates", check_whole("candidates", self.candidates, 1))
+        object.__setattr__(self, "min_distinct", check_type("min_distinct", self.min_distinct, float))
         if not 0 <= self.min_distinct <= 1:
             raise InputError(f"min_distinct must be between 0 and 1; got {self.min_distinct}")
 

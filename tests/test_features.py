@@ -1,5 +1,6 @@
 """The hidden states that a head is trained on are those that steering pools."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -113,7 +114,12 @@ def test_other_texts_and_other_weights_do_not_take_each_others_cache(model, toke
     extract_features(model, tokenizer, texts, cache_dir=tmp_path)
     assert not extract_features(model, tokenizer, texts[::-1], cache_dir=tmp_path).from_cache
     assert not extract_features(tiny_model(seed=1), tokenizer, texts, cache_dir=tmp_path).from_cache
-    assert len(list(tmp_path.iterdir())) == 3
+    moved = [texts[0] + texts[1][:2], texts[1][2:], *texts[2:]]  # the same letters in all
+    assert not extract_features(model, tokenizer, moved, cache_dir=tmp_path).from_cache
+    cuts_otherwise = copy.deepcopy(tokenizer)
+    cuts_otherwise.add_tokens(["elsewhere"])
+    assert not extract_features(model, cuts_otherwise, texts, cache_dir=tmp_path).from_cache
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_a_damaged_cache_file_is_replaced(model, tokenizer, texts, tmp_path):
@@ -154,9 +160,13 @@ def test_batches_hold_every_text_once_and_keep_to_their_size():
     assert sorted(row for batch in batches for row in batch) == list(range(9))
     assert all(len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= 20 for batch in batches)
     assert len(batches) < 6
+    assert in_like_lengths([5, 5, 5, 5, 5], 20) == [[0, 1, 2, 3], [4]]  # as many as fit
 
 
-@pytest.mark.parametrize("options", [{"prefix_lengths": (0,)}, {"random_prefixes": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [{"prefix_lengths": (0,)}, {"random_prefixes": -1}, {"prefix_lengths": (5, 2.5)}, {"random_prefixes": 1.5}],
+)
 def test_impossible_options_are_refused(options):
     with pytest.raises(pplm.InputError, match=next(iter(options))):
         dataclasses.replace(FeatureOptions(), **options)

@@ -126,10 +126,17 @@ def test_a_repetitive_candidate_falls_however_likely_it_is():
     assert Rerank(3, min_distinct=0).best(["star star star star", "the star fell"], [9.0, 2.0]).index == 0
 
 
+def test_a_candidate_exactly_as_varied_as_is_asked_for_stays():
+    for least, varied, other in ((1.0, "the star fell", "a a a"), (0.0, "", "the star fell")):
+        choice = Rerank(2, min_distinct=least).best([varied, other], [2.0, 1.0])
+        assert (choice.index, choice.all_repetitive) == (0, False)
+
+
 def test_where_all_candidates_fall_the_likeliest_is_kept(caplog, gpt2, tokenizer, words):
     choice = Rerank(2, min_distinct=0.9).best(["a a a a", "b b b b"], [1.0, 2.0])
     assert (choice.index, choice.all_repetitive) == (1, True)
-    kept = run(gpt2, tokenizer, words, rerank=Rerank(2, min_distinct=0.0))
+    run(gpt2, tokenizer, words, rerank=Rerank(2, min_distinct=0.0))
+    run(gpt2, tokenizer, words, " sea" * 20, steering=PLAIN, rerank=Rerank(2, min_distinct=0.3))  # a prompt may repeat
     assert caplog.text == ""
 
     class Loops:
@@ -198,7 +205,7 @@ def test_a_text_scores_the_same_alone_and_among_longer_ones(gpt2, tokenizer, wor
     assert together == pytest.approx(alone * 4, abs=1e-4)
 
 
-def test_a_bag_that_is_credited_nowhere_gives_the_worst_score_and_its_avoidance_the_best(gpt2, tokenizer):
+def test_a_bag_that_is_credited_nowhere_gives_the_worst_score_and_its_avoidance_the_best(gpt2, tokenizer, words):
     # Never completed by this model, so that nothing is credited anywhere.
     class Never:
         def loss(self, step):
@@ -209,6 +216,7 @@ def test_a_bag_that_is_credited_nowhere_gives_the_worst_score_and_its_avoidance_
 
     assert score(gpt2, tokenizer, [Never()], TEXTS[:1]) == [-math.inf]
     assert score(gpt2, tokenizer, [Avoid(Never())], TEXTS[:1]) == [0]
+    assert score(gpt2, tokenizer, [(Never(), 0.0), words], TEXTS) == score(gpt2, tokenizer, [words], TEXTS)
 
 
 def test_the_token_that_ends_a_text_is_no_part_of_what_is_ranked(gpt2, tokenizer, words):
@@ -266,7 +274,7 @@ def test_wrong_numbers_of_candidates_are_refused(candidates):
         Rerank(candidates)
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
+@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan, "0.8", True, None])
 def test_a_least_variety_that_is_no_share_is_refused(share):
-    with pytest.raises(InputError, match="min_distinct must be between 0 and 1"):
+    with pytest.raises(InputError, match=r"min_distinct must be (between 0 and 1|of type float); got"):
         Rerank(min_distinct=share)
