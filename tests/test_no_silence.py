@@ -19,7 +19,7 @@ from transformers import (
 )
 
 import pplm
-from attribute_models import BagOfWords, Discriminator
+from attribute_models import Avoid, BagOfWords, Discriminator
 from pplm import InputError, SteeringWarning
 
 
@@ -52,6 +52,11 @@ def test_an_idle_attribute_is_found_also_where_samples_may_be_skipped(model):
     for skips in ({"skip_below": 1.0}, {"skip_weak": 0.5}):
         with pytest.warns(SteeringWarning, match="'idle'"):
             decode(model, [[3, 4, 5]], [Idle()], pplm.SteeringConfig(**{**vars(STRONG), **skips}))
+
+
+def test_what_is_not_meant_to_act_and_a_text_without_history_are_not_warned_of(model, bag):
+    decode(model, [[3, 4, 5], [6, 7, 8]], [bag, (Idle(), 0.0), Avoid(Idle())])  # a warning is an error here
+    decode(model, [[3]], [bag], new=1)
 
 
 @pytest.mark.parametrize("kl_scale", [0.0, 0.01])

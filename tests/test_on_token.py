@@ -79,6 +79,26 @@ def test_a_token_shows_the_levels_so_far_with_the_dial(gpt2, tokenizer, words):
     assert all(token.levels == {} for token in seen)
 
 
+def test_a_token_names_the_attributes_that_could_not_act_on_its_own_text(gpt2, tokenizer):
+    (moon,) = tokenizer.encode(" moon")
+
+    class OfMoons:
+        """Acts on texts that begin with the moon."""
+
+        name = "of moons"
+
+        def loss(self, step):
+            first = step.attention_mask.int().argmax(1, keepdim=True) + 1  # after the beginning-of-text token
+            acts = step.input_ids.gather(1, first)[:, 0] == moon
+            return torch.where(acts, -step.log_probs[:, moon], torch.inf)
+
+    seen = []
+    with pytest.warns(pplm.SteeringWarning, match="'of moons' could not act at any token of 1 of 2 texts"):
+        run(gpt2, tokenizer, PROMPTS[:2], attributes=[OfMoons()], on_token=seen.append)
+    idle = {number: {token.idle for token in own} for (number, _), own in by_text(seen).items()}
+    assert idle == {0: {("of moons",)}, 1: {()}}
+
+
 def test_numbers_of_prompts_are_those_of_the_call(gpt2, tokenizer):
     seen = []
     run(gpt2, tokenizer, PROMPTS[:2], on_token=seen.append, prompt_indices=[7, 3])
