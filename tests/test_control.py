@@ -68,6 +68,10 @@ def test_an_unknown_level_leaves_the_push_and_samples_are_independent():
         pushed = both.update(torch.tensor([error, 0.5]))
         single = alone.update(torch.tensor([error]))
         assert pushed[0] == single[0]
+    known = Controller(GAINS, torch.zeros(1))
+    for error in (0.3, 0.1):
+        without = known.update(torch.tensor([error]))
+    assert torch.equal(single, without)  # the next change is one from the last known error
     controller = Controller(GAINS, torch.zeros(1))
     before = controller.update(torch.tensor([0.4])).clone()
     assert torch.equal(controller.update(torch.tensor([torch.nan])), before)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -197,6 +198,8 @@ def test_what_is_avoided_has_the_level_of_what_is_avoided(gpt2, tokenizer, words
     for token in text.details.tokens:
         assert token.levels["avoid sky"].unsteered == pytest.approx(token.levels["sky"].unsteered, abs=1e-5)
         assert token.levels["avoid sky"].final == pytest.approx(token.levels["sky"].final, abs=1e-5)
+    never = Avoid(SimpleNamespace(name="sea", loss=lambda step: torch.full_like(step.logits[:, 0], torch.inf)))
+    assert run(gpt2, tokenizer, PROMPTS[0], trace=[never])[0].details.levels == {"avoid sea": 0.0}
 
 
 def test_a_step_is_as_long_as_its_settings_make_it(gpt2, tokenizer, words):
@@ -255,6 +258,7 @@ def test_an_attribute_of_the_same_name_gets_another_one(gpt2, tokenizer, words):
         ([" Moon", " MOON"], "", " Moon"),
         (["on"], "The mo", "on"),
         ([" black", " hole", " hole", " black"], "", " black hole"),
+        ([" black", "\n", "hole"], "", " black\nhole"),
         ([" white", " dwarf", " star"], "", " white dwarf star"),
         ([" may", " May"], "", " May"),
         (["", "", "月", "光"], "", "|月|"),

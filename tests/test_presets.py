@@ -58,6 +58,7 @@ def test_a_model_without_settings_of_its_own_takes_the_dial_at_its_usual_strengt
         assert found == settings(attributes, preset="fast") == settings(attributes, strength=0.5)
         assert (found.strength, found.num_iterations, set(found.steps)) == (0.5, 1, kinds)
         assert found.layers
+        assert found.budget == pytest.approx(0.15)  # as the help of strength says
 
 
 def test_an_explicit_step_size_takes_the_general_fast_settings_instead():
@@ -68,6 +69,8 @@ def test_an_explicit_step_size_takes_the_general_fast_settings_instead():
         assert found == SteeringConfig(**wanted, steps=found.steps)
         assert not found.dialled
         assert set(found.steps) == ({"bag_of_words", "discriminator"} if kind == "mixture" else set())
+    head = settings([HEAD], step_size=0.7)
+    assert (head.horizon_length, head.kl_scale) == (0, 0.0)  # so that the steps need no logits
 
 
 def test_the_dial_takes_a_model_s_own_layers_and_iterations_and_its_usual_numbers_for_all_else():

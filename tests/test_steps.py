@@ -217,6 +217,9 @@ def test_a_model_s_own_mixture_may_name_steps(bag, head):
 def test_fields_of_a_step_that_a_model_s_mixture_names_once_hold_for_every_kind(bag, head):
     found = SteeringConfig.for_attributes([bag, head], presets={"fast": {"mixture": {"step_size": 0.7}}})
     assert [(step.step_size, step.gamma) for step in found.steps.values()] == [(0.7, 1.5), (0.7, 1.0)]
+    own = {"fast": {"bag_of_words": {"step_size": 0.4}, "mixture": {"step_size": 0.7}}}
+    bags = SteeringConfig.for_attributes([bag, Avoid(bag)], presets=own)
+    assert 0.7 not in [step.step_size for step in bags.steps.values()]  # two bags are no mixture
 
 
 def test_a_kind_without_a_step_of_its_own_moves_by_the_settings_own(gpt2, bag):

@@ -1,6 +1,7 @@
 """`generate_stream`: any number of prompts, read as they are needed, their texts in order."""
 
 from itertools import count, islice
+from types import SimpleNamespace
 
 import pytest
 from helpers import STRONG
@@ -8,7 +9,9 @@ from helpers import STRONG
 import pplm
 from attribute_models import BagOfWords
 from pplm import InputError
+from pplm.interface import weigh_attributes
 from pplm.jobs import running
+from pplm.jobs.levels import MeanLevels
 from pplm.jobs.windows import BATCHES
 
 SETTINGS = {"steering": STRONG, "max_new_tokens": 4, "top_k": 20, "do_sample": True}
@@ -123,3 +126,11 @@ def test_a_missed_target_is_warned_of_once(gpt2, tokenizer, sky):
     with pytest.warns(pplm.SteeringWarning, match="target 0.9 of 'sky' is not reached") as found:
         list(pplm.generate_stream(gpt2, tokenizer, prompts(4), attributes=[sky], seed=0, max_batch_size=1, **settings))
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("levels", [(0.01, 0.19), (0.19, 0.01)])
+def test_a_target_that_single_texts_miss_and_their_mean_reaches_is_not_warned_of(sky, levels):
+    steering, mean = pplm.SteeringConfig.for_attributes([sky], target=0.1), MeanLevels()
+    for level in levels:
+        mean.add(weigh_attributes([sky]), steering, [SimpleNamespace(levels={"sky": level})])
+    mean.warn()  # a warning is an error here

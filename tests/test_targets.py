@@ -10,7 +10,10 @@ from helpers import PROMPTS, decode, dial
 import pplm
 from attribute_models import Avoid, BagOfWords, Discriminator
 from pplm import InputError, SteeringConfig
-from pplm.presets import MAX_DIVERGENCE
+from pplm.interface import weigh_attributes
+from pplm.presets import ATTRIBUTE_KINDS, DIAL_STEPS, MAX_DIVERGENCE
+from pplm.step import Step
+from pplm.text.aims import missed_targets
 from pplm.text.dial import Dial
 
 pytestmark = pytest.mark.filterwarnings("ignore:target .* is not reached:pplm.SteeringWarning")
@@ -70,9 +73,12 @@ def test_more_is_asked_for_and_more_is_reached(gpt2, bag):
 def test_a_head_s_level_is_the_class_probability_of_the_text_and_stops_the_push(gpt2, head):
     free = decode(gpt2, PROMPTS, [head], dial([head], strength=1.0), new=8)
     held = decode(gpt2, PROMPTS, [head], dial([head], target=0.05), new=8)
-    step = [gpt2(held.sequences[:, : 5 + n], output_hidden_states=True).hidden_states[-1].mean(1) for n in range(8)]
-    expected = torch.stack([head.class_logits(mean).softmax(-1)[:, head.labels.index(head.label)] for mean in step])
-    torch.testing.assert_close(held.steering.levels[:, 0], expected, atol=1e-4, rtol=1e-3)
+    avoided = decode(gpt2, PROMPTS, [Avoid(head)], dial([Avoid(head)], strength=0.5), new=8)
+    for output in (held, avoided):
+        texts = [output.sequences[:, : 5 + n] for n in range(8)]
+        means = [gpt2(text, output_hidden_states=True).hidden_states[-1].mean(1) for text in texts]
+        expected = torch.stack([head.class_logits(mean).softmax(-1)[:, head.labels.index("b")] for mean in means])
+        torch.testing.assert_close(output.steering.levels[:, 0], expected, atol=1e-4, rtol=1e-3)
     above = held.steering.levels[0, 0] > 0.05
     assert above.any()
     assert held.steering.final_kl[0][above].eq(0).all()
@@ -176,6 +182,12 @@ def test_fields_of_a_step_that_are_given_beside_a_strength_hold(gpt2, bag, field
     assert not torch.equal(usual.steering.attribute_loss, own.steering.attribute_loss)
 
 
+@pytest.mark.parametrize("kind", ATTRIBUTE_KINDS)
+def test_a_strength_written_out_alone_takes_the_dial_s_usual_steps_and_not_the_paper_s(kind):
+    assert SteeringConfig(strength=0.5).step_of(kind) == Step(**DIAL_STEPS[kind])
+    assert SteeringConfig(strength=0.5, gamma=0.3).step_of(kind) == Step(**{**DIAL_STEPS[kind], "gamma": 0.3})
+
+
 def test_levels_and_divergences_come_back_with_each_text_and_a_missed_target_is_announced(gpt2, tokenizer):
     sky = BagOfWords.from_words(["moon", "star"], tokenizer, name="sky")
     request = {"attributes": [sky], "max_new_tokens": 4, "seed": 0, "num_samples": 2}
@@ -191,6 +203,26 @@ def test_levels_and_divergences_come_back_with_each_text_and_a_missed_target_is_
     plain = pplm.generate(gpt2, tokenizer, "The lake", max_new_tokens=3)[0]
     assert plain.levels == {}
     assert plain.final_kl == [0.0] * len(plain.token_ids)
+
+
+@pytest.mark.parametrize(
+    ("avoided", "level", "remedy"),
+    [
+        (False, 0.074, "ask for less"),
+        (False, 0.076, None),
+        (False, 0.9, None),
+        (True, 0.126, "allow more of it"),
+        (True, 0.124, None),
+        (True, 0.0, None),
+    ],
+)
+def test_a_target_is_missed_by_more_than_a_quarter_and_on_its_wrong_side_alone(bag, avoided, level, remedy):
+    attribute = Avoid(bag) if avoided else bag
+    weighted = weigh_attributes([attribute])
+    levels = [{weighted[0].name: level}, {}]  # the second text was not measured
+    told = missed_targets(weighted, dial([attribute], target=0.1), levels)
+    assert len(told) == (remedy is not None)
+    assert all(remedy in message for message in told)
 
 
 def test_targets_are_named_as_the_attributes_are(gpt2, bag, head):
