@@ -129,6 +129,14 @@ def test_an_end_of_turn_that_is_not_special_is_not_shown(chat):
     (found,) = answer((grown, tokenizer), ASKED, **ending(tokenizer, "<end>"))
     assert len(found.token_ids) == 4
     assert "<end>" not in found.completion
+    spy = Mean()
+    answer(
+        (grown, tokenizer), ASKED, attributes=[spy], steering=STILL, rerank=Rerank(1, 0.0), **ending(tokenizer, "<end>")
+    )
+    prompt = encode_messages(tokenizer, ASKED)
+    counted = torch.tensor([*prompt.in_content, *[True] * 3])
+    wanted = states(grown, [*prompt.ids, *found.token_ids[:-1]])[counted].mean(0)
+    assert torch.allclose(spy.seen[-1][0], wanted, atol=1e-5)  # nor is it ranked
 
 
 @pytest.mark.parametrize("settings", [{}, {"horizon_length": 0}, {"skip_weak": 0.9}])

@@ -1,6 +1,7 @@
 """Tokenizers are told apart by what their ids stand for, and a bag is refused where its ids mean something else."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import pplm
 from attribute_models import Avoid, BagOfWords
 from pplm import InputError
 from pplm.attached import Attached, attach
-from pplm.models.fingerprint import tokenizer_fingerprint
+from pplm.models.fingerprint import content_hash, tokenizer_fingerprint
 from pplm.models.loading import load_tokenizer
 
 REQUEST = {"max_new_tokens": 1, "do_sample": False, "steering": STRONG}
@@ -54,6 +55,13 @@ def test_padding_a_chat_template_and_added_tokens_leave_the_fingerprint(tokenize
 def test_other_ids_for_the_same_tokens_are_another_fingerprint(tokenizer, embedded):
     prints = {tokenizer_fingerprint(one) for one in (tokenizer, permuted(tokenizer), embedded[1])}
     assert len(prints) == 3
+
+
+def test_what_is_steered_by_is_told_apart_also_where_it_is_avoided(tokenizer, head):
+    sky, sea = (BagOfWords.from_words([word], tokenizer) for word in ("moon", "sea"))
+    steered_by = [sky, sea, Avoid(sky), Avoid(sea), head, replace(head, weight=-head.weight)]
+    assert len({content_hash(one) for one in steered_by}) == 6
+    assert content_hash(Avoid(BagOfWords.from_words(["moon"], tokenizer))) == content_hash(Avoid(sky))
 
 
 def test_a_vocabulary_is_hashed_once(tokenizer, monkeypatch):

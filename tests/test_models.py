@@ -266,9 +266,11 @@ def test_a_lora_adapter_is_put_on_its_model_and_steered(folder, tokenizer, bag, 
             base, peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False)
         )
         tuned.save_pretrained(tmp_path / "adapter")
+    (tmp_path / "adapter" / "steering.json").write_text('{"fast": {"bag_of_words": {"step_size": 0.4}}}')
     model, loaded = pplm.load_model(tmp_path / "adapter", device="cpu")
     plain, _ = pplm.load_model(folder, device="cpu")
     ids = torch.tensor([[3, 4, 5]])
     assert not torch.allclose(model(ids).logits, plain(ids).logits)
     assert not any(p.requires_grad for p in model.parameters())
+    assert pplm.SteeringConfig.for_attributes([bag], presets=pplm.steering_presets(model)).step_size == 0.4
     pplm.generate(model, loaded, "the moon", attributes=[bag], max_new_tokens=3)
