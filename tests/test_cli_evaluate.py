@@ -57,11 +57,14 @@ def test_without_reranking_only_the_first_candidate_is_drawn_and_it_is_the_same(
 
 
 def test_rivals_stand_beside_steering_and_their_strength_in_the_settings(run):
-    arguments = ["evaluate", "--methods", "PROMPT,WD,B", "--rival-strength", "WD=20"]
+    arguments = ["evaluate", "--methods", "PROMPT,WD,B", "--rival-strength", "WD=20", "--top-k", 20,
+                 "--max-batch-size", 3]  # fmt: skip
     code, out, err, output = run(*arguments)
     assert code == 0, err
     assert [line.split("|")[1].strip() for line in out.splitlines()[2:]] == ["B", "WD", "PROMPT"]
-    arms = json.loads((output / "settings.json").read_text(encoding="utf-8"))["settings"]["arms"]
+    settings = json.loads((output / "settings.json").read_text(encoding="utf-8"))["settings"]
+    assert (settings["sampling"], settings["batch_size"]) == ({"top_k": 20}, 3)
+    arms = settings["arms"]
     assert arms["WD to space"] == {"strength": 20.0}
     assert arms["PROMPT to legal"] == {"strength": 1.0, "line": "About legal:"}
     shares = {

@@ -50,6 +50,8 @@ def test_sentiment_is_judged_by_vader_and_by_a_held_out_head(run, tmp_path):
     rows = table(output / "metrics.csv")
     assert all(0 <= float(row["right"]) <= 1 and 0 < float(row["head"]) < 1 for row in rows)
     assert all(row["held_out_share"] == "" for row in rows)
+    plain = {row["attribute"]: float(row["head"]) for row in rows if row["method"] == "B"}
+    assert plain["positive"] + plain["negative"] == pytest.approx(1)  # of the same texts, each its own class
     assert "head other" in (output / "report.md").read_text()
     assert_one_line(run("evaluate", *arguments, "--held-out-head", "sentiment", folder="b"), "is the head that steers")
     assert_one_line(run("evaluate", *arguments, "--held-out-head", "clickbait", folder="b"), "has no label 'positive'")

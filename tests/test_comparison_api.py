@@ -77,6 +77,18 @@ def test_a_sweeps_report_counts_the_texts_of_all_pools(study):
 
 
 @pytest.mark.parametrize(
+    ("prompts", "new_tokens", "steering"),
+    [((" moon", "sea " * 60), 20, {}), ((" moon", "The sea is"), 50, {"horizon_length": 12})],
+    ids=["the longest prompt", "looking ahead"],
+)
+def test_texts_that_do_not_fit_the_model_are_refused_before_any_is_written(study, prompts, new_tokens, steering):
+    plan = replace(PLAN, prompts=prompts, new_tokens=new_tokens)
+    with pytest.raises(InputError, match="positions, the model has 64"):
+        compare(replace(study, plan=plan, steering={**study.steering, **steering}))
+    assert not study.output.exists()
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         (lambda: ComparisonSettings(methods=("B", "X")), "unknown method X"),

@@ -1,6 +1,7 @@
 """Methods, measures and intervals, on texts written by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -82,6 +83,16 @@ def test_the_four_methods_take_the_first_and_the_best_of_the_same_pools():
     assert not any(item.all_repetitive for item in found)
     strict = choose(POOLS, ["BR"], ["space"], Rerank(3, min_distinct=1.0))
     assert [item.all_repetitive for item in strict] == [False]
+    loops = pools({"unsteered": ["no no no"] * 3}, {"unsteered": {"space": [-3.0, -1.0, -2.0]}})
+    assert [item.all_repetitive for item in choose(loops, ["B", "BR"], ["space"], Rerank(3))] == [False, True]
+
+
+def test_what_a_model_has_read_counts_for_all_candidates_and_is_unknown_where_one_was_not_recorded():
+    for recorded, wanted in (([4.0, 5.0, 6.0], {"B": 4.0, "BR": 15.0}), ([4.0, 5.0, None], {"B": 4.0, "BR": None})):
+        texts = [replace(POOLS.samples["unsteered", 0, 0, n], readings=own) for n, own in enumerate(recorded)]
+        own = Pools({text.key: text for text in texts}, POOLS.plan)
+        found = choose(own, ["B", "BR"], ["space"], Rerank(3))
+        assert {item.method: item.readings for item in found} == wanted
 
 
 def test_every_pool_gives_each_method_a_text():
@@ -125,6 +136,12 @@ def test_words_are_counted_by_hand_and_in_completions_alone():
     low, high = row.intervals["held_out_texts"]
     assert 0 <= low <= 0.5 <= high <= 1
     assert "dist_1" not in row.intervals
+
+
+def test_phrases_that_recur_are_counted_over_the_runs_of_four_words_of_all_texts():
+    texts = ["one two three four one two three four", "the star and an orbit"]
+    row = rows_of([chosen("B", text, prompt=prompt) for prompt, text in enumerate(texts)])["B", ""]
+    assert row.values["repeated_4grams"] == pytest.approx(1 / (5 + 2))
 
 
 def test_phrases_are_counted_as_score_counts_them(tokenizer, gpt2, tmp_path):

@@ -48,6 +48,8 @@ def test_every_arm_has_every_prompt_s_texts_in_order(whole):
     assert [(line["arm"], line["prompt_index"], line["pool"], line["sample"]) for line in lines] == keys
     assert [line["prompt"] for line in lines] == [p for p in PROMPTS for _ in range(2)] * 2
     assert all(line["seconds"] > 0 and 1 <= line["tokens"] <= 5 for line in lines)
+    assert {line["readings"] for line in lines[4:6]} == {5}  # one for each token
+    assert all(line["readings"] > 5 for line in lines[6:])
     assert pools.of("unsteered", 1, 0) == [pools.samples["unsteered", 1, 0, s] for s in range(2)]
 
 

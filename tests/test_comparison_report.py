@@ -215,6 +215,44 @@ def test_pictures_say_what_their_methods_and_their_lines_are(figures, tmp_path):
         assert {"B: unsteered, the first candidate", "BCR: steered, the best candidate"} <= set(labels)
 
 
+def spans(container):
+    """Return where error bars begin and end, in the direction of each."""
+    return [segment.tolist() for bars in container.lines[2] for segment in bars.get_segments()]
+
+
+def test_points_and_bars_stand_at_their_numbers_with_their_intervals(figures, tmp_path):
+    measured, name = comparison(JUDGES).rows, "held_out_share"
+    rows = [replace(row, intervals={name: (row.values[name] - 0.02, row.values[name] + 0.3)}) for row in measured]
+    together, apart = ([row for row in rows if bool(row.attribute) is single] for single in (False, True))
+    plot_methods(together, "held_out_share", tmp_path / "methods.png")
+    plot_attributes(apart, "held_out_share", tmp_path / "attributes.png")
+    points, bars = (figure.axes[0].containers for figure in figures)
+    for row, point in zip(together, points, strict=True):
+        x, y = row.values["perplexity"], 100 * row.values["held_out_share"]
+        assert point.lines[0].get_xydata().tolist() == [pytest.approx([x, y])]
+        low, high = (100 * end for end in row.intervals["held_out_share"])
+        assert spans(point)[1] == [pytest.approx([x, low]), pytest.approx([x, high])]
+    for number, method in enumerate(PAPER_METHODS):
+        own, ends = bars[2 * number : 2 * number + 2]
+        wanted = [row for row in apart if row.method == method]
+        assert [bar.get_height() for bar in own] == pytest.approx(
+            [100 * row.values["held_out_share"] for row in wanted]
+        )
+        middles = [bar.get_x() + bar.get_width() / 2 for bar in own]
+        assert middles == pytest.approx([place + 0.2 * (number - 1.5) for place in range(2)])  # around the label
+        for row, middle, span in zip(wanted, middles, spans(ends), strict=True):
+            low, high = (100 * end for end in row.intervals["held_out_share"])
+            assert span == [pytest.approx([middle, low]), pytest.approx([middle, high])]
+
+
+def test_a_method_without_a_meaning_for_an_attribute_has_no_bar_there(figures, tmp_path):
+    rows = [row("B", 0.1, attribute="a"), row("B", 0.2, attribute="b"), row("WD", 0.3, attribute="a")]
+    rows.append(replace(row("WD", float("nan"), attribute="b"), texts=0))
+    plot_attributes(rows, "held_out_share", tmp_path / "attributes.png")
+    heights = [[bar.get_height() for bar in own] for own in figures[0].axes[0].containers[::2]]
+    assert heights == [pytest.approx([10, 20]), pytest.approx([30])]
+
+
 def test_a_frontier_s_settings_are_numbered_and_named_below_with_intervals(figures, tmp_path):
     found = sweep()
     plot_frontier(found, tmp_path / "frontier.png")
@@ -224,6 +262,20 @@ def test_a_frontier_s_settings_are_numbered_and_named_below_with_intervals(figur
     numbers = {text.get_text() for axes in figure.axes for text in axes.texts}
     assert numbers == {line.split(":")[0] for line in title[:-1]}
     assert all(len(axes.containers) == len(found.together) for axes in figure.axes)  # an interval for each point
+
+
+def test_a_frontier_shows_which_settings_are_within_the_budget_and_where_it_ends(figures, tmp_path):
+    found = sweep()
+    plot_frontier(found, tmp_path / "frontier.png")
+    base, *settings = found.together
+    limits = {"perplexity": 1.25 * base.values["perplexity"], "repeats": 100 * (base.values["repeats"] + 0.01)}
+    for axes, cost in zip(figures[0].axes, found.costs, strict=True):
+        (budget,) = [line for line in axes.lines if line.get_label() == "budget"]
+        assert budget.get_xdata()[0] == pytest.approx(limits[cost])
+        for label, one in (("within the budget", settings[0]), ("beyond it", settings[1])):
+            (points,) = [own for own in axes.collections if own.get_label() == label]
+            x = one.values[cost] * (100 if cost == "repeats" else 1)
+            assert points.get_offsets().tolist() == [pytest.approx([x, 100 * one.values["held_out_share"]])]
 
 
 # --- sweeps ----------------------------------------------------------------------------------------------------
@@ -314,9 +366,17 @@ def test_a_sweep_s_report_names_the_best_settings_and_shows_their_texts(tmp_path
         ("step_size 0.1", "yes"),
         ("step_size 9", "no"),
     ]
+    assert [line[-1] for line in lines] == ["", "perplexity, immediate repeats", ""]
     assert len([line for line in text.splitlines() if line.startswith("> **")]) == 3
     plot_frontier(sweep(), tmp_path / "frontier.png")
     assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_frontier_is_one_of_settings_and_leaves_out_the_cheaper_unsteered_texts():
+    texts = texts_of([BASE, "x", "y"], ["a plain text", "the jury jury in orbit", "a a a a"])
+    found = Sweep(**findings(texts, ()), main="held_out_share", budget=Budget(repeats=1.0))
+    _, *lines = table_after(sweep_markdown(found), "## All settings")
+    assert [(line[0], line[-1]) for line in lines] == [("unsteered", ""), ("x", "immediate repeats"), ("y", "")]
 
 
 def test_a_sweep_without_a_judge_or_a_best_setting_says_so(tmp_path):
