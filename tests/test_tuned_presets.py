@@ -261,11 +261,14 @@ def test_a_note_on_shipped_settings_does_not_hold_for_tuned_ones(gpt2):
     assert "made on big" in str(made.choose([BAG]))
 
 
-def test_saved_settings_hold_for_the_model_at_hand(gpt2, tokenizer):
+def test_saved_settings_hold_for_the_model_at_hand(gpt2, tokenizer, tmp_path):
     model = copy.deepcopy(gpt2)
     bag = BagOfWords.from_words(["moon", "star"], tokenizer, name="sky")
     settings = pplm.TuneSettings(prompts=("The sea", "A cat"), texts=2, new_tokens=2, num_iterations=(1,))
     found = pplm.tune(model, tokenizer, [bag], settings)
+    other = copy.deepcopy(gpt2)
+    found.save(other, tmp_path)
+    assert pplm.steering_presets(other).fast == {}  # the file is for those who load it
     path = found.save(model)
     assert json.loads(path.read_text())["made_on"] == identity(model)
     assert pplm.steering_presets(model).fast == found.presets["fast"]

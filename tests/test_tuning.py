@@ -77,6 +77,28 @@ def test_the_better_of_two_candidates_wins_and_is_not_undecided(gpt2, tokenizer,
     assert low < better.levels["bag"][0] < high
 
 
+def test_texts_are_drawn_as_the_settings_say_and_no_two_rounds_alike(gpt2, tokenizer, bag, written, monkeypatch):
+    asked, fake = [], pplm.tuning.texts.generate
+    monkeypatch.setattr("pplm.tuning.texts.generate", lambda *given, **how: asked.append(how) or fake(*given, **how))
+    settings = replace(SETTINGS, seed=7, top_k=3, max_batch_size=5)
+    tune(gpt2, tokenizer, bag, written, {GENERIC: 0.01, (2, 1): 0.03}, settings)
+    for name, value in {"seed": 7, "top_k": 3, "max_batch_size": 5, "max_new_tokens": 4, "do_sample": True}.items():
+        assert {how[name] for how in asked} == {value}
+    assert [[*how["prompt_indices"]] for how in asked[:2]] == [[*range(8)], [*range(8, 16)]]
+
+
+def test_the_report_has_each_number_in_its_column(gpt2, tokenizer, bag, written):
+    written[2]["at"] = lambda _: "a a c d"
+    found = tune(gpt2, tokenizer, bag, written, {GENERIC: 0.01, (2, 1): 0.03}, replace(SETTINGS, budget=Budget(2, 1)))
+    head, _, *lines = tuning_report(replace(found, seconds=90.0)).splitlines()[:5]
+    names, *cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in (head, *lines))
+    plain, _, best = (dict(zip(names, own, strict=True)) for own in cells)
+    assert (plain["candidate"], plain["repeats"], plain["against the best"]) == ("unsteered", "0.00%", "")
+    assert (best["texts"], best["KL per token"], best["repeats"]) == ("16", "0.100", "33.33%")
+    assert best["level of bag"].startswith(f"{found.rows[2].levels['bag'][0]:.3g} (")
+    assert "(1.5 min)" in tuning_report(replace(found, seconds=90.0))
+
+
 def test_candidates_that_cannot_be_told_apart_are_undecided_and_the_cheapest_is_taken(gpt2, tokenizer, bag, written):
     # The second is better for half of the prompts, and worse for the others.
     found = tune(gpt2, tokenizer, bag, written, {GENERIC: 0.01, (2, 1): lambda n: 0.018 if n % 2 else 0.003})
@@ -145,7 +167,9 @@ def test_where_no_strength_is_fluent_nothing_can_be_saved(gpt2, tokenizer, bag, 
     written[2]["at"] = lambda _: "a a a a"
     found = tune(gpt2, tokenizer, bag, written, {GENERIC: 0.01, (2, 1): 0.03})
     assert not found.within_budget
-    assert "No strength down to" in found.reasons[-1]
+    assert "No strength down to 0.0501 keeps" in found.reasons[-1]
+    hurried = tune(gpt2, tokenizer, bag, written, {}, replace(SETTINGS, minutes=1e-6))
+    assert "No strength down to 0.5 keeps" in hurried.reasons[-1]  # there was no time for a lower one
     with pytest.raises(InputError, match="break the budget of fluency"):
         found.save(gpt2)
 
