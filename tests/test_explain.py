@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -112,14 +114,21 @@ def test_of_several_attributes_each_has_its_cause_and_what_to_put_right_comes_fi
     assert [(cause["name"], cause["attribute"]) for cause in causes] == [("cannot_begin", "words"), ("shown", "space")]
 
 
-def facts(*, final, drawn, written=0, spent=0.05, acted=10, pull=None, count=10, **fields):
-    """Facts of a bag of one word, all tokens alike."""
+def facts(*, final, drawn, written=0, spent=0.05, acted=10, pull=None, count=10, reach=("begun",), **fields):
+    """Facts of a bag of a word or more, all tokens alike."""
     level = Level(0.001, final, drawn)
     total = Level(0.001 * count, final * count, drawn * count)
-    word = WordFacts("moon", "begun", total, 0, final, written)
-    own = AttributeFacts("sky", "bag_of_words", 1.0, False, None, acted, 0.4, pull, level, final, (word,))
+    words = tuple(WordFacts("moon", own, total, 0, final, written) for own in reach)
+    own = AttributeFacts("sky", "bag_of_words", 1.0, False, None, acted, 0.4, pull, level, final, words)
     token = TokenFacts(1, " a", True, 1.0, 2.0, 0.4, spent, 0.5, spent, {"sky": level})
     return TextFacts(None, pplm.SteeringConfig(strength=0.5, **fields), (own,), (token,) * count)
+
+
+def head_facts(reached, *, avoids):
+    """Facts of a head whose class has a probability at the text's end."""
+    some = facts(final=0.2, drawn=0.0)
+    own = AttributeFacts("mood", "discriminator", 1.0, avoids, None, 10, 0.4, None, None, reached)
+    return replace(some, attributes=(own,))
 
 
 @pytest.mark.parametrize(
@@ -131,6 +140,13 @@ def facts(*, final, drawn, written=0, spent=0.05, acted=10, pull=None, count=10,
         (facts(final=0.02, drawn=0.0), ["too_weak"]),
         (facts(final=0.02, drawn=0.02, acted=0), ["never_acted"]),
         (facts(final=0.02, drawn=0.02, acted=0, grad_length=3), ["few_tokens"]),
+        (facts(final=0.02, drawn=0.0, acted=7, grad_length=7), ["too_weak"]),
+        (facts(final=0.02, drawn=0.0, reach=("begun", "completed")), ["too_weak"]),
+        (facts(final=0.02, drawn=0.0, reach=("begun", "completed", "unspelt")), ["too_weak", "few_begun"]),
+        (head_facts(0.45, avoids=False), ["shown"]),
+        (head_facts(0.3, avoids=False), ["too_weak"]),
+        (head_facts(0.3, avoids=True), ["shown"]),
+        (head_facts(0.9, avoids=True), ["too_weak"]),
         (facts(final=0.02, drawn=0.02, spent=1e-6), ["step_too_small"]),
         (facts(final=0.02, drawn=0.02, pull=-0.9), ["too_weak", "pulls_apart"]),
     ],
@@ -139,7 +155,33 @@ def test_a_cause_is_read_off_what_was_measured(found, names):
     assert [cause.name for cause in find_causes(found)] == names
 
 
+def test_chances_are_told_in_words_and_in_texts():
+    (cause,) = find_causes(facts(final=0.2, drawn=0.15))
+    assert cause.what.startswith("1.5 words were to be expected in 10 tokens; with such chances 20% of texts have none")
+    (cause,) = find_causes(facts(final=0.2, drawn=0.01))
+    assert cause.what.startswith("after steering 2.0 words were to be expected in 10 tokens")
+    assert cause.what.endswith("left 0.1")
+
+
 # --- the numbers -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_wanted_and_avoided_at_once_pulls_apart(gpt2, tokenizer):
+    bag = BagOfWords.from_words(["moon", "sea"], tokenizer, name="sky")
+    found = pplm.explain(gpt2, tokenizer, "The cat", attributes=[bag, Avoid(bag)], seed=0, max_new_tokens=3)
+    assert [own.pull < -0.99 for own in found.facts.attributes] == [True, True]
+    assert [cause.attribute for cause in found.causes if cause.name == "pulls_apart"] == ["sky", "avoid sky"]
+
+
+def test_a_warning_that_is_not_about_steering_is_shown_as_usual(gpt2, tokenizer):
+    class Odd:
+        def loss(self, step):
+            warnings.warn("an odd model", UserWarning, stacklevel=1)
+            return -step.log_probs[:, 5]
+
+    with pytest.warns(UserWarning, match="an odd model"):
+        found = pplm.explain(gpt2, tokenizer, "The cat", attributes=[Odd()], seed=0, max_new_tokens=1)
+    assert "an odd model" not in found.facts.warnings
 
 
 def test_the_text_is_the_one_that_generate_writes(embedded):
