@@ -118,6 +118,31 @@ def test_steered_texts_stand_beside_the_unsteered_ones_of_the_same_random_number
     assert trace_page(trace).count("Not traced: no unsteered text was generated.") == 2
 
 
+def test_texts_of_other_prompts_and_other_seeds_are_pairs_of_their_own():
+    trace = document()
+    for change in ({"prompt_index": 1}, {"seed": 7}):
+        trace["texts"] += [{**text, **change} for text in document()["texts"]]
+    titles = re.findall(r'data-title="(.*?)"', trace_page(trace))
+    assert titles == ["Prompt 1, sample 1", "Prompt 2, sample 1", "Prompt 1, sample 1"]
+    assert [title in trace_fragment(trace) for title in titles] == [True] * 3
+
+
+def test_a_token_s_numbers_are_in_its_tooltip_and_its_leading_space_is_not_shaded():
+    trace = document(unsteered=False)
+    trace["texts"][0]["tokens"][1] |= {"levels": {"space": {"unsteered": 0.31, "final": 0.5, "gain": 0.19}}, "kl": 0.2}
+    titles = [value for tag, name, value in Shown(trace_page(trace)).attributes if (tag, name) == ("span", "title")]
+    assert titles[1] == "space: 31% → 50% (+19 points)\nKL 0.2 nats\nword of space"
+    assert "word of" not in titles[2]
+    assert '> <span class="ink">moon</span>' in trace_page(trace)
+
+
+def test_a_token_s_divergence_is_a_bar_at_its_place():
+    trace = document(unsteered=False)
+    for place, token in enumerate(trace["texts"][0]["tokens"]):
+        token["kl"] = {3: 0.4, 5: 0.2}.get(place, 0.0)
+    assert 'class="bars" d="M3.2 100V0H3.8V100ZM5.2 100V50H5.8V100Z"' in trace_page(trace)
+
+
 def test_levels_that_are_missing_break_the_line():
     trace = document(unsteered=False)
     tokens = trace["texts"][0]["tokens"]
@@ -154,6 +179,11 @@ def test_a_peak_that_towers_over_a_chart_is_cut_off_and_its_height_written_besid
     assert "with higher peaks cut off" in chart
 
 
+def test_of_two_peaks_side_by_side_the_height_of_the_higher_one_is_written():
+    chart = charted([0.03] * 20 + [0.8, 0.9] + [0.02] * 18)
+    assert re.findall(r"<text .*?>(.*?)</text>", chart) == ["↑ 90%"]
+
+
 def test_a_chart_without_such_a_peak_is_drawn_whole_and_fills_its_height():
     for finals, top in (([0.03] * 30 + [0.21, 0.1, 0.05], "25%"), ([0.01] * 20 + [0.7] * 8, "80%"), ([0.9], "100%")):
         chart = charted(finals)
@@ -168,6 +198,7 @@ def test_the_averages_compare_the_steered_text_with_the_unsteered_one():
     for text, level in zip(trace["texts"], (0.02, 0.3), strict=True):
         for token in text["tokens"]:
             token["levels"]["space"] = {"unsteered": min(level, 0.1), "final": level, "gain": 0.0}
+        text["tokens"][0]["levels"]["space"] = None  # does not count
     for made in (trace_page(trace), trace_fragment(trace)):
         assert "<strong>30%</strong> in the steered text, 2% in the unsteered one" in made
         assert "After the steered words, the model alone would have 10%" in made
