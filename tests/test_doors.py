@@ -137,6 +137,7 @@ def test_a_key_opens_by_itself_alone(tmp_path, monkeypatch):
     for header in (None, "", KEY, f"Basic {KEY}", f"Bearer {KEY}x", f"Bearer {KEY[:-1]}", "Bearer \udcff", "Bearer "):
         assert not key.opens(header)
     assert KEY not in repr(key)
+    ApiKey("x" * 16)
     (tmp_path / "key").write_text(f"{KEY}\n")
     monkeypatch.setenv("PPLM_API_KEY", "of-the-environment")
     assert find_key(tmp_path / "key") == key
@@ -145,7 +146,7 @@ def test_a_key_opens_by_itself_alone(tmp_path, monkeypatch):
     assert find_key(None) is None
 
 
-@pytest.mark.parametrize("text", ["", "short", "x" * 20 + " y", "x" * 20 + "é"])
+@pytest.mark.parametrize("text", ["", "short", "x" * 15, "x" * 20 + " y", "x" * 20 + "é"])
 def test_a_key_that_can_be_guessed_or_not_be_sent_is_refused(text):
     with pytest.raises(InputError, match="the API key must be 16 or more printable") as raised:
         ApiKey(text)

@@ -3,6 +3,8 @@
 import pytest
 from server_clients import BODY, alone, ask, gathered, needs_server, serving, texts
 
+from pplm.text.prompts import read_prompt
+
 needs_server()
 
 
@@ -26,6 +28,9 @@ def test_a_completion_is_what_generate_makes(gpt2, tokenizer, changes):
     assert texts(reply) == [text.completion for text in own]
     found = reply.json()
     assert found["usage"]["completion_tokens"] == sum(len(text.token_ids) for text in own)
+    assert found["usage"]["prompt_tokens"] == len(
+        read_prompt(gpt2, tokenizer, body["prompt"]).ids
+    )  # once for all texts
     assert found["usage"]["total_tokens"] == found["usage"]["prompt_tokens"] + found["usage"]["completion_tokens"]
     assert found["choices"][0]["finish_reason"] == "length"
     assert found["pplm"]["seed"] == 3

@@ -21,7 +21,9 @@ def test_a_key_opens_all_and_health_alone_is_open(client):
     paths = ("/v1/models", "/v1/models/tiny", "/metrics", "/nowhere")
     for header in ({}, {"authorization": "Bearer wrong"}, {"authorization": KEY}):
         for path in paths:
-            assert error(server.get(path, headers=header), 401)["code"] == "invalid_api_key"
+            refused = server.get(path, headers=header)
+            assert error(refused, 401)["code"] == "invalid_api_key"
+            assert refused.headers["www-authenticate"] == "Bearer"
         assert error(server.post("/v1/completions", json=BODY, headers=header), 401)
     assert server.get("/health").json() == {"status": "ok"}
     right = {"authorization": f"Bearer {KEY}"}
@@ -49,7 +51,9 @@ def test_no_page_may_talk_to_the_server_unless_it_was_asked_for(client):
     closed, open_ = client(), client(origins=("https://a.org",), key=ApiKey(KEY))
     assert "access-control-allow-origin" not in closed.options("/v1/completions", headers=asks).headers
     assert "access-control-allow-origin" not in closed.get("/v1/models", headers=asks).headers
-    assert open_.options("/v1/completions", headers=asks).headers["access-control-allow-origin"] == "https://a.org"
+    allowed = open_.options("/v1/completions", headers=asks)
+    assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, "https://a.org")
+    assert "authorization" in allowed.headers["access-control-allow-headers"].lower()
     other = open_.options("/v1/completions", headers=asks | {"origin": "https://b.org"})
     assert "access-control-allow-origin" not in other.headers
 

@@ -85,7 +85,7 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(client, changes, param, ne
     [
         ({"messages": []}, "at least 1 item"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages.0.content: "),
         ({"messages": [{"role": "user", "content": "x", "name": "y"}]}, "messages.0.name is not a field"),
         ({"messages": [{"role": "user", "content": ""}]}, "content"),
         ({"messages": [{"role": "assistant", "content": "x"}]}, "ends with the assistant's own message"),
@@ -109,6 +109,11 @@ def test_an_answer_is_as_long_as_it_may_be_where_nothing_is_said(client, chat, g
     longest = {name: value for name, value in CHAT.items() if name != "max_tokens"}
     for body, tokens in ((longest, 9), (longest | {"max_completion_tokens": 3}, 3), (CHAT, 2)):
         assert server.post("/v1/chat/completions", json=body).json()["usage"]["completion_tokens"] == tokens
+    positions = chat[0].config.n_positions
+    long = {**longest, "messages": [{"role": "user", "content": "sea " * (positions - 60)}]}
+    for steering, beyond in ({}, 0), ({"words": ["moon"], "strength": 0.5, "horizon_length": 3}, 2):
+        usage = client(chat).post("/v1/chat/completions", json=long | {"steering": steering or None}).json()["usage"]
+        assert usage["total_tokens"] == positions - beyond
     plain = client()
     assert plain.post("/v1/completions", json=BODY | {"max_tokens": None}).json()["usage"]["completion_tokens"] == 16
 
@@ -117,7 +122,9 @@ def test_a_body_has_bounds_and_is_json(client):
     server = client(limits={"max_body": 1000})
     large = json.dumps(BODY | {"prompt": "x" * 1000})
     headers = {"content-type": "application/json"}
-    assert "at most 1000 bytes" in error(server.post("/v1/completions", content=large, headers=headers), 413)["message"]
+    refused = server.post("/v1/completions", content=large, headers=headers)
+    assert "at most 1000 bytes" in error(refused, 413)["message"]
+    assert refused.headers["connection"] == "close"  # the rest of the body is not read
     parts = (part.encode() for part in (large[:600], large[600:]))
     assert error(server.post("/v1/completions", content=parts, headers=headers), 413)
     assert error(server.post("/v1/completions", content=json.dumps(BODY)), 415)

@@ -24,6 +24,7 @@ def test_the_pieces_of_a_stream_are_the_text(gpt2, tokenizer):
         assert [piece["finish_reason"] for piece in mine] == [None] * (len(mine) - 1) + ["length"]
         assert len(mine) > 2
     assert last["choices"] == []
+    assert {str(piece["usage"]) for piece in pieces} == {"None"}  # the count comes once, at the end
     assert last["usage"]["completion_tokens"] == 24
     assert len({piece["id"] for piece in [*pieces, last]}) == 1
 
@@ -33,6 +34,7 @@ def test_a_stream_of_a_chat_begins_with_its_role(chat):
     body.pop("prompt")
     (reply,) = ask(serving(*chat), body, path="/v1/chat/completions")
     pieces = [piece["choices"][0] for piece in events(reply.text)]
+    assert not any("usage" in event for event in events(reply.text))
     assert pieces[0]["delta"] == {"role": "assistant", "content": ""}
     assert pieces[-1]["delta"] == {}
     assert "".join(piece["delta"].get("content", "") for piece in pieces) == alone(*chat, body)[0].completion
