@@ -276,6 +276,14 @@ def test_what_the_model_was_loaded_with_is_in_both_copies():
     assert "pplm.load_model('smollm2', dtype='bfloat16')" in as_python(served, PageRequest())
 
 
+@pytest.mark.parametrize("field", ["bags", "avoid_bags", "words", "avoid_words", "seeds", "heads"])
+def test_the_program_imports_what_it_uses_and_nothing_else(field):
+    tree = ast.parse(as_python(SERVED, PageRequest(**{field: getattr(FULL, field)})))
+    imported = {one.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for one in node.names}
+    named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert imported == named & {"Avoid", "BagOfWords", "Discriminator"} != set()
+
+
 @pytest.mark.parametrize("request_", [PageRequest(), FULL], ids=["plain", "full"])
 def test_the_program_can_be_read_by_python(request_):
     compile(as_python(SERVED, request_), "copy", "exec")

@@ -1,20 +1,25 @@
 """How the page's texts are written: in a thread, token by token, within a time, until they are stopped."""
 
+import re
 import threading
 from dataclasses import fields
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
+import torch
 from browser import require
 from web_texts import texts, written
 
 import pplm
-from attribute_models import BagOfWords
+from attribute_models import BagOfWords, Discriminator
 from attribute_models.naming import KnownNames
 from pplm.apps.html import trace_fragment
+from pplm.apps.web.draft import Draft
 from pplm.apps.web.request import PageRequest
 from pplm.apps.web.running import Reins, write
 from pplm.apps.web.served import Served
+from pplm.apps.web.waves import WaveTab
 from pplm.errors import InputError
 
 REQUEST = PageRequest(prompt="the cat", bags=("cats",), samples=2, length=12, seed=3)
@@ -52,6 +57,30 @@ def test_what_is_shown_meanwhile_begins_as_the_texts_end(served, monkeypatch):
         trace_fragment(progress.document)
     assert lengths == sorted(lengths)
     assert lengths[0] < lengths[-1]
+
+
+def test_a_text_that_is_begun_again_for_want_of_memory_is_shown_once():
+    draft = Draft(PageRequest(prompt="the"), {})
+    for position, text in ((0, " cat"), (1, " sat"), (0, " cat"), (1, " sat"), (2, " down")):
+        details = SimpleNamespace(record=lambda text=text: {"text": text})
+        draft.add(SimpleNamespace(sample=0, position=position, details=details), steered=False)
+    assert [text["text"] for text in draft.document()["texts"]] == ["the cat sat down"]
+
+
+def test_only_heads_that_fit_the_model_are_offered(chat, tmp_path):
+    weight = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
+    Discriminator.from_weights(weight, torch.zeros(2), ["bad", "good"]).save(tmp_path / "taste")
+    known = KnownNames.shipped().with_head("taste", tmp_path / "taste")
+    assert Served("tiny", *chat, known=known).heads == ("taste:bad", "taste:good")
+
+
+def test_the_distances_of_the_waves_are_those_of_the_network_alone_and_of_the_steered_one(monkeypatch):
+    monkeypatch.setattr("pplm.apps.web.waves.SECONDS", 1)
+    tab = WaveTab(epochs=1)
+    for strength in (0, 1):
+        picture = tab.picture(2.5, strength)
+        alone, steered = map(float, re.search(r"is ([\d.]+) for .*?<strong>([\d.]+)</strong>", picture).groups())
+        assert (steered < alone / 2) if strength else (steered == alone)
 
 
 def test_without_attributes_there_is_the_unsteered_text_alone(served):
