@@ -9,7 +9,7 @@ from rich.console import Console
 
 from pplm.files import progress
 from pplm.files.atomic import atomic_file
-from pplm.files.lines import write_whole
+from pplm.files.lines import cut_half_line, json_line, write_whole
 from pplm.files.progress import progress_bar
 from pplm.files.tables import markdown_table, write_csv
 
@@ -91,3 +91,17 @@ def test_a_line_that_does_not_fit_is_cut_off_again(tmp_path):
         with pytest.raises(OSError, match="No space"):
             write_whole(file, b"a longer line\n")
     assert (tmp_path / "a").read_bytes() == b"whole\n"
+
+
+@pytest.mark.parametrize("half", [1, 70_000, 200_000])
+@pytest.mark.parametrize("lines", [0, 2])
+def test_of_a_file_of_long_lines_only_the_half_line_is_cut_off(tmp_path, half, lines):
+    whole = (b"x" * 80_000 + b"\n") * lines
+    (tmp_path / "a.jsonl").write_bytes(whole + b"y" * half)
+    cut_half_line(tmp_path / "a.jsonl")
+    assert (tmp_path / "a.jsonl").read_bytes() == whole
+
+
+def test_half_a_character_and_what_is_no_number_can_be_written_as_json():
+    line = json_line({"text": "\ud83d ☆", "losses": [math.inf, 0.5]})
+    assert line == '{"text": "\\ud83d ☆", "losses": [null, 0.5]}\n'.encode()

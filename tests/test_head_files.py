@@ -3,6 +3,7 @@
 import json
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +70,22 @@ def test_an_interrupted_write_leaves_the_old_folder_and_no_other(tmp_path, error
     for name in ("mood", "other"):
         with pytest.raises(error):
             write_half(tmp_path / name, error)
+    assert Discriminator.load(tmp_path / "mood").card["first"]
+    assert [path.name for path in tmp_path.iterdir()] == ["mood"]
+
+
+def test_a_folder_that_cannot_be_put_in_its_place_leaves_the_old_one(tmp_path, monkeypatch):
+    head({"first": True}).save(tmp_path / "mood")
+    rename = Path.rename
+
+    def fails_for_new(path, target):
+        if path.name == "new":
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fails_for_new)
+    with pytest.raises(OSError, match="No space"):
+        head({"second": True}).save(tmp_path / "mood")
     assert Discriminator.load(tmp_path / "mood").card["first"]
     assert [path.name for path in tmp_path.iterdir()] == ["mood"]
 
