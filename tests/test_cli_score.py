@@ -130,6 +130,7 @@ def test_json_holds_the_same_numbers_unrounded_and_null_where_there_is_none(run,
     assert [row["group"] for row in found["rows"]] == ["false", "true"]
     assert found["rows"][0]["perplexity"] is None
     assert found["rows"][0]["repeats"] == pytest.approx(1 / 9)
+    assert json.loads(run(texts, "--json")[1])["rows"][0]["group"] is None
 
 
 def test_the_numbers_of_every_text_are_written(run, texts, critic, tmp_path):

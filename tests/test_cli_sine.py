@@ -36,8 +36,14 @@ def test_one_command_prints_a_table_and_writes_rows_and_a_figure(tmp_path, capsy
     assert (result["rounds"], result["kl_scale"], result["epochs"]) == (6, 0.001, 10)
     assert plot.read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr()
-    for row in result["rows"]:
-        assert f"{row['steered_frequency']:.3f}" in printed.out
+    lines = [line.split() for line in printed.out.splitlines()[2:5]]
+    for row, line in zip(result["rows"], lines, strict=True):
+        assert line == [
+            str(row["seed"]), f"{row['unsteered_sse']:.2f}", f"{row['steered_sse']:.4f}",
+            *("none" if row[f"{kind}_frequency"] is None else f"{row[f'{kind}_frequency']:.3f}"
+              for kind in ("unsteered", "steered")),
+            f"{row['unsteered_amplitude']:.3f}", f"{row['steered_amplitude']:.3f}",
+        ]  # fmt: skip
     assert "of 3 seeds" in printed.out
 
 
@@ -57,9 +63,13 @@ def test_a_target_amplitude_prints_how_it_is_held_beside_two_waves_that_nobody_c
     assert [row["seed"] for row in result["rows"]] == [0, 1]
     assert plot.read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
-    for row in result["rows"]:
-        assert f"{row['largest_error']:.1%}" in printed
-        assert ("never" if row["reached"] is None else f"{row['reached']:.2f} s") in printed
+    for row, line in zip(result["rows"], printed.splitlines()[3:5], strict=True):
+        heights = [f"{row[f'{kind}_amplitude']:.3f}" for kind in ("unsteered", "constant", "steered")]
+        reached = ["never"] if row["reached"] is None else [f"{row['reached']:.2f}", "s"]
+        assert line.split()[:-1] == [
+            str(row["seed"]), *heights, *reached, f"{row['overshoot']:.1%}", f"{row['largest_error']:.1%}",
+        ]  # fmt: skip
+    assert " 0 of 2 seeds; overshoot" in printed  # with finer steps it would be held
     assert "controlled: within 10% of amplitude 0.8 at all times after 2 s: " in printed
     assert "constant push (-0.0022): " in printed
 
@@ -80,7 +90,9 @@ def test_a_wave_without_a_frequency_is_null_in_the_rows(tmp_path, capsys):
     # One wave's worth of training leaves a network that settles on a constant.
     result = run(["sine", "--seeds", "1", "--epochs", "1", "--num-iterations", "0", "--rounds", "1"], tmp_path)
     assert result["rows"][0]["unsteered_frequency"] is None
-    assert "none" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "none" in printed
+    assert "frequency within 1.5%: 0 of 1, 5%: 0 of 1, median off by 100.00%" in printed
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 import io
 import re
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 import pplm
-from pplm.cli.stream import StreamedText
+from pplm.cli.stream import StreamedText, _style
+from pplm.explanation.facts import Level
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 WORDS = ("The lake", "--bag", "space", "--strength", 0.7, "--seed", 3, "--max-new-tokens", 40)
@@ -181,6 +183,21 @@ def test_a_word_of_several_tokens_stays_in_one_line_and_a_pipe_has_each_piece_at
 
 def test_a_word_longer_than_a_line_is_left_to_the_terminal():
     assert written(["a ", "x" * 25, " b c"], width=10, terminal=True)[1] == f"a\n{'x' * 25} b c\n"
+
+
+@pytest.mark.parametrize(
+    ("gains", "words", "style"),
+    [
+        ({"a": 0.02, "b": -0.3}, {}, "#1d1f24 on #eaa878"),  # the attribute that changed most counts
+        ({"a": 0.3, "b": -0.02}, {}, "#1d1f24 on #7ab4d5"),
+        ({"a": -0.02, "b": None}, {"a": ["moon"]}, "bold underline #1d1f24 on #f6dcc9"),
+        ({"a": 0.001}, {}, ""),
+        ({}, {}, ""),
+    ],
+)
+def test_a_token_is_shaded_by_what_steering_changed_most(gains, words, style):
+    levels = {name: None if gain is None else Level(0.5, 0.5 + gain) for name, gain in gains.items()}
+    assert _style(SimpleNamespace(levels=levels, words=words), "truecolor") == style
 
 
 # --- what it cannot be combined with ---------------------------------------------------------------------------

@@ -1,16 +1,20 @@
 """`pplm train-discriminator` and `pplm classify`, from the command line to the steered text."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tiny_training import sentences, tiny_model, tiny_tokenizer
 
-from attribute_models import Discriminator
-from pplm.cli import main
+from attribute_models import Discriminator, LabelledData, TrainingConfig
+from pplm import InputError
+from pplm.cli import main, train_discriminator
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -98,9 +102,43 @@ def test_a_published_head_needs_labels_and_works_with_them(tmp_path, model_folde
     assert run(*command) == 2
     assert "2 classes without names" in capsys.readouterr().err
     assert run(*command, "--labels", "dull, very lively") == 0
-    assert "very lively 0." in capsys.readouterr().out
+    (first, high), (second, low) = re.findall(r"(dull|very lively) (0\.\d+)", capsys.readouterr().out)
+    assert {first, second} == {"dull", "very lively"}
+    assert float(high) > float(low)  # the likeliest first
     steer = ["generate", "the room", "--discriminator", f"{tmp_path / 'head.pt'}:dull", "--labels", "dull,lively"]
     assert run(*steer, "--max-new-tokens", 1, "--num-samples", 1, "--model", model_folder) == 0
+
+
+def test_every_option_reaches_the_training(tmp_path, data, model_folder, monkeypatch, capsys):
+    asked = []
+
+    def train(*_, config, **options):
+        asked.append((config, options))
+        raise InputError("enough")
+
+    monkeypatch.setattr("attribute_models.train_discriminator", train)
+    given = {"validation_fraction": 0.2, "test_fraction": 0.3, "seed": 5, "random_prefixes": 2, "batch_tokens": 64}
+    options = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
+    command = ["train-discriminator", data, "--model", model_folder, "--output", tmp_path / "mood"]
+    assert run(*command, *options, "--no-balance", "--citation", "mine", "--cache-dir", tmp_path) == 2
+    assert "enough" in capsys.readouterr().err
+    ((config, others),) = asked
+    assert config == TrainingConfig(**given, balance_classes=False)
+    assert (others["name"], others["citation"], others["cache_dir"]) == ("mood", "mine", str(tmp_path))
+
+
+def test_the_grades_stand_below_their_names():
+    grades = SimpleNamespace(accuracy=0.9, macro_f1=0.8, calibration_error=0.1)
+    report = SimpleNamespace(
+        class_counts={}, folded_labels={}, splits={}, features_from_cache=True, feature_seconds=0.0, fit_seconds=0.0,
+        left_out=dict.fromkeys(("duplicates", "empty", "unlabelled", "contradictory"), 0), truncated=0, l2=1.0,
+        test={"whole texts": grades}, majority=0.6,
+    )  # fmt: skip
+    trained = SimpleNamespace(report=report, discriminator=SimpleNamespace(labels=["a"]))
+    lines = [*train_discriminator._lines(trained, LabelledData(("x",), np.zeros(1), ("a",)), "head")]
+    head, row, most = (line.split() for line in lines[-5:-2])
+    assert dict(zip(head[2:], row[2:], strict=True)) == {"accuracy": "0.900", "macro-F1": "0.800", "ECE": "0.100"}
+    assert most == ["most", "frequent", "label", "0.600"]
 
 
 def test_another_model_is_refused_and_any_model_overrides(tmp_path, data, model_folder, capsys):

@@ -37,7 +37,7 @@ def records(path):
 def test_lines_are_in_the_prompts_order_unsteered_texts_before_steered_ones(job, tmp_path):
     code, out, err = job("a.jsonl", "--seed", 3)
     assert (code, out) == (0, "")
-    assert f"18 lines of 6 prompts in {tmp_path / 'a.jsonl'}" in err
+    assert f"18 lines of 6 prompts in {tmp_path / 'a.jsonl'}; " in err
     lines = records(tmp_path / "a.jsonl")
     assert [line["prompt"] for line in lines] == [prompt for prompt in PROMPTS for _ in range(3)]
     assert [(line["steered"], line["sample"]) for line in lines[:3]] == [(False, 0), (True, 0), (True, 1)]
@@ -120,7 +120,7 @@ def test_a_complete_job_is_left_alone_and_the_seed_that_was_drawn_is_used_again(
     monkeypatch.setattr("pplm.jobs.running.generate_unjudged", lambda *_, **__: pytest.fail("generated again"))
     code, _, err = job("a.jsonl", "--resume")
     assert code == 0
-    assert "18 lines of 6 prompts" in err
+    assert f"18 lines of 6 prompts in {tmp_path / 'a.jsonl'}, 18 of them from before; " in err
     assert (tmp_path / "a.jsonl").read_bytes() == before
 
 

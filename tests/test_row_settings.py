@@ -45,6 +45,7 @@ def test_rows_set_seed_attributes_and_steering_for_themselves_as_if_they_were_al
     [
         ("bag", "{words}", "which is not shipped; add --allow-files"),
         ("discriminator", "./mine:good", "which is not shipped; add --allow-files"),
+        ("discriminator", "sentiment:positive", "which is not shipped; add --allow-files"),  # a folder of that name
         ("seed", "-1", "column 'seed' must be a whole number of at least 0; got -1"),
         ("gm_scale", "2", "gm_scale must be finite and between 0 and 1"),
         ("norm_rule", "largest", "norm_rule must be one of"),
@@ -52,7 +53,9 @@ def test_rows_set_seed_attributes_and_steering_for_themselves_as_if_they_were_al
         ("seed", "soon", "column 'seed' must be a number; got 'soon'"),
     ],
 )
-def test_a_row_s_setting_that_cannot_be_used_makes_that_prompt_fail(run, tmp_path, column, cell, message):
+def test_a_row_s_setting_that_cannot_be_used_makes_that_prompt_fail(run, tmp_path, monkeypatch, column, cell, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sentiment").mkdir()
     words = tmp_path / "words.txt"
     words.write_text("moon\n")
     (tmp_path / "a.tsv").write_text(f"prompt\t{column}\nThe sea\t\nmoon\t{cell.format(words=words)}\n")
