@@ -72,6 +72,8 @@ def test_on_a_terminal_bag_words_are_coloured_unless_no_color_is_set(terminal, b
     assert re.search(r"\x1b\[1;32m(moon|star)\x1b\[0m", shown)
     assert shown.startswith("> ")
     assert "/help lists the commands, Ctrl-D ends" in capsys.readouterr().err
+    later = terminal(f"/bag {bag}", "The sea", options=("--max-new-tokens", 60))
+    assert re.search(r"\x1b\[1;32m(moon|star)\x1b\[0m", later)
     plain = terminal("The sea", options=options, NO_COLOR="1")
     assert plain == ANSI.sub("", shown)
 

@@ -163,7 +163,23 @@ def test_commands_change_what_steers_the_next_answer(talk, bag, head):
     )
     assert talk(f"/discriminator {head}:good", "The sea", options=options)[1] != plain
     assert talk(f"/avoid {bag}", "The sea", options=options)[0] == 0
-    assert talk(f"/bag {bag}", "/strength 0", "The sea", options=("--seed", 0))[1] == plain
+    _, out, err = talk(f"/bag {bag}", "/strength 0", "The sea", options=("--seed", 0))
+    assert out == plain
+    assert "nothing steers: strength is 0\n" in err
+    assert talk("/bag none", "The sea", options=(*options, "--words", "moon"))[1] == plain
+    assert talk("/avoid none", "The sea", options=(*options, "--avoid-words", "sea"))[1] == plain
+
+
+def test_a_target_is_shown_kept_and_refused_for_attributes_that_it_does_not_name(talk, bag, tmp_path):
+    (tmp_path / "water.txt").write_text("sea\n")
+    lines = ("/target sky=0.2", "/target", f"/bag {tmp_path / 'water.txt'}", "/bag", "/target moon=0.1", "/target none")
+    _, _, err = talk(*lines, options=("--seed", 0, "--bag", bag))
+    assert err.count("target: sky=0.2\n") == 2
+    errors = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert ["sky" in line for line in errors] == [True, True]
+    assert f"bag: {bag}\n" in err
+    assert f"bag: {tmp_path / 'water.txt'}" not in err
+    assert "target: none\n" in err
 
 
 def test_what_was_said_of_a_bag_and_of_the_steering_is_not_said_again(talk, tmp_path):
