@@ -74,13 +74,15 @@ def test_seconds_are_per_new_token_and_sample(gpt2, factories, runs):
 
 
 def test_every_steered_run_stands_between_two_unsteered_ones_of_the_same_batch(gpt2, factories, runs):
-    measure(gpt2, factories, samples=(1, 2), repeats=2)
+    measure(gpt2, factories, samples=(1, 2), repeats=2, top_k=3, seed=5)
     kinds = ["steered" if "custom_generate" in call else "unsteered" for call in runs]
     sizes = [len(call["attention_mask"]) for call in runs]
     warm_up = 6  # a few tokens to begin with, then each case once
     assert kinds[warm_up:] == ["unsteered", "steered", "unsteered"] * 4
     assert sizes[warm_up:] == [1, 1, 1, 2, 2, 2] * 2
     assert {call["min_new_tokens"] for call in runs[warm_up:]} == {3}
+    assert {call["top_k"] for call in runs} == {3}
+    assert {call["custom_generate"].seed for call in runs if "custom_generate" in call} == {5}
 
 
 def test_unsteered_is_plain_decoding(gpt2, factories, runs):

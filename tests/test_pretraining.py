@@ -11,8 +11,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import pplm
 from attribute_models import BagOfWords
 from pplm import InputError
-from pplm.pretraining import Architecture, precision
+from pplm.pretraining import Architecture, StepReport, precision
 from pplm.pretraining.blocks import BlockOrder
+from pplm.pretraining.card import _curve
 from pplm.pretraining.model_setup import StartingPoint
 from pplm.pretraining.optimizers import Optimizers
 from pplm.pretraining.validation import validate
@@ -68,13 +69,14 @@ def test_the_card_states_data_run_recipe_result_and_command(finished):
     folder, report = finished
     card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     characters = sum(len(text) for index, text in enumerate(documents()) if index % 10 != 5)
+    tokens = np.load(folder / "training" / "training.npy")
     parameters = 300 * 16 + 32 * 16 + 2 * (12 * 16 * 16 + 13 * 16) + 2 * 16
     for wanted in (
         "# tiny",
         f"{parameters:,} parameters (2 layers, width 16, 2 heads, 32 positions, tied embeddings)",
         "vocabulary of 300 tokens",
         f"stories.txt: 27 documents, {characters:,} characters",
-        "budget 12 steps; took 12 steps, 1,152 tokens",
+        f"budget 12 steps; took 12 steps, 1,152 tokens ({1152 / len(tokens):.2f} epochs)",
         "Muon 0.02",
         "AdamW 0.001",
         "64 tokens per step in the first half, 128 after; blocks of 16",
@@ -196,6 +198,22 @@ def test_muon_takes_the_matrices_of_the_body_and_nothing_else():
         assert moved == {f"transformer.h.0.{part}.weight" for part in (
             "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj",
         )}  # fmt: skip
+
+
+def test_weight_decay_shrinks_matrices_and_leaves_norms_and_biases_alone():
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_positions=8, n_embd=8, n_layer=1, n_head=2))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    Optimizers(model, settings(weight_decay=0.5)).step(1.0)
+    for name, value in model.named_parameters():
+        assert torch.equal(value, before[name]) == (value.ndim == 1), name
+
+
+def test_the_card_s_losses_are_means_over_the_last_steps():
+    steps = [StepReport(n, 10 * n, 1.0 * n, 9.0 if n <= 60 else 1.0, 1.0, n / 120) for n in range(1, 121)]
+    points = _curve(steps).split(", ")
+    assert (points[0], points[-1]) == ("9.00 at 150", "1.00 at 1,200")
 
 
 def test_a_run_that_diverges_stops_and_says_what_to_lower(corpus, tmp_path):
