@@ -1,5 +1,6 @@
 """`pplm evaluate` with judges, and with measures of all candidates."""
 
+import json
 import re
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 from evaluation_runs import assert_one_line, lines_of, one_model, small_runs, table
 
 from attribute_models import Discriminator
+from pplm import InputError
+from pplm.evaluation.similarity_judge import attribute_descriptions
 
 
 @pytest.fixture
@@ -55,6 +58,21 @@ def test_sentiment_is_judged_by_vader_and_by_a_held_out_head(run, tmp_path):
     assert "head other" in (output / "report.md").read_text()
     assert_one_line(run("evaluate", *arguments, "--held-out-head", "sentiment", folder="b"), "is the head that steers")
     assert_one_line(run("evaluate", *arguments, "--held-out-head", "clickbait", folder="b"), "has no label 'positive'")
+
+
+def test_similarity_is_to_one_s_own_description_where_there_is_one(run, tmp_path, monkeypatch):
+    asked = []
+
+    def load(**options):
+        asked.append(options["descriptions"])
+        raise InputError("enough")
+
+    monkeypatch.setattr("pplm.evaluation.SimilarityJudge.load", load)
+    (tmp_path / "words.txt").write_text("rain\n")
+    own = {"space": {"bag": "words.txt", "description": "rain and wind"}, "legal": {"bag": "words.txt"}}
+    (tmp_path / "mine.json").write_text(json.dumps(own))
+    assert_one_line(run("evaluate", "--attributes", tmp_path / "mine.json", "--similarity"), "enough")
+    assert asked == [{**attribute_descriptions(), "space": "rain and wind"}]
 
 
 def test_all_candidates_are_measured_beside_the_chosen_ones_if_asked(run, judge):

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from pplm import InputError
 from pplm.comparison.attributes import Attribute
 from pplm.comparison.budget import BASE, Budget, best_settings, frontier
-from pplm.comparison.comparing import setting_name
+from pplm.comparison.comparing import _remarks, setting_name
 from pplm.comparison.measures import MeasuredText, MethodRow, measure_methods, measure_texts
 from pplm.comparison.methods import PAPER_METHODS, Chosen
 from pplm.comparison.pictures import plot_attributes, plot_methods
 from pplm.comparison.report import Comparison, markdown
 from pplm.comparison.samples import Sample
-from pplm.comparison.settings import SweepSettings
+from pplm.comparison.settings import ComparisonSettings, SweepSettings
 from pplm.comparison.sweep_report import Sweep, best_table, plot_frontier, sweep_markdown
 from pplm.comparison.tables import shown, write_metrics, write_texts
 
@@ -133,6 +133,20 @@ def test_notes_settings_judges_and_pictures_are_told():
     text = markdown(comparison(pictures={"methods.png": "A title"}))
     for part in ("- Mind this.", "a judge", '"new_tokens": 4', '"processes": 1', "![A title](methods.png)"):
         assert part in text
+
+
+def test_texts_that_were_kept_although_they_repeat_themselves_are_counted():
+    def one(method, attribute, *, repetitive=False):
+        return Chosen(method, attribute, Sample("arm", 0, 0, 0, "So", " so so", 4, 0.5), 0.5, repetitive)
+
+    settings = ComparisonSettings(min_distinct=0.7)
+    found = [one("B", "space"), one("BR", "space", repetitive=True), one("BR", "space"), one("BCR", "space")]
+    (note,) = _remarks(found, settings)
+    assert note.startswith("BR: 1 of 2 texts were kept although all their candidates repeat themselves")
+    assert "below 0.7" in note
+    several = [*_remarks([one("B", "space"), one("B", "legal")], settings)]
+    assert several == ["The unsteered candidates are the same for all attributes; B's texts count once for each."]
+    assert [*_remarks([one("BC", "space"), one("BC", "legal")], settings)] == []
 
 
 def test_each_method_shows_its_first_texts_unselected():
