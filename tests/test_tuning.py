@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -132,6 +133,24 @@ def test_what_there_is_no_time_for_is_named(gpt2, tokenizer, bag, written):
     found = tune(gpt2, tokenizer, bag, written, {GENERIC: 0.01}, replace(SETTINGS, minutes=1e-6))
     assert found.settings["layers"] == 0.15
     assert "Not tried: layers 2, 1 iteration" in found.reasons[1]
+
+
+@pytest.mark.parametrize(("minutes", "tried"), [(8, False), (9, True)])
+def test_the_comparison_takes_seven_tenths_of_the_time(gpt2, tokenizer, bag, written, monkeypatch, minutes, tried):
+    now, fake = [0.0], pplm.tuning.texts.generate
+
+    def a_minute(*given, **how):
+        now[0] += 60
+        return fake(*given, **how)
+
+    monkeypatch.setattr("pplm.tuning.texts.generate", a_minute)
+    for module in ("race", "texts"):
+        monkeypatch.setattr(f"pplm.tuning.{module}.time", SimpleNamespace(monotonic=lambda: now[0]))
+    levels = {GENERIC: 0.01, (2, 1): 0.03}
+    found = tune(gpt2, tokenizer, bag, written, levels, replace(SETTINGS, minutes=minutes))
+    # Two rounds of unsteered texts and two of each candidate: the second one's would end after 6 minutes.
+    assert ((2, 1) in written[0]) is tried
+    assert any(f"{minutes} minutes do not allow more. Not tried: layers 2" in why for why in found.reasons) is not tried
 
 
 def test_of_what_is_avoided_less_is_better_and_each_of_several_counts_by_its_ratio(gpt2, tokenizer, bag, written):
