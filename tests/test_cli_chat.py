@@ -11,7 +11,7 @@ import torch
 
 import pplm
 import pplm.chat
-from attribute_models import Discriminator
+from attribute_models import BagOfWords, Discriminator
 from pplm.chat import read_conversations
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -188,6 +188,16 @@ def test_what_was_said_of_a_bag_and_of_the_steering_is_not_said_again(talk, tmp_
     assert err.count("bag sky: 2 words, 1 of them of several tokens") == 1
     assert err.count(f"bag: {tmp_path / 'sky.txt'}\n") == 3
     assert err.count("steering: ") == 2  # the first, and the new strength
+
+
+def test_a_bag_that_was_grown_is_saved_once_and_not_after_each_command(talk, bag, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(BagOfWords, "save", lambda _, path: saved.append(path))
+    path = tmp_path / "grown.txt"
+    grown = ("--bag-from", "moon", "--bag-size", 2, "--save-bag", path)
+    code, _, err = talk(f"/avoid {bag}", "/avoid none", options=("--seed", 0, *grown))
+    assert (code, saved) == (0, [path])
+    assert "Error" not in err
 
 
 def test_strength_is_shown_and_kept(talk, bag):
