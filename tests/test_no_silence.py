@@ -56,6 +56,7 @@ def test_an_idle_attribute_is_found_also_where_samples_may_be_skipped(model):
 
 def test_what_is_not_meant_to_act_and_a_text_without_history_are_not_warned_of(model, bag):
     decode(model, [[3, 4, 5], [6, 7, 8]], [bag, (Idle(), 0.0), Avoid(Idle())])  # a warning is an error here
+    decode(model, [[3, 4, 5]], [bag, (Detached(), 0.0)])
     decode(model, [[3]], [bag], new=1)
 
 
@@ -140,6 +141,20 @@ def test_processors_that_leave_no_token_are_refused(model):
 
     with pytest.raises(InputError, match="logits processors left no token"):
         decode(model, [[3, 4, 5]], [], logits_processor=[nothing_left])
+
+
+@pytest.mark.parametrize("steered", [True, False])
+def test_processors_may_leave_a_finished_text_no_token(gpt2, bag, steered):
+    prompts, attributes = [[3, 4, 5], [6, 7, 8]], [bag] * steered
+    end = new_tokens(decode(gpt2, prompts, attributes))[0][1]
+
+    def nothing_after_the_end(input_ids, scores):
+        return scores.masked_fill((input_ids[:, 3:] == end).any(1)[:, None], -torch.inf)
+
+    wanted = decode(gpt2, prompts, attributes, eos_token_id=end)
+    found = decode(gpt2, prompts, attributes, eos_token_id=end, logits_processor=[nothing_after_the_end])
+    assert torch.equal(found.sequences, wanted.sequences)
+    assert len(set(wanted.lengths.tolist())) == 2
 
 
 def test_steering_that_leaves_no_number_names_the_settings(model):
