@@ -1,5 +1,7 @@
 """What `pplm.generate` refuses: prompts, requests, models and attribute models that do not fit."""
 
+import copy
+
 import pytest
 import torch
 from tiny_generation import run
@@ -80,6 +82,15 @@ def test_several_greedy_samples_are_refused(gpt2, tokenizer):
 def test_requests_that_mean_nothing_are_refused(gpt2, tokenizer, arguments, message):
     with pytest.raises(InputError, match=message):
         run(gpt2, tokenizer, **arguments)
+
+
+def test_a_model_whose_own_settings_ask_for_several_texts_is_refused(gpt2, tokenizer):
+    several = copy.copy(gpt2)
+    several.generation_config = copy.deepcopy(gpt2.generation_config)
+    several.generation_config.update(num_return_sequences=2, do_sample=True)
+    with pytest.raises(InputError, match="num_return_sequences is called num_samples here"):
+        run(several, tokenizer)
+    assert len(run(several, tokenizer, "The sea", num_return_sequences=1)) == 1
 
 
 def test_a_model_or_tokenizer_that_is_none_is_refused_by_type(gpt2, tokenizer):

@@ -92,14 +92,14 @@ def test_json_rows_take_lists_objects_and_whole_numbers_that_pandas_made_fractio
     sky.write_text("moon\nstar\n")
     sea.write_text("sea\n")
     one = {"prompt": "A cat", "bag": str(sky), "target": 0.9, "seed": float("nan"), "decay": None}
-    two = {"prompt": "A cat", "bag": [str(sky), str(sea)], "target": {"sky": 0.9}, "seed": 7.0, "decay": True}
+    two = {"prompt": "A cat", "bag": [str(sky), str(sea)], "target": {"sky": 0.9}, "seed": 0.0, "decay": True}
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (one, two)))
     with pytest.warns(pplm.SteeringWarning):
         code, out, err = run("--prompts-file", tmp_path / "a.jsonl", "--use-columns", "bag,target,seed,decay",
                              "--allow-files", "--seed", 1, "--no-unsteered")  # fmt: skip
     assert code == 0, err + out
     lines = [json.loads(line) for line in out.splitlines()]
-    assert [line["seed"] for line in lines] == [1, 1, 7, 7]
+    assert [line["seed"] for line in lines] == [1, 1, 0, 0]
     assert [set(line["levels"]) for line in lines[1:3]] == [{"sky"}, {"sky", "sea"}]
 
 

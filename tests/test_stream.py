@@ -4,6 +4,7 @@ from itertools import count, islice
 from types import SimpleNamespace
 
 import pytest
+import torch
 from helpers import STRONG
 
 import pplm
@@ -98,6 +99,25 @@ def test_a_prompt_that_fails_is_named_after_the_texts_before_it(gpt2, tokenizer)
     texts = pplm.generate_stream(gpt2, tokenizer, ["The sea", "A", " " * 3, "The"], seed=0, max_new_tokens=2)
     assert [next(texts).prompt for _ in range(2)] == ["The sea", "A"]
     with pytest.raises(InputError, match=r"^prompt 2: "):
+        next(texts)
+
+
+def test_a_prompt_that_fails_while_it_is_steered_leaves_the_others_of_its_batch_all_their_texts(gpt2, tokenizer):
+    (moon,) = tokenizer.encode(" moon")
+
+    class NotOfMoons:
+        """Returns no number for texts that begin with the moon."""
+
+        name = "not of moons"
+
+        def loss(self, step):
+            first = step.attention_mask.int().argmax(1, keepdim=True) + 1  # after the beginning-of-text token
+            return -step.log_probs[:, 5] * torch.where(step.input_ids.gather(1, first)[:, 0] == moon, torch.nan, 1.0)
+
+    request = {"attributes": [NotOfMoons()], "unsteered_samples": 1, "seed": 0, **SETTINGS}
+    texts = pplm.generate_stream(gpt2, tokenizer, ["The sea", " moon"], **request)
+    assert [(out.prompt, out.steered) for out in islice(texts, 2)] == [("The sea", False), ("The sea", True)]
+    with pytest.raises(InputError, match=r"^prompt 1: attribute model 'not of moons' returned a loss that is not a"):
         next(texts)
 
 
