@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import STRONG, decode, flat
+from helpers import STRONG, UNEVEN, decode, flat, left_pad
 from plain_decoding import PROMPT, attributes_of
 from transformers import DynamicCache
 
@@ -30,6 +30,21 @@ def test_a_prompt_that_is_cached_already_gives_the_same_text(model, bag, head, n
     assert found.past_key_values is cache
     assert cache.get_seq_length() == len(PROMPT) + 5
     assert all(torch.equal(one, other) for one, other in zip(tensors, copies, strict=True))
+
+
+@pytest.mark.parametrize("names", ["bag", "head"])
+def test_padded_prompts_that_are_cached_already_give_the_same_texts(model, bag, head, names):
+    attributes = attributes_of(names, bag, head)
+    ids, mask = left_pad(UNEVEN)
+    places = (mask.cumsum(1) - 1).clamp(min=0)
+    cached = {"attention_mask": mask[:, :4], "position_ids": places[:, :4]}
+    with torch.no_grad():
+        cache = model(ids[:, :4], past_key_values=DynamicCache(config=model.config), **cached).past_key_values
+    wanted = decode(model, UNEVEN, attributes)
+    found = decode(model, UNEVEN, attributes, past_key_values=cache)
+    assert torch.equal(found.sequences, wanted.sequences)
+    losses = (output.steering.attribute_losses for output in (found, wanted))
+    torch.testing.assert_close(*losses, atol=1e-4, rtol=1e-4, equal_nan=True)
 
 
 def only_new(model, attributes, cached=3, steering=STRONG, **arguments):
