@@ -174,7 +174,8 @@ def _comparisons(
         low, high = bootstrap.interval(ratio)
         own, theirs = (shown("repeats", values[0]) for values in repeats)
         times = f"{ratio[0]:.3f} times its perplexity ({low:.3f} to {high:.3f})"
-        return f"{subject}: {times}; repeats {own}, {other} {theirs}."
+        fewest, most = (100 * end for end in bootstrap.interval(repeats[0] - repeats[1]))
+        return f"{subject}: {times}; repeats {own}, {other} {theirs} (difference {fewest:+.2f} to {most:+.2f} points)."
 
     lines, dials = [], [f"dial {value:g}" for value in points["dial"]]
     for other in [name for name in ("fast", "paper") if name in methods and "dial" in methods]:
