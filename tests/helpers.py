@@ -68,3 +68,9 @@ def stored_bytes(weight):
     names = [*getattr(weight, "tensor_data_names", ()), *getattr(weight, "optional_tensor_data_names", ())]
     parts = [getattr(weight, name) for name in names] or [weight]
     return sum(part.nbytes for part in parts if part is not None)
+
+
+def begins_with(step, token):
+    """Return which of the texts begin with a token, (B,), after the beginning-of-text token."""
+    first = step.attention_mask.int().argmax(1, keepdim=True) + 1
+    return step.input_ids.gather(1, first)[:, 0] == token

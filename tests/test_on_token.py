@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import pytest
 import torch
-from helpers import STRONG, dial
+from helpers import STRONG, begins_with, dial
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -88,9 +88,7 @@ def test_a_token_names_the_attributes_that_could_not_act_on_its_own_text(gpt2, t
         name = "of moons"
 
         def loss(self, step):
-            first = step.attention_mask.int().argmax(1, keepdim=True) + 1  # after the beginning-of-text token
-            acts = step.input_ids.gather(1, first)[:, 0] == moon
-            return torch.where(acts, -step.log_probs[:, moon], torch.inf)
+            return torch.where(begins_with(step, moon), -step.log_probs[:, moon], torch.inf)
 
     seen = []
     with pytest.warns(pplm.SteeringWarning, match="'of moons' could not act at any token of 1 of 2 texts"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,6 +100,7 @@ def test_the_methods_frontier_compares_them_and_goes_on_where_it_stopped(tmp_pat
     assert rows[2:] == ["B", *(f"fast {x}" for x in (0.8, 1, 1.2, 1.6, 2)), *(f"dial {x}" for x in (0.3, 0.5, 0.7)),
                         *(f"WD {x}" for x in (2, 3, 5))]  # fmt: skip
     assert report.count("at the same texts with a held-out word as fast") == 3
+    assert len(re.findall(r"repeats .*%, fast .*% \(difference [+-].* to [+-].* points\)\.", report)) == 4
     assert report.count("the dial at the same texts with a held-out word as the preset fast itself: ") == 1
     assert (tmp_path / "out" / "frontier.png").is_file()
     lines = (tmp_path / "out" / "samples.jsonl").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import STRONG
+from helpers import STRONG, begins_with
 
 import pplm
 from attribute_models import BagOfWords
@@ -111,8 +111,7 @@ def test_a_prompt_that_fails_while_it_is_steered_leaves_the_others_of_its_batch_
         name = "not of moons"
 
         def loss(self, step):
-            first = step.attention_mask.int().argmax(1, keepdim=True) + 1  # after the beginning-of-text token
-            return -step.log_probs[:, 5] * torch.where(step.input_ids.gather(1, first)[:, 0] == moon, torch.nan, 1.0)
+            return -step.log_probs[:, 5] * torch.where(begins_with(step, moon), torch.nan, 1.0)
 
     request = {"attributes": [NotOfMoons()], "unsteered_samples": 1, "seed": 0, **SETTINGS}
     texts = pplm.generate_stream(gpt2, tokenizer, ["The sea", " moon"], **request)
