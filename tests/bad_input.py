@@ -91,6 +91,8 @@ OPTIONS = [
     Row("greedy unsteered", ("--greedy", "--unsteered-samples", "2"), "leave out --unsteered-samples 2"),
     Row("greedy candidates", ("--greedy", "--rerank", "3"), "leave out --rerank 3"),
     Row("variety above 1", ("--rerank", "3", "--min-distinct", "1.5"), "min_distinct must be .*; got 1.5"),
+    Row("fluency below 0", ("--rerank", "3", "--fluency", "-1"), "fluency must be .*at least 0; got -1"),
+    Row("fluency alone", ("--fluency", "0.5"), "--fluency 0.5 chooses among candidates; add --rerank 10"),
     Row("variety alone", ("--min-distinct", "0.5"), "add --rerank 10 or leave it out"),
     Row("a bag that is not there", ("--bag", "spcae"), r"'spcae' is neither a file nor a shipped list \(.*space"),
     Row("bytes that are no text", ("--bag", "sky\udcff"), "is not UTF-8 text; type it again"),

@@ -14,7 +14,7 @@ from attribute_models import BagOfWords
 from pplm.batching import in_batches
 from pplm.evaluation import JudgedText, PerplexityJudge
 from pplm.interface import bind_attributes, weigh_attributes
-from pplm.rerank import score_texts
+from pplm.text_scores import score_texts
 
 CPU_MESSAGE = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
 
@@ -126,15 +126,20 @@ def test_candidates_are_ranked_in_smaller_batches_and_none_is_lost(own_model, to
     bag = BagOfWords.from_token_ids([11, 23, 42, 61, 77], len(tokenizer))
     bound = bind_attributes(weigh_attributes([bag]), own_model)
     prompts, completions = [[5, 6]] * 6, [[number, 11, 23 + number] for number in range(6)]
-    wanted = score_texts(own_model, bound, prompts, completions)
+
+    def scores():
+        (texts,) = score_texts(own_model, [bound], prompts, completions)
+        return [value for text in texts for value in (*text.attributes, text.fluency)]
+
+    wanted = scores()
     hook = limited(own_model, fits, error)
-    found = score_texts(own_model, bound, prompts, completions)
+    found = scores()
     hook.remove()
     if fits:
         assert found == pytest.approx(wanted, abs=1e-4 if own_model.dtype == torch.float32 else 0.2)
         assert "continuing with 3" in caplog.text
     else:
-        assert found == [-math.inf] * 6
+        assert found == [-math.inf] * 12
         assert "text 6 of 6 goes without the result" in caplog.text
 
 
@@ -150,7 +155,7 @@ def test_texts_that_cannot_be_ranked_for_want_of_memory_are_returned(gpt2, token
     def refuse(*_):
         raise torch.OutOfMemoryError("no more")
 
-    monkeypatch.setattr("pplm.rerank._read", refuse)
+    monkeypatch.setattr("pplm.text_scores._read", refuse)
     found = texts(pplm.Rerank(3, min_distinct=0))
     assert [out.text for out in found] == [out.text for out in texts(None)]
     assert [out.score for out in found] == [-math.inf] * 2

@@ -13,8 +13,8 @@ import pplm
 from attribute_models import BagOfWords
 from pplm import InputError, Rerank, SteeringConfig, SteeringWarning
 from pplm.interface import bind_attributes, weigh_attributes
-from pplm.rerank import score_texts
 from pplm.text.chat_template import encode_messages
+from pplm.text_scores import score_texts
 
 ASKED = [{"role": "user", "content": "The sea and the moon"}]
 LONGER = [
@@ -255,9 +255,9 @@ def test_candidates_are_ranked_by_the_mean_over_the_contents_and_the_answer(chat
     assert torch.allclose(spy.seen[-1][found.candidate], wanted, atol=1e-5)
     bound = bind_attributes(weigh_attributes([Mean()]), model)
     rows = {"prompts": [prompt.ids] * 2, "completions": [found.token_ids[:-1], found.token_ids[:1]]}
-    scores = score_texts(model, bound, **rows, in_content=[prompt.in_content, None])
-    assert scores[0] == pytest.approx(found.score, abs=1e-5)
-    assert scores[1] == pytest.approx(score_texts(model, bound, **rows)[1], abs=1e-6)
+    (scores,) = score_texts(model, [bound], **rows, in_content=[prompt.in_content, None])
+    assert scores[0].total([1.0]) == pytest.approx(found.score, abs=1e-5)
+    assert scores[1].attributes == pytest.approx(score_texts(model, [bound], **rows)[0][1].attributes, abs=1e-6)
 
 
 def test_all_positions_counted_is_the_same_as_no_content_mask(chat, head):

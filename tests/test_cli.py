@@ -112,12 +112,20 @@ def test_rerank_keeps_the_best_steered_candidate_and_leaves_the_comparison_alone
     assert best[0]["text"] == plain[0]["text"]
     assert (best[0]["score"], best[0]["rerank"]) == (None, None)
     for one, other in zip(plain[1:], best[1:], strict=True):
-        assert other["rerank"] == {"candidates": 4, "min_distinct": 0}
+        assert other["rerank"] == {"candidates": 4, "min_distinct": 0, "fluency": 0}
         assert (one["text"] == other["text"]) == (other["candidate"] == 0)
         assert other["score"] < 0
     assert any(record["candidate"] for record in best)
     alone = lines(*arguments, "--rerank", 1)
     assert [record["text"] for record in alone] == [record["text"] for record in plain]
+
+
+def test_fluency_decides_among_the_candidates_where_it_is_asked_for(lines):
+    arguments = (PROMPT, "--bag", "space", "--num-samples", 4, "--seed", 3, "--rerank", 4, "--min-distinct", 0)
+    plain, fluent = (lines(*arguments, *more)[1:] for more in ((), ("--fluency", 100)))
+    assert fluent[0]["rerank"] == {"candidates": 4, "min_distinct": 0, "fluency": 100}
+    assert [record["text"] for record in plain] != [record["text"] for record in fluent]
+    assert all(a["score"] >= b["score"] for a, b in zip(plain, fluent, strict=True))
 
 
 @pytest.mark.filterwarnings("ignore:nothing steers:pplm.SteeringWarning")

@@ -39,9 +39,26 @@ def test_b_and_bc_are_the_first_candidates_and_br_and_bcr_the_best_of_the_same(r
     for row in table(output / "texts.csv"):
         arm = f"steered to {row['attribute']}" if "C" in row["method"] else "unsteered"
         pool = [samples[arm, int(row["prompt_index"]), number] for number in range(3)]
-        wanted = max(pool, key=lambda line: line["scores"][row["attribute"]]) if "R" in row["method"] else pool[0]
+        wanted = (
+            max(pool, key=lambda line: line["scores"][row["attribute"]]["attributes"])
+            if "R" in row["method"]
+            else pool[0]
+        )
         assert int(row["candidate"]) == wanted["sample"]
         assert row["text"] == wanted["prompt"] + wanted["completion"]
+
+
+def test_the_best_candidate_is_the_most_fluent_where_that_counts_most(run):
+    _, _, _, output = run("evaluate", "--samples", 3, "--min-distinct", 0, "--fluency", 1000)
+    samples = {(line["arm"], line["prompt_index"], line["sample"]): line for line in lines_of(output)}
+    best = [row for row in table(output / "texts.csv") if "R" in row["method"]]
+    assert {row["candidate"] for row in best} != {"0"}
+    for row in best:
+        arm = f"steered to {row['attribute']}" if "C" in row["method"] else "unsteered"
+        pool = [samples[arm, int(row["prompt_index"]), number] for number in range(3)]
+        scores = [line["scores"][row["attribute"]] for line in pool]
+        assert int(row["candidate"]) == max(range(3), key=lambda number: scores[number]["fluency"])
+    assert '"fluency": 1000.0' in (output / "report.md").read_text()
 
 
 def test_without_reranking_only_the_first_candidate_is_drawn_and_it_is_the_same(run):
@@ -200,6 +217,8 @@ BAD = {
     "no batch": (["--max-batch-size", "0"], "batch_size"),
     "negative seed": (["--seed", "-1"], "seed"),
     "variety": (["--min-distinct", "2"], "min_distinct"),
+    "fluency": (["--fluency", "-1"], "fluency must be finite and at least 0; got -1"),
+    "fluency without a choice": (["--fluency", "1", "--methods", "B,BC"], "fluency 1 is for BR and BCR"),
     "negative step": (["--step-size", "-1"], "step_size"),
     "top-k": (["--top-k", "-1"], "top-k"),
     "threads": (["--threads", "0"], "threads"),

@@ -93,6 +93,8 @@ def test_texts_that_do_not_fit_the_model_are_refused_before_any_is_written(study
     [
         (lambda: ComparisonSettings(methods=("B", "X")), "unknown method X"),
         (lambda: ComparisonSettings(min_distinct=2), "min_distinct must be between 0 and 1"),
+        (lambda: ComparisonSettings(fluency=-1), "fluency must be finite and at least 0"),
+        (lambda: ComparisonSettings(methods=("B", "BC"), fluency=1), "fluency 1 is for BR and BCR"),
         (lambda: ComparisonSettings().needs(replace(PLAN, samples=1)), "samples must be at least 2 for BR and BCR"),
         (lambda: SweepSettings({}), "vary must list values"),
         (lambda: SweepSettings({"step_size": []}), "vary must list values"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pplm import InputError
 from pplm.comparison.run_settings import check_settings, write_settings
 from pplm.comparison.samples import Sample, SampleFiles
+from pplm.text_scores import TextScore
 
 
 def sample(arm="unsteered", prompt=0, number=0, completion=" is deep", **values):
@@ -24,18 +25,33 @@ def test_a_text_comes_back_as_it_was_whatever_it_holds(tmp_path_factory, complet
     files = SampleFiles(tmp_path_factory.mktemp("run"))
     score = -math.inf if math.isinf(score) else score
     one = sample(arm.encode("utf-8", "ignore").decode(), completion=completion.encode("utf-8", "ignore").decode())
-    one = Sample(one.arm, 1, 0, 2, one.prompt, one.completion, 3, 0.5, {"space": score})
+    one = Sample(one.arm, 1, 0, 2, one.prompt, one.completion, 3, 0.5, {"space": TextScore((score, -1.5), score)})
     files.append([one])
     files.repair()
     assert files.read() == {one.key: one}
 
 
 def test_the_lines_are_json_that_others_can_read(tmp_path):
-    SampleFiles(tmp_path).append([sample(scores={"space": -math.inf, "legal": -1.5})])
+    scores = {"space": TextScore((-math.inf,), -1.5), "legal": TextScore((-1.5, -2.0), -math.inf)}
+    SampleFiles(tmp_path).append([sample(scores=scores)])
     line = (tmp_path / "samples.jsonl").read_text()
     record = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert record["scores"] == {"space": None, "legal": -1.5}
+    assert record["scores"] == {
+        "space": {"attributes": [None], "fluency": -1.5},
+        "legal": {"attributes": [-1.5, -2.0], "fluency": None},
+    }
     assert (record["prompt"], record["completion"]) == ("The sea", " is deep")
+
+
+def test_texts_of_an_earlier_version_are_read_with_what_they_have(tmp_path):
+    files = SampleFiles(tmp_path)
+    files.append([sample(scores={})])
+    path = tmp_path / "samples.jsonl"
+    path.write_text(path.read_text().replace('"scores": {}', '"scores": {"space": null, "legal": -2.5}'))
+    (found,) = files.read().values()
+    assert found.scores["space"].attributes == (-math.inf,)
+    assert found.scores["legal"].attributes == (-2.5,)
+    assert math.isnan(found.scores["legal"].fluency)
 
 
 @pytest.mark.parametrize("lost", [1, 5, 40])

@@ -15,6 +15,7 @@ from pplm.comparison.pool import Arm, PoolPlan, Pools
 from pplm.comparison.samples import Sample
 from pplm.evaluation import HeadJudge, JudgedText, dist_n
 from pplm.evaluation.scoring import score
+from pplm.text_scores import TextScore
 
 
 class Judge:
@@ -46,7 +47,7 @@ def pools(texts_by_arm, scores):
     samples = {}
     for arm, texts in texts_by_arm.items():
         for number, text in enumerate(texts):
-            own = {name: values[number] for name, values in scores[arm].items()}
+            own = {name: TextScore((values[number],), -1.0 * number) for name, values in scores[arm].items()}
             pool, place = divmod(number, 3)
             samples[arm, 0, pool, place] = Sample(arm, 0, pool, place, "So", text, 5, 2.0, own)
     return Pools(samples, PoolPlan(("So",), samples=3, pools=len(texts_by_arm["unsteered"]) // 3))
@@ -67,7 +68,7 @@ POOLS = pools(
 
 
 def test_the_four_methods_take_the_first_and_the_best_of_the_same_pools():
-    found = choose(POOLS, ["B", "BR", "BC", "BCR"], ["space", "legal"], Rerank(3, min_distinct=0.5))
+    found = choose(POOLS, ["B", "BR", "BC", "BCR"], {"space": [1.0], "legal": [1.0]}, Rerank(3, min_distinct=0.5))
     texts = {(item.method, item.attribute): item.sample.completion for item in found}
     assert texts == {
         ("B", "space"): "first plain text",
@@ -81,24 +82,43 @@ def test_the_four_methods_take_the_first_and_the_best_of_the_same_pools():
     }
     assert {item.method: item.seconds for item in found} == {"B": 2, "BR": 6, "BC": 2, "BCR": 6}
     assert not any(item.all_repetitive for item in found)
-    strict = choose(POOLS, ["BR"], ["space"], Rerank(3, min_distinct=1.0))
+    strict = choose(POOLS, ["BR"], {"space": [1.0]}, Rerank(3, min_distinct=1.0))
     assert [item.all_repetitive for item in strict] == [False]
     loops = pools({"unsteered": ["no no no"] * 3}, {"unsteered": {"space": [-3.0, -1.0, -2.0]}})
-    assert [item.all_repetitive for item in choose(loops, ["B", "BR"], ["space"], Rerank(3))] == [False, True]
+    assert [item.all_repetitive for item in choose(loops, ["B", "BR"], {"space": [1.0]}, Rerank(3))] == [False, True]
 
 
 def test_what_a_model_has_read_counts_for_all_candidates_and_is_unknown_where_one_was_not_recorded():
     for recorded, wanted in (([4.0, 5.0, 6.0], {"B": 4.0, "BR": 15.0}), ([4.0, 5.0, None], {"B": 4.0, "BR": None})):
         texts = [replace(POOLS.samples["unsteered", 0, 0, n], readings=own) for n, own in enumerate(recorded)]
         own = Pools({text.key: text for text in texts}, POOLS.plan)
-        found = choose(own, ["B", "BR"], ["space"], Rerank(3))
+        found = choose(own, ["B", "BR"], {"space": [1.0]}, Rerank(3))
         assert {item.method: item.readings for item in found} == wanted
+
+
+def test_the_candidates_fluency_counts_where_it_is_asked_for():
+    # The later a text, the less fluent (`pools`).
+    for fluency, wanted in ((0.0, "third of law"), (100.0, "first of law")):
+        found = choose(POOLS, ["BC", "BCR"], {"legal": [1.0]}, Rerank(3, fluency=fluency))
+        assert [item.sample.completion for item in found] == ["first of law", wanted]
+
+
+def test_scores_of_an_earlier_version_rank_by_what_they_hold_and_are_refused_for_more():
+    earlier = [
+        replace(text, scores={name: TextScore(own.attributes, math.nan) for name, own in text.scores.items()})
+        for text in POOLS.samples.values()
+    ]
+    own = Pools({text.key: text for text in earlier}, POOLS.plan)
+    assert [item.sample.completion for item in choose(own, ["BCR"], {"legal": [1.0]}, Rerank(3))] == ["third of law"]
+    for weights, fluency in (([1.0], 0.5), ([1.0, 2.0], 0.0)):
+        with pytest.raises(InputError, match="the texts for 'legal' were scored by an earlier version"):
+            choose(own, ["BCR"], {"legal": weights}, Rerank(3, fluency=fluency))
 
 
 def test_every_pool_gives_each_method_a_text():
     plain = ["one", "two", "three", "four", "five", "six"]
     own = {"unsteered": {"space": [-3.0, -1.0, -2.0, -3.0, -2.0, -1.0]}}
-    found = choose(pools({"unsteered": plain}, own), ["B", "BR"], ["space"], Rerank(3, min_distinct=0))
+    found = choose(pools({"unsteered": plain}, own), ["B", "BR"], {"space": [1.0]}, Rerank(3, min_distinct=0))
     assert [(item.method, item.sample.pool, item.sample.completion) for item in found] == [
         ("B", 0, "one"), ("B", 1, "four"), ("BR", 0, "two"), ("BR", 1, "six"),
     ]  # fmt: skip

@@ -12,10 +12,17 @@ import pplm
 from attribute_models import Avoid, BagOfWords, classify_texts
 from pplm import InputError, Rerank, SteeringConfig
 from pplm.interface import bind_attributes, weigh_attributes
-from pplm.rerank import mean_distinct, score_texts
+from pplm.passes import count_passes
+from pplm.rerank import in_spreads, mean_distinct
+from pplm.text_scores import TextScore, score_texts
 
 PROMPTS = ["The sea is", " moon"]
 PLAIN = SteeringConfig(step_size=0)
+
+
+def best(texts, values, *, weights=(1.0,), **settings):
+    """Choose among texts by the values of one attribute model."""
+    return Rerank(len(texts), **settings).best(texts, [TextScore((value,), 0.0) for value in values], weights)
 
 
 def run(gpt2, tokenizer, words, prompts=PROMPTS, **arguments):
@@ -121,19 +128,19 @@ def test_variety_counted_by_hand():
 
 
 def test_a_repetitive_candidate_falls_however_likely_it_is():
-    choice = Rerank(3, min_distinct=0.6).best(["star star star star", "the star fell", "a dog ran"], [9.0, 2.0, 1.0])
+    choice = best(["star star star star", "the star fell", "a dog ran"], [9.0, 2.0, 1.0], min_distinct=0.6)
     assert (choice.index, choice.all_repetitive) == (1, False)
-    assert Rerank(3, min_distinct=0).best(["star star star star", "the star fell"], [9.0, 2.0]).index == 0
+    assert best(["star star star star", "the star fell"], [9.0, 2.0], min_distinct=0).index == 0
 
 
 def test_a_candidate_exactly_as_varied_as_is_asked_for_stays():
     for least, varied, other in ((1.0, "the star fell", "a a a"), (0.0, "", "the star fell")):
-        choice = Rerank(2, min_distinct=least).best([varied, other], [2.0, 1.0])
+        choice = best([varied, other], [2.0, 1.0], min_distinct=least)
         assert (choice.index, choice.all_repetitive) == (0, False)
 
 
-def test_where_all_candidates_fall_the_likeliest_is_kept(caplog, gpt2, tokenizer, words):
-    choice = Rerank(2, min_distinct=0.9).best(["a a a a", "b b b b"], [1.0, 2.0])
+def test_where_all_candidates_fall_the_best_is_kept(caplog, gpt2, tokenizer, words):
+    choice = best(["a a a a", "b b b b"], [1.0, 2.0], min_distinct=0.9)
     assert (choice.index, choice.all_repetitive) == (1, True)
     run(gpt2, tokenizer, words, rerank=Rerank(2, min_distinct=0.0))
     run(gpt2, tokenizer, words, " sea" * 20, steering=PLAIN, rerank=Rerank(2, min_distinct=0.3))  # a prompt may repeat
@@ -164,7 +171,9 @@ def ids_of(tokenizer, text):
 def score(model, tokenizer, attributes, texts, prompt="The sea"):
     bound = bind_attributes(weigh_attributes(attributes), model)
     completions = [tokenizer(text).input_ids for text in texts]
-    return score_texts(model, bound, [ids_of(tokenizer, prompt)] * len(texts), completions)
+    weights = [attribute.weight for attribute in bound]
+    (found,) = score_texts(model, [bound], [ids_of(tokenizer, prompt)] * len(texts), completions)
+    return [text.total(weights) for text in found]
 
 
 TEXTS = [" is a star", " moon moon moon and cats over the long sea", ""]
@@ -228,7 +237,106 @@ def test_the_token_that_ends_a_text_is_no_part_of_what_is_ranked(gpt2, tokenizer
     for out in ended:
         prompt = ids_of(tokenizer, out.prompt)
         bound = bind_attributes(weigh_attributes([wish]), gpt2)
-        assert out.score == pytest.approx(score_texts(gpt2, bound, [prompt], [out.token_ids[:-1]])[0], abs=1e-4)
+        ((wanted,),) = score_texts(gpt2, [bound], [prompt], [out.token_ids[:-1]])
+        assert out.score == pytest.approx(wanted.total([1.0]), abs=1e-4)
+
+
+# --- several attribute models, and fluency -----------------------------------------------------------------------
+
+THREE = ["a star fell", "the sea is deep", "cats ran over"]
+NUMBERS = st.floats(-50, 50).map(lambda value: round(value, 3))
+
+
+def kept(columns, weights, fluency=0.0, texts=THREE):
+    """Return which text is kept, given each attribute model's values and, in the last column, the fluency."""
+    scores = [TextScore(row[:-1], row[-1]) for row in zip(*columns, strict=True)]
+    return Rerank(len(texts), 0.0, fluency).best(texts, scores, weights).index
+
+
+def test_an_attribute_whose_losses_differ_more_does_not_decide_alone():
+    # In nats the sums are -20, -10.5 and -1: the first attribute model would decide.
+    assert kept([(-20.0, -10.0, 0.0), (0.0, -0.5, -1.0), (0, 0, 0)], (1.0, 1.0)) == 2  # equal places: most nats
+    assert kept([(-20.0, -4.0, 0.0), (-0.6, 0.0, -1.0), (0, 0, 0)], (1.0, 1.0)) == 1
+
+
+def test_a_larger_weight_has_a_larger_say_and_none_has_no_say():
+    columns = [(-20.0, -10.0, 0.0), (0.0, -0.5, -1.0), (0, 0, 0)]
+    assert kept(columns, (1.0, 1.5)) == 0
+    assert kept(columns, (1.5, 1.0)) == 2
+    assert kept([(-math.inf, -10.0, 0.0), (0.0, -0.5, -1.0), (0, 0, 0)], (0.0, 1.0)) == 0
+
+
+@given(st.lists(NUMBERS, min_size=3, max_size=3))
+def test_one_attribute_without_fluency_keeps_the_likeliest_text(values):
+    assert kept([values, (-5.0, -1.0, -3.0)], (0.7,)) == max(range(3), key=lambda n: values[n])
+
+
+@given(
+    st.lists(
+        st.tuples(NUMBERS, NUMBERS), min_size=3, max_size=3, unique_by=(lambda pair: pair[0], lambda pair: pair[1])
+    ),
+    st.floats(1, 100),
+    NUMBERS,
+)
+def test_another_unit_or_zero_point_of_one_attribute_changes_nothing(pairs, unit, zero):
+    one, other = zip(*pairs, strict=True)
+    places = sorted(a + b for a, b in zip(in_spreads(one), in_spreads(other), strict=True))
+    if min(max(one) - min(one), max(other) - min(other)) < 1 or places[2] - places[1] < 1e-3:
+        return  # spreads too small to count, or texts too close to tell apart
+    moved = [unit * value + zero for value in one]
+    assert kept([moved, other, (0, 0, 0)], (1.0, 1.0)) == kept([one, other, (0, 0, 0)], (1.0, 1.0))
+
+
+def test_differences_too_small_to_matter_are_not_blown_up():
+    assert kept([(0.0, 1e-5, 2e-5), (-1.0, -2.0, -3.0), (0, 0, 0)], (1.0, 1.0)) == 0
+
+
+def test_a_text_that_cannot_be_judged_is_kept_only_if_there_is_no_other():
+    never, nothing = -math.inf, math.nan
+    assert kept([(never, -9.0, -9.0), (0.0, -7.0, -8.0), (0, 0, 0)], (1.0, 1.0)) == 1
+    assert kept([(nothing, -9.0, -8.0), (0.0, -9.0, -9.0), (0, 0, 0)], (1.0, 1.0)) == 2
+    assert kept([(never,) * 3, (-3.0, -1.0, -2.0), (0, 0, 0)], (1.0, 1.0)) == 1  # the other attribute decides
+    assert kept([(never,) * 3, (never,) * 3], (1.0,), fluency=1.0) == 0
+
+
+def test_fluency_weighs_against_the_attributes():
+    columns = [(-1.0, -2.0, -3.0), (-6.0, -3.0, -2.0)]
+    assert [kept(columns, (1.0,), fluency) for fluency in (0, 1.0, 5.0)] == [0, 1, 2]
+
+
+def test_fluency_is_the_mean_log_probability_of_the_completion_s_tokens(gpt2, tokenizer, words):
+    prompt, bound = ids_of(tokenizer, "The sea"), bind_attributes(weigh_attributes([words]), gpt2)
+    completions = [tokenizer(text).input_ids for text in TEXTS]
+    (found,) = score_texts(gpt2, [bound], [prompt] * len(TEXTS), completions)
+    for completion, text in zip(completions[:2], found, strict=False):
+        ids = torch.tensor([prompt + completion])
+        log_probs = gpt2(input_ids=ids).logits[0].log_softmax(-1)
+        own = [log_probs[n - 1, ids[0, n]].item() for n in range(len(prompt), ids.shape[1])]
+        assert text.fluency == pytest.approx(sum(own) / len(own), abs=1e-4)
+    assert found[2].fluency == -math.inf  # an empty completion
+
+
+def test_fluent_candidates_are_kept_where_that_is_asked_for(gpt2, tokenizer, words):
+    bound = bind_attributes(weigh_attributes([words]), gpt2)
+
+    def fluency(weight):
+        texts = run(gpt2, tokenizer, words, num_samples=4, rerank=Rerank(8, 0.0, weight))
+        rows = [ids_of(tokenizer, text.prompt) for text in texts], [text.token_ids for text in texts]
+        return sum(text.fluency for text in score_texts(gpt2, [bound], *rows)[0])
+
+    assert fluency(0.0) < fluency(1.0) < fluency(100.0)
+
+
+def test_texts_are_read_once_for_all_mixtures(gpt2, tokenizer, words, head):
+    completions = [tokenizer(text).input_ids for text in TEXTS]
+    prompts = [ids_of(tokenizer, "The sea")] * len(TEXTS)
+    sky, both = (bind_attributes(weigh_attributes(own), gpt2) for own in ([words], [(head, 2.0), (words, 0.0)]))
+    with count_passes(gpt2) as passes:
+        found = score_texts(gpt2, [sky, both], prompts, completions)
+    assert passes.rows == len(TEXTS)
+    assert [text.attributes for text in found[0]] == [(value,) for value in score(gpt2, tokenizer, [words], TEXTS)]
+    assert [text.attributes[1] for text in found[1]] == [0.0] * 3  # of weight 0: not asked
+    assert [text.fluency for text in found[0]] == [text.fluency for text in found[1]]
 
 
 # --- what is refused -------------------------------------------------------------------------------------------
@@ -278,3 +386,9 @@ def test_wrong_numbers_of_candidates_are_refused(candidates):
 def test_a_least_variety_that_is_no_share_is_refused(share):
     with pytest.raises(InputError, match=r"min_distinct must be (between 0 and 1|of type float); got"):
         Rerank(min_distinct=share)
+
+
+@pytest.mark.parametrize("weight", [-0.1, math.inf, math.nan, "0.5", True, None])
+def test_a_fluency_that_is_no_weight_is_refused(weight):
+    with pytest.raises(InputError, match=r"fluency must be (finite and at least 0|of type float); got"):
+        Rerank(fluency=weight)

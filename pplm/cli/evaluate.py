@@ -58,6 +58,14 @@ _DEFAULTS = "WD=3, FUDGE=10, CAA=4, PROMPT=1"
     help="BR and BCR exclude candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower.",
 )
 @click.option(
+    "--fluency",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="BR and BCR: how much it counts that the unsteered language model finds a candidate probable, compared with "
+    "an attribute model of weight 1.",
+)
+@click.option(
     "--all-candidates",
     is_flag=True,
     help="Measure every candidate as well, not only the first and the best: narrower intervals, but the judges read "
@@ -71,6 +79,7 @@ def evaluate_command(
     samples: int,
     pools: int,
     min_distinct: float,
+    fluency: float,
     all_candidates: bool,
     **options: Any,
 ) -> None:
@@ -91,6 +100,7 @@ def evaluate_command(
         methods=names,
         strengths=parse_strengths(strengths),
         min_distinct=min_distinct,
+        fluency=fluency,
         all_candidates=all_candidates,
     )
     given = given_steering(options)

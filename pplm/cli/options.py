@@ -162,28 +162,36 @@ def given_sampling(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def rerank_options(command: Command) -> Command:
-    """Add --rerank and --min-distinct."""
+    """Add --rerank, --min-distinct and --fluency."""
     for option in (
+        click.option("--fluency", type=float, default=None,
+                     help="With --rerank: how much it counts that the unsteered language model finds a candidate "
+                     "probable, compared with an attribute model of weight 1; about 0.5 gives more fluent texts.  "
+                     "[default: 0]"),
         click.option("--min-distinct", type=float, default=None,
                      help="With --rerank: leave out candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower, "
                      f"because they repeat themselves (0 to 1; 0 leaves none out).  [default: {MIN_DISTINCT}]"),
         click.option("--rerank", "candidates", type=int, default=None, metavar="R",
                      help="Draw R candidates for each steered sample and keep the one that the attribute models score "
-                     "best. Takes R times as long."),
+                     "best; several have an equal say, unless weighted. Takes R times as long."),
     ):  # fmt: skip
         command = option(command)
     return command
 
 
 def given_rerank(options: dict[str, Any]) -> Rerank | None:
-    """Remove --rerank and --min-distinct from a command's options; return what they ask for, None without --rerank."""
+    """Remove the options of `rerank_options` from a command's; return what they ask for, None without --rerank."""
     from pplm.rerank import Rerank
 
-    candidates, min_distinct = options.pop("candidates"), options.pop("min_distinct")
-    if candidates is None and min_distinct is not None:
-        raise InputError(f"--min-distinct {min_distinct} chooses among candidates; add --rerank 10 or leave it out")
-    given = {"candidates": candidates, "min_distinct": min_distinct}
-    return None if candidates is None else Rerank(**{name: value for name, value in given.items() if value is not None})
+    given = {name: options.pop(name) for name in ("candidates", "min_distinct", "fluency")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if "candidates" in given:
+        return Rerank(**given)
+    for name, value in given.items():
+        raise InputError(
+            f"--{name.replace('_', '-')} {value} chooses among candidates; add --rerank 10 or leave it out"
+        )
+    return None
 
 
 def _field_option(field: Field[Any], kind: Any, *, show_default: bool) -> Callable[[Command], Command]:

@@ -39,7 +39,7 @@ from pplm.comparison.sweep_report import Sweep, plot_frontier, sweep_markdown
 from pplm.comparison.tables import NO_MEANING, write_metrics, write_report, write_texts
 from pplm.errors import InputError
 from pplm.files.lock import folder_lock
-from pplm.rerank import Rerank
+from pplm.interface import weigh_attributes
 
 _NO_PLOT = 'matplotlib is missing (pip install "pplm[plot]")'
 
@@ -83,14 +83,17 @@ def compare(
         pools = study.draw(plan, arms, on_progress)
         if not study.processes.main:
             return None
-        chosen = choose(pools, methods, names, Rerank(plan.samples, settings.min_distinct))
+        weights = {
+            name: [each.weight for each in weigh_attributes(own.models)] for name, own in study.attributes.items()
+        }
+        chosen = choose(pools, methods, weights, settings.rerank(plan))
         others = every_candidate(pools, methods, names) if settings.all_candidates else []
         measured = measure_texts([*chosen, *others], study.attributes, study.judges)  # a text in both is judged once
         texts, rows = _tables(study, measured[: len(chosen)])
         main = main_measure(rows)
         notes = [*_remarks(chosen, settings), *_meaningless(methods, names, arms), *_missing(main)]
         comparison = Comparison(
-            **study.findings(plan, arms, *notes, min_distinct=settings.min_distinct),
+            **study.findings(plan, arms, *notes, min_distinct=settings.min_distinct, fluency=settings.fluency),
             rows=rows,
             texts=texts,
             paper=study.paper,

@@ -7,6 +7,7 @@ from the random streams of the texts that B and BC choose.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -127,10 +128,28 @@ def arms_of(methods: Sequence[str], steered: Sequence[Arm], rivals: Sequence[Arm
     return [*plain, *(steered if written_by(methods, "steered") else ()), *rivals]
 
 
-def choose(pools: Pools, methods: Sequence[str], attributes: Sequence[str], rerank: Rerank) -> list[Chosen]:
-    """Return every method's text for every attribute, pool and prompt, in this order."""
-    found = _candidates(pools, methods, attributes)
-    return [_choose(candidates, method, attribute, rerank) for method, attribute, candidates in found]
+def choose(
+    pools: Pools, methods: Sequence[str], weights: Mapping[str, Sequence[float]], rerank: Rerank
+) -> list[Chosen]:
+    """Return every method's text for every attribute, pool and prompt, in this order.
+
+    Parameters
+    ----------
+    pools, methods
+        The texts, and what chooses among them.
+    weights
+        By attribute: one for each of its attribute models.
+    rerank
+        How the best candidate is chosen.
+
+    Raises
+    ------
+    InputError
+        If texts of an earlier version lack a score that is needed.
+
+    """
+    found = _candidates(pools, methods, list(weights))
+    return [_choose(candidates, method, name, weights[name], rerank) for method, name, candidates in found]
 
 
 def every_candidate(pools: Pools, methods: Sequence[str], attributes: Sequence[str]) -> list[Chosen]:
@@ -154,12 +173,18 @@ def _candidates(
                     yield method, attribute, pools.of(arm, prompt, pool)
 
 
-def _choose(candidates: Sequence[Sample], method: str, attribute: str, rerank: Rerank) -> Chosen:
+def _choose(
+    candidates: Sequence[Sample], method: str, attribute: str, weights: Sequence[float], rerank: Rerank
+) -> Chosen:
     if not reranks(method):
         return _one(method, attribute, candidates[0])
-    choice = rerank.best(
-        [sample.completion for sample in candidates], [sample.scores[attribute] for sample in candidates]
-    )
+    scores = [sample.scores[attribute] for sample in candidates]
+    if any(len(score.attributes) != len(weights) or (rerank.fluency and math.isnan(score.fluency)) for score in scores):
+        raise InputError(
+            f"the texts for {attribute!r} were scored by an earlier version of pplm, which did not keep each attribute "
+            "model's score, nor the fluency; choose another output"
+        )
+    choice = rerank.best([sample.completion for sample in candidates], scores, weights)
     seconds = sum(sample.seconds for sample in candidates)
     counts = [sample.readings for sample in candidates if sample.readings is not None]
     readings = sum(counts) if len(counts) == len(candidates) else None

@@ -27,8 +27,9 @@ from pplm.generation import generate
 from pplm.interface import AttributeModel, WeightedAttribute, bind_attributes, weigh_attributes
 from pplm.models.processes import Processes
 from pplm.passes import count_passes
-from pplm.rerank import check_rankable, score_texts_by
+from pplm.rerank import check_rankable
 from pplm.text.encoding import encode_prompt
+from pplm.text_scores import TextScore, score_texts
 
 _log = logging.getLogger(__name__)
 
@@ -244,12 +245,12 @@ def _draw(
             **arguments,
         )
     seconds = (time.perf_counter() - start) / len(texts)
-    scores: dict[str, list[float]] = {}
+    scores: dict[str, list[TextScore]] = {}
     if plan.rank:
         encoded = [encode_prompt(model, tokenizer, text.prompt, bos=plan.bos) for text in texts]
         completions = [without_end(text.token_ids, tokenizer) for text in texts]
         names = list(attributes) if arm.attribute is None else [arm.attribute]
-        values = score_texts_by(model, [attributes[name] for name in names], encoded, completions)
+        values = score_texts(model, [attributes[name] for name in names], encoded, completions)
         scores = dict(zip(names, values, strict=True))
     return [
         Sample(

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from pplm.errors import InputError
 from pplm.files.atomic import atomic_file
 from pplm.files.lines import cut_half_line
 from pplm.files.reading import parse_json
+from pplm.text_scores import TextScore
 
 SAMPLES_FILE = "samples.jsonl"
 _PARTS = "samples.part*.jsonl"
@@ -44,7 +45,8 @@ class Sample:
     seconds
         This text's share of the time that its batch took.
     scores
-        By attribute that it was ranked by: minus the whole text's weighted loss, in nats; higher is better.
+        By attribute that it was ranked by: how good it is. Files of earlier versions have a weighted sum and no fluency
+        (NaN).
     readings
         This text's share of the rows that the model read for its batch (`pplm.passes`); None in files of
         earlier versions.
@@ -59,7 +61,7 @@ class Sample:
     completion: str
     tokens: int
     seconds: float
-    scores: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, TextScore] = field(default_factory=dict)
     readings: float | None = None
 
     @property
@@ -134,8 +136,7 @@ class SampleFiles:
 def _write(file: IO[str], samples: Iterable[Sample]) -> None:
     for sample in samples:
         values = asdict(sample)
-        # JSON has no infinity: null is the score -inf of a text that cannot have the attribute at all.
-        values["scores"] = {name: score if math.isfinite(score) else None for name, score in sample.scores.items()}
+        values["scores"] = {name: _to_json(score) for name, score in sample.scores.items()}
         file.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
         file.flush()
     os.fsync(file.fileno())
@@ -144,7 +145,7 @@ def _write(file: IO[str], samples: Iterable[Sample]) -> None:
 def _sample(line: str, place: str) -> Sample:
     try:
         values = parse_json(line)
-        values["scores"] = {name: -math.inf if score is None else score for name, score in values["scores"].items()}
+        values["scores"] = {name: _from_json(score) for name, score in values["scores"].items()}
         asked = [item for item in fields(Sample) if item.name in values or item.default is MISSING]
         sample = Sample(**{item.name: values[item.name] for item in asked})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -152,6 +153,22 @@ def _sample(line: str, place: str) -> Sample:
             f"{place} is damaged ({error!r}); delete that line, and its text is generated again"
         ) from error
     return sample
+
+
+def _to_json(score: TextScore) -> dict[str, Any]:
+    # JSON has no infinity: null is the score -inf of a text that cannot have the attribute at all.
+    attributes, fluency = score.attributes, score.fluency
+    numbers = [value if math.isfinite(value) else None for value in (*attributes, fluency)]
+    return {"attributes": numbers[:-1], "fluency": numbers[-1]}
+
+
+def _from_json(value: Any) -> TextScore:
+    def number(found: float | None) -> float:
+        return -math.inf if found is None else float(found)
+
+    if not isinstance(value, dict):  # of an earlier version
+        return TextScore((number(value),), math.nan)
+    return TextScore(tuple(map(number, value["attributes"])), number(value["fluency"]))
 
 
 @contextmanager

@@ -30,6 +30,8 @@ class ComparisonSettings:
         Strengths of rivals, by name; each rival has a default. 0 gives unsteered text.
     min_distinct
         BR and BCR exclude candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower (0 to 1; 0 excludes none).
+    fluency
+        How much it counts for BR and BCR that the unsteered language model finds a candidate probable (`Rerank`).
     all_candidates
         Measure every candidate as well, not only the first and the best.
 
@@ -38,10 +40,11 @@ class ComparisonSettings:
     methods: tuple[str, ...] = PAPER_METHODS
     strengths: Mapping[str, float] = field(default_factory=dict)
     min_distinct: float = Rerank.min_distinct
+    fluency: float = Rerank.fluency
     all_candidates: bool = False
 
     def __post_init__(self) -> None:
-        """Check the methods, the rivals' strengths, and `min_distinct` against its range."""
+        """Check the methods, the rivals' strengths, and how the best candidate is chosen."""
         object.__setattr__(self, "methods", check_methods(self.methods))
         for name, strength in self.strengths.items():
             if name not in RIVALS or name not in self.methods:
@@ -51,7 +54,13 @@ class ComparisonSettings:
                     "the rival to methods"
                 )
             RIVALS[name].check_strength(name, strength)
-        Rerank(min_distinct=self.min_distinct)
+        rerank = Rerank(min_distinct=self.min_distinct, fluency=self.fluency)
+        if rerank.fluency and not any(map(reranks, self.methods)):
+            raise InputError(f"fluency {self.fluency:g} is for BR and BCR; add one to methods, or leave fluency out")
+
+    def rerank(self, plan: PoolPlan) -> Rerank:
+        """Return how the best candidate of a pool is chosen."""
+        return Rerank(plan.samples, self.min_distinct, self.fluency)
 
     def needs(self, plan: PoolPlan) -> PoolPlan:
         """Return the plan with the candidates that these methods need: just one where only the first is used.
