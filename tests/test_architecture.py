@@ -45,7 +45,7 @@ LEVELS = (
     {"text", "sine", "files"},
     {"models"},
     {"evaluation"},
-    {"generated_text"},
+    {"generated_text", "text_scores"},
     {"rerank", "documents"},
     {"generation"},
     {"chat", "jobs"},
