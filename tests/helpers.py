@@ -58,6 +58,11 @@ def new_tokens(output, new=6):
     return output.sequences[:, -new:].tolist()
 
 
+def ids_of(tokenizer, text):
+    """Return a text's token ids with the beginning-of-text token in front."""
+    return [tokenizer.bos_token_id, *tokenizer(text).input_ids]
+
+
 def flat(state):
     """Return the tensors of all groups in one list."""
     return [tensor for group in state for tensor in group]

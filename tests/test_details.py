@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import STRONG, dial
+from helpers import STRONG, dial, ids_of
 from trace_documents import token as token_of_a_document
 from transformers import DynamicCache
 
@@ -125,7 +125,7 @@ def test_the_record_is_a_text_and_its_tokens_as_traces_hold_them(gpt2, tokenizer
 
 
 def test_levels_and_likeliest_tokens_are_those_of_the_distributions(gpt2, tokenizer, words):
-    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer(PROMPTS[0]).input_ids]])
+    ids = torch.tensor([ids_of(tokenizer, PROMPTS[0])])
     with torch.no_grad():
         probabilities = gpt2(ids).logits[0, -1].softmax(-1)
     steered = run(gpt2, tokenizer, PROMPTS[0], attributes=[words], trace=True)[0].details.tokens[0]
@@ -155,7 +155,7 @@ def test_without_temperature_and_filters_the_final_level_is_what_is_drawn_from(g
 
 
 def test_a_heads_level_is_its_class_probability_with_the_expected_next_token(gpt2, tokenizer, head):
-    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer(PROMPTS[0]).input_ids]])
+    ids = torch.tensor([ids_of(tokenizer, PROMPTS[0])])
     with torch.no_grad():
         read = gpt2(ids, output_hidden_states=True)
         embeddings = gpt2.transformer.wte(ids)

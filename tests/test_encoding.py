@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from helpers import ids_of
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import BatchEncoding, ByT5Tokenizer, PreTrainedTokenizerFast
@@ -137,7 +138,7 @@ def test_a_beginning_beyond_the_vocabulary_is_ignored_with_a_warning(astray, tok
         SteeringWarning, match=r"bos_token_id (50256|-1), which is none of the model's 272 tokens; it is ignored"
     ):
         ids = encode_prompt(astray, tokenizer, "The sea")
-    assert ids == [tokenizer.bos_token_id, *tokenizer("The sea").input_ids]  # the tokenizer's fits
+    assert ids == ids_of(tokenizer, "The sea")  # the tokenizer's fits
     for read in (own_texts, lambda model: completion_probabilities(model, [[1, 2]])):
         with pytest.warns(SteeringWarning, match="bos_token_id"):
             read(astray)

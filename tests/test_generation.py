@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from helpers import ids_of
 from tiny_generation import PROMPTS, run
 from transformers import GenerationConfig, MptConfig, MptForCausalLM
 
@@ -69,13 +70,13 @@ def test_any_collection_of_texts_will_do(gpt2, tokenizer):
 
 
 def test_greedy_equals_transformers_own_text(gpt2, tokenizer):
-    ids = [tokenizer.bos_token_id, *tokenizer(PROMPTS[0]).input_ids]
+    ids = ids_of(tokenizer, PROMPTS[0])
     wanted = gpt2.generate(torch.tensor([ids]), max_new_tokens=6, do_sample=False, pad_token_id=0)
     assert run(gpt2, tokenizer, PROMPTS[0])[0].token_ids == wanted[0, len(ids) :].tolist()
 
 
 def test_unseeded_samples_equal_transformers_own_after_the_same_manual_seed(gpt2, tokenizer):
-    ids = [tokenizer.bos_token_id, *tokenizer(PROMPTS[0]).input_ids]
+    ids = ids_of(tokenizer, PROMPTS[0])
     torch.manual_seed(7)
     wanted = gpt2.generate(torch.tensor([ids] * 3), max_new_tokens=6, do_sample=True, top_k=9, pad_token_id=0)
     torch.manual_seed(7)

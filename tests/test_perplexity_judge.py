@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from helpers import ids_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -36,7 +37,7 @@ def uniform(gpt2, tokenizer):
 
 def by_hand(model, tokenizer, text, prompt=""):
     """Return loss and number of tokens after the prompt, token by token from the model's own softmax."""
-    ids = [tokenizer.bos_token_id, *tokenizer(text).input_ids]
+    ids = ids_of(tokenizer, text)
     nll, tokens = 0.0, 0
     for position in range(1, len(ids)):
         if len(tokenizer.decode(ids[1:position])) >= len(prompt):

@@ -4,15 +4,14 @@ import math
 
 import pytest
 import torch
-from helpers import STRONG
+from helpers import STRONG, ids_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 import pplm
-from attribute_models import Avoid, BagOfWords, classify_texts
+from attribute_models import Avoid, BagOfWords
 from pplm import InputError, Rerank, SteeringConfig
 from pplm.interface import bind_attributes, weigh_attributes
-from pplm.passes import count_passes
 from pplm.rerank import in_spreads, mean_distinct
 from pplm.text_scores import TextScore, score_texts
 
@@ -164,70 +163,6 @@ def test_where_all_candidates_fall_the_best_is_kept(caplog, gpt2, tokenizer, wor
 # --- ranking ---------------------------------------------------------------------------------------------------
 
 
-def ids_of(tokenizer, text):
-    return [tokenizer.bos_token_id, *tokenizer(text).input_ids]
-
-
-def score(model, tokenizer, attributes, texts, prompt="The sea"):
-    bound = bind_attributes(weigh_attributes(attributes), model)
-    completions = [tokenizer(text).input_ids for text in texts]
-    weights = [attribute.weight for attribute in bound]
-    (found,) = score_texts(model, [bound], [ids_of(tokenizer, prompt)] * len(texts), completions)
-    return [text.total(weights) for text in found]
-
-
-TEXTS = [" is a star", " moon moon moon and cats over the long sea", ""]
-
-
-def test_a_bag_s_score_is_the_mean_log_mass_along_the_text(gpt2, tokenizer, words):
-    for text, found in zip(TEXTS, score(gpt2, tokenizer, [words], TEXTS), strict=True):
-        prompt = ids_of(tokenizer, "The sea")
-        ids = torch.tensor([prompt + tokenizer(text).input_ids])
-        probabilities = gpt2(input_ids=ids).logits[0].softmax(-1)
-        singles = list(words.token_ids)
-        masses = [probabilities[n, singles].sum().log().item() for n in range(len(prompt) - 1, ids.shape[1])]
-        assert found == pytest.approx(sum(masses) / len(masses), abs=1e-3)
-
-
-def test_a_head_s_score_is_the_log_probability_of_its_class(gpt2, tokenizer, head):
-    texts = ["The sea is a star", "The sea moon and cats"]
-    found = score(gpt2, tokenizer, [head], [text.removeprefix("The sea") for text in texts])
-    expected = classify_texts(gpt2, tokenizer, head, texts)[:, head.labels.index("b")].log()
-    assert found == pytest.approx(expected.tolist(), abs=1e-4)
-
-
-def test_a_score_is_the_weighted_sum_of_the_attributes(gpt2, tokenizer, words, head):
-    sky, taste = (score(gpt2, tokenizer, [attribute], TEXTS) for attribute in (words, head))
-    both = score(gpt2, tokenizer, [(words, 0.5), (head, 2.0)], TEXTS)
-    assert both == pytest.approx([0.5 * a + 2 * b for a, b in zip(sky, taste, strict=True)], abs=1e-4)
-    assert score(gpt2, tokenizer, [(words, 0.0), (head, 2.0)], TEXTS) == pytest.approx([2 * b for b in taste], abs=1e-4)
-
-
-def test_avoiding_scores_the_complement(gpt2, tokenizer, words):
-    towards, away = (score(gpt2, tokenizer, [attribute], TEXTS) for attribute in (words, Avoid(words)))
-    assert away == pytest.approx([math.log(1 - math.exp(value)) for value in towards], abs=1e-4)
-
-
-def test_a_text_scores_the_same_alone_and_among_longer_ones(gpt2, tokenizer, words, head):
-    together = score(gpt2, tokenizer, [words, head], TEXTS * 4)
-    alone = [score(gpt2, tokenizer, [words, head], [text])[0] for text in TEXTS]
-    assert together == pytest.approx(alone * 4, abs=1e-4)
-
-
-def test_a_bag_that_is_credited_nowhere_gives_the_worst_score_and_its_avoidance_the_best(gpt2, tokenizer, words):
-    # Never completed by this model, so that nothing is credited anywhere.
-    class Never:
-        def loss(self, step):
-            return step.log_probs.new_full((len(step.log_probs),), torch.inf)
-
-        def text_loss(self, text):
-            return torch.full((len(text.input_ids),), torch.inf)
-
-    assert score(gpt2, tokenizer, [Never()], TEXTS[:1]) == [-math.inf]
-    assert score(gpt2, tokenizer, [Avoid(Never())], TEXTS[:1]) == [0]
-    assert score(gpt2, tokenizer, [(Never(), 0.0), words], TEXTS) == score(gpt2, tokenizer, [words], TEXTS)
-
-
 def test_the_token_that_ends_a_text_is_no_part_of_what_is_ranked(gpt2, tokenizer, words):
     wish = BagOfWords.from_token_ids([tokenizer.eos_token_id], len(tokenizer))
     strong = SteeringConfig(step_size=2.0, gamma=1.0, norm_rule="current", num_iterations=5, gm_scale=1.0)
@@ -304,18 +239,6 @@ def test_fluency_weighs_against_the_attributes():
     assert [kept(columns, (1.0,), fluency) for fluency in (0, 1.0, 5.0)] == [0, 1, 2]
 
 
-def test_fluency_is_the_mean_log_probability_of_the_completion_s_tokens(gpt2, tokenizer, words):
-    prompt, bound = ids_of(tokenizer, "The sea"), bind_attributes(weigh_attributes([words]), gpt2)
-    completions = [tokenizer(text).input_ids for text in TEXTS]
-    (found,) = score_texts(gpt2, [bound], [prompt] * len(TEXTS), completions)
-    for completion, text in zip(completions[:2], found, strict=False):
-        ids = torch.tensor([prompt + completion])
-        log_probs = gpt2(input_ids=ids).logits[0].log_softmax(-1)
-        own = [log_probs[n - 1, ids[0, n]].item() for n in range(len(prompt), ids.shape[1])]
-        assert text.fluency == pytest.approx(sum(own) / len(own), abs=1e-4)
-    assert found[2].fluency == -math.inf  # an empty completion
-
-
 def test_fluent_candidates_are_kept_where_that_is_asked_for(gpt2, tokenizer, words):
     bound = bind_attributes(weigh_attributes([words]), gpt2)
 
@@ -325,18 +248,6 @@ def test_fluent_candidates_are_kept_where_that_is_asked_for(gpt2, tokenizer, wor
         return sum(text.fluency for text in score_texts(gpt2, [bound], *rows)[0])
 
     assert fluency(0.0) < fluency(1.0) < fluency(100.0)
-
-
-def test_texts_are_read_once_for_all_mixtures(gpt2, tokenizer, words, head):
-    completions = [tokenizer(text).input_ids for text in TEXTS]
-    prompts = [ids_of(tokenizer, "The sea")] * len(TEXTS)
-    sky, both = (bind_attributes(weigh_attributes(own), gpt2) for own in ([words], [(head, 2.0), (words, 0.0)]))
-    with count_passes(gpt2) as passes:
-        found = score_texts(gpt2, [sky, both], prompts, completions)
-    assert passes.rows == len(TEXTS)
-    assert [text.attributes for text in found[0]] == [(value,) for value in score(gpt2, tokenizer, [words], TEXTS)]
-    assert [text.attributes[1] for text in found[1]] == [0.0] * 3  # of weight 0: not asked
-    assert [text.fluency for text in found[0]] == [text.fluency for text in found[1]]
 
 
 # --- what is refused -------------------------------------------------------------------------------------------
