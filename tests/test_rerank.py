@@ -198,7 +198,7 @@ def test_a_larger_weight_has_a_larger_say_and_none_has_no_say():
     columns = [(-20.0, -10.0, 0.0), (0.0, -0.5, -1.0), (0, 0, 0)]
     assert kept(columns, (1.0, 1.5)) == 0
     assert kept(columns, (1.5, 1.0)) == 2
-    assert kept([(-math.inf, -10.0, 0.0), (0.0, -0.5, -1.0), (0, 0, 0)], (0.0, 1.0)) == 0
+    assert kept([(-math.inf, -10.0, 0.0), (-0.5, 0.0, -1.0), (0, 0, 0)], (0.0, 1.0)) == 1
 
 
 @given(st.lists(NUMBERS, min_size=3, max_size=3))
@@ -222,8 +222,15 @@ def test_another_unit_or_zero_point_of_one_attribute_changes_nothing(pairs, unit
     assert kept([moved, other, (0, 0, 0)], (1.0, 1.0)) == kept([one, other, (0, 0, 0)], (1.0, 1.0))
 
 
+@given(NUMBERS, NUMBERS, st.floats(0.02, 20), st.floats(0.02, 20))
+def test_between_two_texts_on_which_the_attributes_disagree_the_most_nats_decide(one, other, more, less):
+    if abs(more - less) > 0.01:
+        columns = [(one, one + more), (other, other - less), (0, 0)]
+        assert kept(columns, (1.0, 1.0), texts=THREE[:2]) == (more > less)
+
+
 def test_differences_too_small_to_matter_are_not_blown_up():
-    assert kept([(0.0, 1e-5, 2e-5), (-1.0, -2.0, -3.0), (0, 0, 0)], (1.0, 1.0)) == 0
+    assert kept([(0.0, 1e-5, 2e-5), (-1.0, -2.0, -2.0), (0, 0, 0)], (1.0, 1.0)) == 0
 
 
 def test_a_text_that_cannot_be_judged_is_kept_only_if_there_is_no_other():

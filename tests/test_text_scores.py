@@ -9,7 +9,7 @@ from helpers import ids_of
 from attribute_models import Avoid, classify_texts
 from pplm.interface import bind_attributes, weigh_attributes
 from pplm.passes import count_passes
-from pplm.text_scores import score_texts
+from pplm.text_scores import TextScore, score_texts
 
 TEXTS = [" is a star", " moon moon moon and cats over the long sea", ""]
 
@@ -44,6 +44,10 @@ def test_a_score_is_the_weighted_sum_of_the_attributes(gpt2, tokenizer, words, h
     both = score(gpt2, tokenizer, [(words, 0.5), (head, 2.0)], TEXTS)
     assert both == pytest.approx([0.5 * a + 2 * b for a, b in zip(sky, taste, strict=True)], abs=1e-4)
     assert score(gpt2, tokenizer, [(words, 0.0), (head, 2.0)], TEXTS) == pytest.approx([2 * b for b in taste], abs=1e-4)
+
+
+def test_an_attribute_of_no_weight_does_not_count_even_where_it_finds_a_text_impossible():
+    assert TextScore((-math.inf, -1.5), 0.0).total((0.0, 2.0)) == -3
 
 
 def test_avoiding_scores_the_complement(gpt2, tokenizer, words):
