@@ -156,10 +156,12 @@ def _sample(line: str, place: str) -> Sample:
 
 
 def _to_json(score: TextScore) -> dict[str, Any]:
-    # JSON has no infinity: null is the score -inf of a text that cannot have the attribute at all.
-    attributes, fluency = score.attributes, score.fluency
-    numbers = [value if math.isfinite(value) else None for value in (*attributes, fluency)]
-    return {"attributes": numbers[:-1], "fluency": numbers[-1]}
+    def number(value: float) -> float | None:
+        # JSON has no infinity: null is the score -inf of a text that cannot have the attribute at all.
+        return value if math.isfinite(value) else None
+
+    attributes = {"attributes": [*map(number, score.attributes)]}
+    return attributes if math.isnan(score.fluency) else {**attributes, "fluency": number(score.fluency)}
 
 
 def _from_json(value: Any) -> TextScore:
@@ -168,7 +170,7 @@ def _from_json(value: Any) -> TextScore:
 
     if not isinstance(value, dict):  # of an earlier version
         return TextScore((number(value),), math.nan)
-    return TextScore(tuple(map(number, value["attributes"])), number(value["fluency"]))
+    return TextScore(tuple(map(number, value["attributes"])), number(value.get("fluency", math.nan)))
 
 
 @contextmanager
