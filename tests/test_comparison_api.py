@@ -18,6 +18,7 @@ from pplm.comparison import (
     compare,
     sweep,
 )
+from pplm.comparison.samples import SampleFiles
 
 PLAN = PoolPlan(("The sea is", " moon"), samples=2, new_tokens=6, sampling={"top_k": 20})
 
@@ -45,6 +46,22 @@ def test_a_comparison_returns_its_numbers_and_texts_and_writes_the_report(study,
         max_new_tokens=6, do_sample=True, top_k=20,
     )  # fmt: skip
     assert [text.chosen.sample.text for text in found.texts if text.chosen.method == "BC"] == [t.text for t in texts]
+
+
+@pytest.mark.parametrize("weights", [(1000.0, 1.0), (1.0, 1000.0)])
+def test_the_best_candidate_is_chosen_with_the_weights_of_the_mixture(study, tokenizer, weights):
+    bags = [*study.attributes["sky"].models, BagOfWords.from_words(["sea", "cat"], tokenizer, name="land")]
+    both = replace(study.attributes["sky"], models=list(zip(bags, weights, strict=True)))
+    plan = replace(PLAN, samples=6)
+    settings = ComparisonSettings(methods=("BR",), min_distinct=0)
+    found = compare(replace(study, attributes={"both": both}, plan=plan), settings)
+    samples = SampleFiles(study.output).read().values()
+    heavier = weights.index(1000.0)
+    for text in found.texts:
+        own = [sample for sample in samples if sample.prompt_index == text.chosen.sample.prompt_index]
+        assert len(own) == 6
+        values = [sample.scores["both"].attributes[heavier] for sample in own]
+        assert text.chosen.sample.scores["both"].attributes[heavier] == max(values)
 
 
 def test_a_comparison_is_continued_with_the_same_attribute_models_only(study):
