@@ -256,8 +256,8 @@ def _discriminator(text: str, choice: AttributeChoice, known: KnownNames | None)
         if label in head.labels:
             return head.towards(label), _weight(weight, text)
     labels = f" (labels: {', '.join(heads[0][0].labels)})" if heads else ""
-    what, form = ("--discriminator", "PATH") if known is None else ("discriminator", "NAME")
-    raise InputError(f"{what} {quoted(text)} names no label of a head; write {form}:LABEL{labels}")
+    form = "PATH" if known is None else "NAME"
+    raise InputError(f"discriminator {quoted(text)} names no label of a head; write {form}:LABEL[:WEIGHT]{labels}")
 
 
 def _turned(bag: attribute_models.BagOfWords, avoid: bool) -> AttributeModel:

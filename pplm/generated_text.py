@@ -57,7 +57,8 @@ class Generation:
     candidate
         With `rerank`: which of the candidates was kept, counted from 0.
     score
-        With `rerank`: how likely the whole text is to have the attributes, in nats; higher is better.
+        With `rerank`: how likely the whole text is to have the attributes: the weighted sum over the attribute models,
+        in nats; higher is better. The choice also goes by fluency and by how far scores differ (`Rerank.best`).
     messages
         The conversation that was given, without the answer; None where the prompt was a text.
     trace

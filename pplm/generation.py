@@ -79,8 +79,8 @@ def generate(
         Texts generated at once; None takes all. With `seed` and in float32 it does not change any text. If memory runs
         out, it is halved with a warning (and without `seed` the texts then differ).
     rerank
-        Draw several candidates for every sample and keep the one that most likely has the attributes, judged by the
-        attribute models on the whole text. Candidate 0 is the text that plain generation gives.
+        Draw several candidates for every sample and keep the best, judged by the attribute models, and if asked for by
+        the language model, on the whole text. Candidate 0 is the text that plain generation gives.
     prompt_indices
         The prompt indices that name the random streams; None counts from 0. They let several calls or processes share
         one list of prompts and draw what a single call would.

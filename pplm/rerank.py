@@ -64,12 +64,17 @@ class Rerank:
         if not 0 <= self.min_distinct <= 1:
             raise InputError(f"min_distinct must be between 0 and 1; got {self.min_distinct}")
         check_range("fluency", self.fluency, 0)
+        if self.fluency and self.candidates == 1:
+            raise InputError(
+                f"fluency {self.fluency:g} chooses among candidates; candidates must then be at least 2; got 1"
+            )
 
     def best(self, completions: Sequence[str], scores: Sequence[TextScore], weights: Sequence[float]) -> Choice:
         """Choose among the candidates of one sample.
 
         Each attribute model's scores, and the candidates' fluency, are first put in units of their spread among the
-        candidates: otherwise the model whose scores differ most would decide alone. Then they are weighed and added.
+        candidates: otherwise the model whose scores differ most would decide alone. A spread below 0.01 nats counts as
+        0.01. Then they are weighed and added.
 
         Parameters
         ----------
@@ -87,14 +92,16 @@ class Rerank:
         kept = [i for i, text in enumerate(completions) if mean_distinct(text) >= self.min_distinct]
         among = kept or list(range(len(completions)))
         columns = [*zip(*(scores[i].attributes for i in among), strict=True), [scores[i].fluency for i in among]]
+        shares = [weight / (sum(weights) + self.fluency or 1.0) for weight in (*weights, self.fluency)]
         weighed = [
-            [weight * value for value in in_spreads(column)]
-            for column, weight in zip(columns, (*weights, self.fluency), strict=True)
-            if weight  # 0 times infinity would be NaN
+            [share * value for value in in_spreads(column)]
+            for column, share in zip(columns, shares, strict=True)
+            if share  # 0 times infinity would be NaN
         ]
+        places = [sum(row) for row in zip(*weighed, strict=True)] or [0.0] * len(among)
+        nats = [scores[i].total(shares[:-1]) for i in among]
         # Rounded, because the same text may score a little differently in a batch of another size.
-        places = [round(sum(row), 6) for row in zip(*weighed, strict=True)] or [0.0] * len(among)
-        first = max(range(len(among)), key=lambda place: (places[place], scores[among[place]].total(weights)))
+        first = max(range(len(among)), key=lambda place: (round(places[place], 3), round(nats[place], 4)))
         return Choice(among[first], all_repetitive=not kept)
 
 
@@ -171,7 +178,7 @@ def keep_best(
     ]
     counted = [prompt.in_content for prompt in prompts]
     ids = [prompt.ids for prompt in prompts]
-    (scores,) = score_texts(model, [attributes], ids, completions, in_content=counted)
+    (scores,) = score_texts(model, [attributes], ids, completions, in_content=counted, fluency=rerank.fluency > 0)
     weights = [attribute.weight for attribute in attributes]
     kept, repetitive = [], 0
     for start in range(0, len(texts), rerank.candidates):

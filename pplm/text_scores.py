@@ -28,7 +28,7 @@ class TextScore:
         How likely each of A attribute models finds that the text has its attribute: minus its `text_loss`, in nats.
     fluency
         How probable the unsteered language model finds the completion: the mean log-probability of its tokens, in nats;
-        -inf if it has none.
+        -inf if it has none. 0 where it was not asked for.
 
     """
 
@@ -48,6 +48,7 @@ def score_texts(
     completions: Sequence[Sequence[int]],
     *,
     in_content: Sequence[Sequence[bool] | None] | None = None,
+    fluency: bool = True,
 ) -> list[list[TextScore]]:
     """Score N whole texts by each of several mixtures of attribute models, reading every text once.
 
@@ -63,6 +64,8 @@ def score_texts(
         Token ids of N texts, the beginning-of-text token with the prompts.
     in_content
         Which of each prompt's tokens count in the mean hidden state (`Prompt`); None for all of them.
+    fluency
+        Whether to measure it as well, which takes time in a large vocabulary.
 
     Returns
     -------
@@ -76,7 +79,8 @@ def score_texts(
         text = _read(model, *zip(*batch, strict=True))
         nothing = text.logits.new_zeros(text.logits.shape[0])
         own = [-attribute.text_loss(text) if attribute.weight else nothing for attribute in asked]
-        return list(zip(*(column.tolist() for column in (*own, _fluency(text))), strict=True))
+        last = _fluency(text) if fluency else nothing
+        return list(zip(*(column.tolist() for column in (*own, last)), strict=True))
 
     rows = list(zip(prompts, completions, in_content or [None] * len(prompts), strict=True))
     found = in_batches(rows, _TEXTS_AT_ONCE, run, without=(-math.inf,) * (len(asked) + 1))
@@ -90,11 +94,14 @@ def score_texts(
 
 def _fluency(text: WholeText) -> torch.Tensor:
     """Return `TextScore.fluency` of each text, (B,)."""
-    new = text.ahead[:, :-1] & text.attention_mask[:, 1:]
-    own = text.log_probs[:, :-1].gather(2, text.input_ids[:, 1:, None])[..., 0]
-    count = new.sum(1)
-    mean = torch.where(new, own, 0.0).sum(1) / count.clamp(min=1)
-    return torch.where(count > 0, mean, -torch.inf)
+    new = text.ahead[:, :-1] & text.attention_mask[:, 1:].bool()
+    means = text.logits.new_full((len(new),), -torch.inf)
+    for row in range(len(new)):  # one at a time, because the log-probabilities take as much memory as the logits
+        if places := new[row].nonzero()[:, 0].tolist():
+            log_probs = text.logits[row, places].log_softmax(-1)
+            tokens = text.input_ids[row, 1:][places]
+            means[row] = log_probs.gather(1, tokens[:, None]).mean()
+    return means
 
 
 @torch.no_grad()

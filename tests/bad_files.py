@@ -119,7 +119,7 @@ def _pt(
 DAMAGED = "mood is damaged .*; train or copy it again"
 HEADS = [
     Row("head: not there", ("--discriminator", "nothing:good"), r"'nothing' is neither a folder nor a shipped one \("),
-    Row("head: without a label", ("--discriminator", "taste"), r"names no label of a head; write PATH:LABEL \(labels: bad"),
+    Row("head: without a label", ("--discriminator", "taste"), r"names no label of a head; write PATH:LABEL\[:WEIGHT\] \(labels: bad"),
     Row("head: another label", ("--discriminator", "taste:great"), "names no label .*labels: bad, good"),
     Row("head: an endless weight", ("--discriminator", "taste:good:inf"), "the weight in .* must be a number"),
     Row("head: an empty folder", ("--discriminator", "mood:good"), r"it holds no head \(card.json", files={"mood": folder}),

@@ -58,7 +58,7 @@ def test_the_best_candidate_is_the_most_fluent_where_that_counts_most(run):
         pool = [samples[arm, int(row["prompt_index"]), number] for number in range(3)]
         scores = [line["scores"][row["attribute"]] for line in pool]
         assert int(row["candidate"]) == max(range(3), key=lambda number: scores[number]["fluency"])
-    assert '"fluency": 1000.0' in (output / "report.md").read_text()
+    assert "- In the choice of the best candidate, fluency has a weight of 1000." in (output / "report.md").read_text()
 
 
 def test_without_reranking_only_the_first_candidate_is_drawn_and_it_is_the_same(run):
@@ -201,6 +201,8 @@ def test_one_s_own_attributes_come_from_a_json_file_and_files_beside_it(run, tmp
     (folder / "weather.txt").write_text("rain\nsun\nhail\n")
     arguments = ["--attributes", folder / "mine.json", "--methods", "B,BC"]
     assert_one_line(run("evaluate", *arguments), r"attributes\.weather")
+    (folder / "weather.txt").unlink()
+    assert_one_line(run("evaluate", *arguments), "attribute 'weather': bag of words 'weather.txt' is neither a file")
 
 
 BAD = {

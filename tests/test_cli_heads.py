@@ -70,14 +70,14 @@ def test_a_label_with_a_colon_is_taken(steer, tmp_path):
 @pytest.mark.parametrize(
     ("text", "needle"),
     [
-        ("h", "'h' names no label of a head; write PATH:LABEL (labels: mood:bad, mood, 1, good)"),
-        ("h:", "'h:' names no label of a head; write PATH:LABEL (labels: mood:bad, mood, 1, good)"),
-        ("h:great", "'h:great' names no label of a head; write PATH:LABEL (labels: mood:bad, mood, 1, good)"),
+        ("h", "'h' names no label of a head; write PATH:LABEL[:WEIGHT] (labels: mood:bad, mood, 1, good)"),
+        ("h:", "'h:' names no label of a head; write PATH:LABEL[:WEIGHT] (labels: mood:bad, mood, 1, good)"),
+        ("h:great", "'h:great' names no label of a head; write PATH:LABEL[:WEIGHT] (labels: mood:bad, mood, 1, good)"),
         ("h:good:heavy", "the weight in 'h:good:heavy' must be a number of at least 0; got 'heavy'"),
         ("h:good:-1", "the weight in 'h:good:-1' must be a number of at least 0; got '-1'"),
-        ("nothing", "--discriminator 'nothing' names no label of a head; write PATH:LABEL"),
+        ("nothing", "discriminator 'nothing' names no label of a head; write PATH:LABEL"),
         ("nothing:good", "discriminator 'nothing' is neither a folder nor a shipped one"),
-        (":good", "--discriminator ':good' names no label of a head; write PATH:LABEL"),
+        (":good", "discriminator ':good' names no label of a head; write PATH:LABEL"),
     ],
 )
 def test_what_names_no_head_label_or_weight_is_one_line_and_exit_code_2(steer, text, needle):

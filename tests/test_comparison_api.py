@@ -1,7 +1,9 @@
 """The paper's comparison from Python: settings that check themselves, results as objects, a report in a folder."""
 
+import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from helpers import STRONG
 
@@ -64,6 +66,11 @@ def test_the_best_candidate_is_chosen_with_the_weights_of_the_mixture(study, tok
         assert text.chosen.sample.scores["both"].attributes[heavier] == max(values)
 
 
+def test_numbers_of_numpy_are_kept_as_plain_ones_for_the_report():
+    settings = ComparisonSettings(min_distinct=np.float32(0.5), fluency=np.int64(1))
+    assert json.dumps([settings.min_distinct, settings.fluency]) == "[0.5, 1.0]"
+
+
 def test_a_comparison_is_continued_with_the_same_attribute_models_only(study):
     settings = ComparisonSettings(methods=("BC", "B"))
     first = compare(study, settings)
@@ -112,6 +119,7 @@ def test_texts_that_do_not_fit_the_model_are_refused_before_any_is_written(study
         (lambda: ComparisonSettings(min_distinct=2), "min_distinct must be between 0 and 1"),
         (lambda: ComparisonSettings(fluency=-1), "fluency must be finite and at least 0"),
         (lambda: ComparisonSettings(methods=("B", "BC"), fluency=1), "fluency 1 is for BR and BCR"),
+        (lambda: ComparisonSettings(methods=("B", "BC"), min_distinct=0.5), "min_distinct 0.5 is for BR and BCR"),
         (lambda: ComparisonSettings().needs(replace(PLAN, samples=1)), "samples must be at least 2 for BR and BCR"),
         (lambda: SweepSettings({}), "vary must list values"),
         (lambda: SweepSettings({"step_size": []}), "vary must list values"),

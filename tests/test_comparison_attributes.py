@@ -28,6 +28,10 @@ def test_the_paper_s_attributes_have_their_words_labels_and_prompts():
         ('{"a": {"held_out": "x"}}', "names nothing to steer with"),
         ('{"a": {"bags": "space"}}', "has 'bags'; it may have bag, avoid_bag"),
         ('{"a": {"bag": 1}}', "bag must be a text or a list of texts"),
+        (
+            '{"a": {"bag": "space", "held_out": "lost.txt"}}',
+            "'a': held_out 'lost.txt' is not a file; give its path from",
+        ),
         ('{"a": {"bag": "space", "description": 1}}', "description must be a text"),
         ('{"a": {"bag": "space", "sentiment": "good"}}', "sentiment must be positive or negative"),
     ],

@@ -43,17 +43,24 @@ def test_the_lines_are_json_that_others_can_read(tmp_path):
     assert (record["prompt"], record["completion"]) == ("The sea", " is deep")
 
 
-def test_texts_of_an_earlier_version_are_read_with_what_they_have(tmp_path):
+def test_texts_that_an_earlier_version_scored_are_refused_before_others_join_them(tmp_path):
     files = SampleFiles(tmp_path)
     files.append([sample(scores={})])
     path = tmp_path / "samples.jsonl"
-    path.write_text(path.read_text().replace('"scores": {}', '"scores": {"space": null, "legal": -2.5}'))
-    for _ in range(2):  # also after they were written once more
-        (found,) = files.read().values()
-        assert found.scores["space"].attributes == (-math.inf,)
-        assert found.scores["legal"].attributes == (-2.5,)
-        assert math.isnan(found.scores["legal"].fluency)
-        files.merge([found])
+    for score in ("null", "-2.5"):
+        path.write_text(path.read_text().replace('"scores": {}', f'"scores": {{"space": {score}}}'))
+        with pytest.raises(InputError, match=r"line 1 was scored by an earlier version .* another output"):
+            files.read()
+
+
+@pytest.mark.parametrize("score", ["{}", '{"attributes": "12", "fluency": 0}', '{"attributes": [[]], "fluency": 0}'])
+def test_a_score_that_is_none_is_damage(tmp_path, score):
+    files = SampleFiles(tmp_path)
+    files.append([sample(scores={})])
+    path = tmp_path / "samples.jsonl"
+    path.write_text(path.read_text().replace('"scores": {}', f'"scores": {{"space": {score}}}'))
+    with pytest.raises(InputError, match=r"line 1 is damaged .* delete that line"):
+        files.read()
 
 
 @pytest.mark.parametrize("lost", [1, 5, 40])

@@ -103,18 +103,6 @@ def test_the_candidates_fluency_counts_where_it_is_asked_for():
         assert [item.sample.completion for item in found] == ["first of law", wanted]
 
 
-def test_scores_of_an_earlier_version_rank_by_what_they_hold_and_are_refused_for_more():
-    earlier = [
-        replace(text, scores={name: TextScore(own.attributes, math.nan) for name, own in text.scores.items()})
-        for text in POOLS.samples.values()
-    ]
-    own = Pools({text.key: text for text in earlier}, POOLS.plan)
-    assert [item.sample.completion for item in choose(own, ["BCR"], {"legal": [1.0]}, Rerank(3))] == ["third of law"]
-    for weights, fluency in (([1.0], 0.5), ([1.0, 2.0], 0.0)):
-        with pytest.raises(InputError, match="the texts for 'legal' were scored by an earlier version"):
-            choose(own, ["BCR"], {"legal": weights}, Rerank(3, fluency=fluency))
-
-
 def test_every_pool_gives_each_method_a_text():
     plain = ["one", "two", "three", "four", "five", "six"]
     own = {"unsteered": {"space": [-3.0, -1.0, -2.0, -3.0, -2.0, -1.0]}}
@@ -164,19 +152,30 @@ def test_phrases_that_recur_are_counted_over_the_runs_of_four_words_of_all_texts
     assert row.values["repeated_4grams"] == pytest.approx(1 / (5 + 2))
 
 
-def test_phrases_are_counted_as_score_counts_them(tokenizer, gpt2, tmp_path):
+@pytest.mark.parametrize(("bag", "held_out"), [("list", "other"), ("other", "list")])
+def test_phrases_are_counted_as_score_counts_them(tokenizer, gpt2, tmp_path, bag, held_out):
     (tmp_path / "list.txt").write_text("black hole\nstar\n")
-    (tmp_path / "mine.json").write_text('{"sky": {"bag": "list.txt", "held_out": "list.txt"}}')
+    (tmp_path / "other.txt").write_text("moon\n")
+    (tmp_path / "mine.json").write_text(f'{{"sky": {{"bag": "{bag}.txt", "held_out": "{held_out}.txt"}}}}')
     sky = build_attributes(attribute_set(str(tmp_path / "mine.json")), gpt2, tokenizer)["sky"]
     text = "a black cat dug a hole, a Black Hole"
     row = rows_of([chosen("B", text, attribute="sky")], {"sky": sky})["B", ""]
     scored = score([JudgedText(text)], {}, {"list": read_word_list(tmp_path / "list.txt")})
-    assert row.values["bag_share"] == row.values["held_out_share"] == scored.word_shares["list"] == 2 / 9
+    found = {bag: row.values["bag_share"], held_out: row.values["held_out_share"]}
+    assert found == {"list": scored.word_shares["list"], "other": 0}
+    assert found["list"] == 2 / 9
 
 
 def test_words_that_could_never_be_found_are_refused_before_any_text():
     with pytest.raises(InputError, match="'!', which has no letter or digit"):
         Attribute(bag_words={"!"})
+
+
+def test_words_of_the_bag_are_refused_as_held_out_ones():
+    with pytest.raises(
+        InputError, match=r"held_out_words has words of the bag that steers \(1: Star\); leave them out"
+    ):
+        Attribute(bag_words={"star", "moon"}, held_out_words={"Star", "orbit"})
 
 
 def test_perplexity_pools_tokens_and_is_told_relative_to_b():

@@ -229,6 +229,16 @@ def test_between_two_texts_on_which_the_attributes_disagree_the_most_nats_decide
         assert kept(columns, (1.0, 1.0), texts=THREE[:2]) == (more > less)
 
 
+@given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), min_size=3, max_size=3), st.sampled_from([1e-9, 0.1, 1e9]))
+def test_weights_count_in_proportion_alone(rows, factor):
+    columns = list(zip(*rows, strict=True))
+    assert kept(columns, (factor, 2 * factor), 0.5 * factor) == kept(columns, (1.0, 2.0), 0.5)
+
+
+def test_of_the_same_text_twice_the_first_is_kept_though_the_second_scored_a_little_higher():
+    assert best(["the star fell"] * 2, [-1.0000024, -1.0]).index == 0
+
+
 def test_differences_too_small_to_matter_are_not_blown_up():
     assert kept([(0.0, 1e-5, 2e-5), (-1.0, -2.0, -2.0), (0, 0, 0)], (1.0, 1.0)) == 0
 
@@ -304,6 +314,11 @@ def test_wrong_numbers_of_candidates_are_refused(candidates):
 def test_a_least_variety_that_is_no_share_is_refused(share):
     with pytest.raises(InputError, match=r"min_distinct must be (between 0 and 1|of type float); got"):
         Rerank(min_distinct=share)
+
+
+def test_fluency_among_one_candidate_is_refused():
+    with pytest.raises(InputError, match=r"fluency 0\.5 chooses among candidates; candidates must then be at least 2"):
+        Rerank(1, fluency=0.5)
 
 
 @pytest.mark.parametrize("weight", [-0.1, math.inf, math.nan, "0.5", True, None])

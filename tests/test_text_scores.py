@@ -85,6 +85,8 @@ def test_fluency_is_the_mean_log_probability_of_the_completion_s_tokens(gpt2, to
         own = [log_probs[n - 1, ids[0, n]].item() for n in range(len(prompt), ids.shape[1])]
         assert text.fluency == pytest.approx(sum(own) / len(own), abs=1e-4)
     assert found[2].fluency == -math.inf  # an empty completion
+    (found,) = score_texts(gpt2, [bound], [prompt] * len(TEXTS), completions, fluency=False)
+    assert [text.fluency for text in found] == [0, 0, 0]
 
 
 def test_texts_are_read_once_for_all_mixtures(gpt2, tokenizer, words, head):

@@ -51,7 +51,8 @@ def comparison_options(command: Command) -> Command:
         click.option("--attributes", default="topics", show_default=True, metavar="topics|sentiment|NAMES|FILE",
                      help="The paper's seven topics, its two sentiments, some of either (space,legal), or a .json file "
                      'of your own: {"weather": {"bag": "words.txt", "held_out": "others.txt"}, "praise": '
-                     '{"discriminator": "my_head:positive", "sentiment": "positive"}}; also avoid_bag and description. '
+                     '{"discriminator": "my_head:positive", "sentiment": "positive"}}; also avoid_bag, description and '
+                     'weights ("my_head:positive:1.5"). '
                      "Files that it names are looked up beside it first."),
         click.option("--output", type=FOLDER, required=True, metavar="DIR",
                      help="Folder for texts, tables, report and pictures. An interrupted run continues where it "

@@ -63,7 +63,7 @@ _DEFAULTS = "WD=3, FUDGE=10, CAA=4, PROMPT=1"
     default=0.0,
     show_default=True,
     help="BR and BCR: how much it counts that the unsteered language model finds a candidate probable, compared with "
-    "an attribute model of weight 1.",
+    "an attribute model of weight 1; 0.5 to 1 gives more fluent texts.",
 )
 @click.option(
     "--all-candidates",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from attribute_models import Avoid, BagOfWords, Discriminator, classify_texts, read_word_list
@@ -31,16 +32,26 @@ def build_attributes(
     built = {}
     for name, spec in chosen.specs.items():
         choice = AttributeOptions(bags=spec.bags, avoid_bags=spec.avoid_bags, discriminators=spec.discriminators)
-        own = load_attributes(choice, model, tokenizer, speak=False)
-        built[name] = Attribute(
-            models=own,
-            bag_words=frozenset(word for bag, _ in own if isinstance(bag, BagOfWords) for word in bag.words),
-            held_out_words=frozenset(() if spec.held_out is None else read_word_list(spec.held_out)),
-            sentiment=spec.sentiment,
-            head=None if head is None else _head_judge(head, own, name, model, tokenizer),
-            identity=[{**_identity(attribute), "weight": weight} for attribute, weight in own],
-        )
+        with _named(name):
+            own = load_attributes(choice, model, tokenizer, speak=False)
+            built[name] = Attribute(
+                models=own,
+                bag_words=frozenset(word for bag, _ in own if isinstance(bag, BagOfWords) for word in bag.words),
+                held_out_words=frozenset(() if spec.held_out is None else read_word_list(spec.held_out)),
+                sentiment=spec.sentiment,
+                head=None if head is None else _head_judge(head, own, name, model, tokenizer),
+                identity=[{**_identity(attribute), "weight": weight} for attribute, weight in own],
+            )
     return built
+
+
+@contextmanager
+def _named(attribute: str) -> Iterator[None]:
+    """Say which of a file's attributes cannot be used."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"attribute {attribute!r}: {error}") from error
 
 
 def _head_judge(

@@ -166,7 +166,7 @@ def rerank_options(command: Command) -> Command:
     for option in (
         click.option("--fluency", type=float, default=None,
                      help="With --rerank: how much it counts that the unsteered language model finds a candidate "
-                     "probable, compared with an attribute model of weight 1; about 0.5 gives more fluent texts.  "
+                     "probable, compared with an attribute model of weight 1; 0.5 to 1 gives more fluent texts.  "
                      "[default: 0]"),
         click.option("--min-distinct", type=float, default=None,
                      help="With --rerank: leave out candidates whose mean of Dist-1, Dist-2 and Dist-3 is lower, "

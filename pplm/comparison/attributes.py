@@ -53,8 +53,15 @@ class Attribute:
     identity: Any = None
 
     def __post_init__(self) -> None:
-        """Refuse words that could never be found; take the models' names and weights where no identity is given."""
+        """Refuse words that cannot measure anything; take the models' names and weights where no identity is given."""
         word_share([], [*self.bag_words, *self.held_out_words])
+        steered = {word.lower() for word in self.bag_words}
+        if both := sorted(word for word in self.held_out_words if word.lower() in steered):
+            some = ", ".join(both[:3]) + (", ..." if both[3:] else "")
+            raise InputError(
+                f"held_out_words has words of the bag that steers ({len(both)}: {some}); leave them out: held-out "
+                "words show how much of the topic there is beyond the bag's own words"
+            )
         if self.identity is None:
             names = [{"name": one.name, "weight": one.weight} for one in weigh_attributes(self.models)]
             object.__setattr__(self, "identity", names)
@@ -187,11 +194,17 @@ def _spec(name: str, values: Any, path: Path) -> AttributeSpec:
     if values.get("sentiment") not in (None, *SENTIMENTS):
         raise InputError(f"{place}: sentiment must be positive or negative; got {json.dumps(values['sentiment'])}")
     held_out = values.get("held_out")
+    if held_out is not None:
+        held_out = _beside(path, held_out)
+        if not Path(held_out).is_file() and held_out not in shipped_names("bags_of_words", ".txt"):
+            raise InputError(
+                f"{place}: held_out {held_out!r} is not a file; give its path from the folder of {path.name}"
+            )
     return AttributeSpec(
         bags=lists["bag"],
         avoid_bags=lists["avoid_bag"],
         discriminators=lists["discriminator"],
-        held_out=None if held_out is None else Path(_beside(path, held_out)),
+        held_out=None if held_out is None else Path(held_out),
         description=values.get("description"),
         sentiment=values.get("sentiment"),
     )

@@ -220,6 +220,8 @@ def _remarks(chosen: Sequence[Chosen], settings: ComparisonSettings) -> Iterator
     attributes = {item.attribute for item in chosen}
     if len(attributes) > 1 and any(is_unsteered(item.method) for item in chosen):
         yield "The unsteered candidates are the same for all attributes; B's texts count once for each."
+    if settings.fluency:
+        yield f"In the choice of the best candidate, fluency has a weight of {settings.fluency:g}."
     for method, number in Counter(item.method for item in chosen if item.all_repetitive).items():
         yield (
             f"{method}: {number} of {sum(item.method == method for item in chosen)} texts were kept although all their "

@@ -7,7 +7,6 @@ from the random streams of the texts that B and BC choose.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -142,11 +141,6 @@ def choose(
     rerank
         How the best candidate is chosen.
 
-    Raises
-    ------
-    InputError
-        If texts of an earlier version lack a score that is needed.
-
     """
     found = _candidates(pools, methods, list(weights))
     return [_choose(candidates, method, name, weights[name], rerank) for method, name, candidates in found]
@@ -179,11 +173,6 @@ def _choose(
     if not reranks(method):
         return _one(method, attribute, candidates[0])
     scores = [sample.scores[attribute] for sample in candidates]
-    if any(len(score.attributes) != len(weights) or (rerank.fluency and math.isnan(score.fluency)) for score in scores):
-        raise InputError(
-            f"the texts for {attribute!r} were scored by an earlier version of pplm, which did not keep each attribute "
-            "model's score, nor the fluency; choose another output"
-        )
     choice = rerank.best([sample.completion for sample in candidates], scores, weights)
     seconds = sum(sample.seconds for sample in candidates)
     counts = [sample.readings for sample in candidates if sample.readings is not None]

@@ -45,8 +45,7 @@ class Sample:
     seconds
         This text's share of the time that its batch took.
     scores
-        By attribute that it was ranked by: how good it is. Files of earlier versions have a weighted sum and no fluency
-        (NaN).
+        By attribute that it was ranked by: how good it is.
     readings
         This text's share of the rows that the model read for its batch (`pplm.passes`); None in files of
         earlier versions.
@@ -102,7 +101,7 @@ class SampleFiles:
         Raises
         ------
         InputError
-            If a line is damaged, which it names, or a file cannot be read.
+            If a line is damaged or of an earlier version, which it names, or a file cannot be read.
 
         """
         found: dict[SampleKey, Sample] = {}
@@ -145,32 +144,39 @@ def _write(file: IO[str], samples: Iterable[Sample]) -> None:
 def _sample(line: str, place: str) -> Sample:
     try:
         values = parse_json(line)
-        values["scores"] = {name: _from_json(score) for name, score in values["scores"].items()}
-        asked = [item for item in fields(Sample) if item.name in values or item.default is MISSING]
-        sample = Sample(**{item.name: values[item.name] for item in asked})
+        earlier = any(not isinstance(score, dict) for score in values["scores"].values())
+        sample = None if earlier else _from_values(values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{place} is damaged ({error!r}); delete that line, and its text is generated again"
         ) from error
+    if sample is None:
+        raise InputError(
+            f"{place} was scored by an earlier version of pplm, which did not keep each attribute model's own score "
+            "and the fluency; choose another output"
+        )
     return sample
 
 
+def _from_values(values: dict[str, Any]) -> Sample:
+    values = {**values, "scores": {name: _from_json(score) for name, score in values["scores"].items()}}
+    asked = [item for item in fields(Sample) if item.name in values or item.default is MISSING]
+    return Sample(**{item.name: values[item.name] for item in asked})
+
+
 def _to_json(score: TextScore) -> dict[str, Any]:
-    def number(value: float) -> float | None:
-        # JSON has no infinity: null is the score -inf of a text that cannot have the attribute at all.
-        return value if math.isfinite(value) else None
-
-    attributes = {"attributes": [*map(number, score.attributes)]}
-    return attributes if math.isnan(score.fluency) else {**attributes, "fluency": number(score.fluency)}
+    # JSON has no infinity: null is the score -inf of a text that cannot have the attribute at all.
+    numbers = [value if math.isfinite(value) else None for value in (*score.attributes, score.fluency)]
+    return {"attributes": numbers[:-1], "fluency": numbers[-1]}
 
 
-def _from_json(value: Any) -> TextScore:
+def _from_json(value: dict[str, Any]) -> TextScore:
     def number(found: float | None) -> float:
         return -math.inf if found is None else float(found)
 
-    if not isinstance(value, dict):  # of an earlier version
-        return TextScore((number(value),), math.nan)
-    return TextScore(tuple(map(number, value["attributes"])), number(value.get("fluency", math.nan)))
+    if not isinstance(value["attributes"], list):
+        raise TypeError("attributes is not a list")
+    return TextScore(tuple(map(number, value["attributes"])), number(value["fluency"]))
 
 
 @contextmanager

@@ -55,8 +55,12 @@ class ComparisonSettings:
                 )
             RIVALS[name].check_strength(name, strength)
         rerank = Rerank(min_distinct=self.min_distinct, fluency=self.fluency)
-        if rerank.fluency and not any(map(reranks, self.methods)):
-            raise InputError(f"fluency {self.fluency:g} is for BR and BCR; add one to methods, or leave fluency out")
+        for name in ("min_distinct", "fluency"):  # as plain numbers, for the report
+            object.__setattr__(self, name, getattr(rerank, name))
+        if not any(map(reranks, self.methods)):
+            for name, value in (("min_distinct", rerank.min_distinct), ("fluency", rerank.fluency)):
+                if value != getattr(Rerank, name):
+                    raise InputError(f"{name} {value:g} is for BR and BCR; add one to methods, or leave {name} out")
 
     def rerank(self, plan: PoolPlan) -> Rerank:
         """Return how the best candidate of a pool is chosen."""
