@@ -1,6 +1,7 @@
 """`pplm generate --prompts-file`: rows with settings of their own."""
 
 import json
+import re
 from functools import partial
 
 import pytest
@@ -27,6 +28,7 @@ def test_rows_set_seed_attributes_and_steering_for_themselves_as_if_they_were_al
     code, out, err = run(*ask, "--allow-files", "--use-columns", "seed,bag,strength")
     assert code == 0, err
     lines = [json.loads(line) for line in out.splitlines()]
+    assert "steering: row by row, as its attributes need (bag, strength)\n" in err
     assert [line["seed"] for line in lines[::3]] == [1, 7, 1, 1]
     assert set(lines[7]["attribute_losses"]) == {"sea", "cat"}
     (tmp_path / "b.txt").write_text("x\nA star\nx\nmoon\n")
@@ -81,8 +83,10 @@ def test_a_row_s_step_size_takes_the_place_of_the_command_s_strength_and_back(ru
     wanted = [texts(run(*steered, "--prompts-file", tmp_path / "b.txt", *own)[1])
               for own in (("--step-size", 0.2), ("--strength", 0.7))]  # fmt: skip
     for own in (("--strength", 0.3), ("--step-size", 0.1)):
-        code, out, _ = run(*steered, *own, "--prompts-file", tmp_path / "a.csv", "--use-columns", "strength,step_size")
+        ask = ["--prompts-file", tmp_path / "a.csv", "--use-columns", "strength,step_size"]
+        code, out, err = run(*steered, *own, *ask)
         assert code == 1
+        assert re.search(r"^steering: .*; for single rows by strength, step_size$", err, re.M)
         assert texts(out)[:4] == wanted[0][:2] + wanted[1][2:]
         assert "strength takes the place of step_size" in json.loads(out.splitlines()[4])["error"]
 
@@ -114,5 +118,6 @@ def test_rows_with_seeds_of_their_own_share_batches(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(running, "generate_unjudged", counting)
     (tmp_path / "a.csv").write_text("prompt,seed\nThe sea,5\nThe cat,\n")
-    code, _, _ = run("--prompts-file", tmp_path / "a.csv", "--use-columns", "seed", "--seed", 1)
+    code, _, err = run("--prompts-file", tmp_path / "a.csv", "--use-columns", "seed", "--seed", 1)
     assert (code, seen) == (0, [[5, 1]])
+    assert "rows" not in err.split("steering: ")[1].split("\n")[0]

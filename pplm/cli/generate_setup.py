@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pplm.attached import steering_presets
 from pplm.cli.attributes import AttributeOptions, load_attributes, take_choice
 from pplm.cli.options import check_seed, given_rerank, text_sampling
-from pplm.cli.row_settings import RowSettings
+from pplm.cli.row_settings import RowSettings, line_of_rows
 from pplm.cli.screen import note
 from pplm.cli.steering_options import given_steering, steering_line
 from pplm.config import SteeringConfig
@@ -226,7 +226,8 @@ def set_up(asked: Asked, texts: Sequence[Any], place: str, processes: Processes,
         if chosen:
             unsteered += f", and {', '.join(chosen)} without effect"
         preset = SteeringConfig.preset_for(attributes, steering_presets(model), **asked.given)
-        note(steering_line(steering, preset, asked.given) if weighed or by_rows else unsteered)
+        line = steering_line(steering, preset, asked.given) if weighed or by_rows else unsteered
+        note(line if file_job is None else line_of_rows(line, file_job.use_columns, asked.given))
         if weighed and not chosen:
             note(_FIRST_KNOB)
         if asked.seed is None:

@@ -43,6 +43,17 @@ def check_columns(names: Sequence[str], prompt_column: str) -> None:
             raise InputError(f"--use-columns {name!r} sets nothing; it takes {', '.join(NAMES)}")
 
 
+def line_of_rows(line: str, columns: Sequence[str], given: Mapping[str, Any]) -> str:
+    """Return the line on how texts are steered, changed to what holds where rows set `columns` for themselves."""
+    own = [name for name in columns if name != "seed"]
+    if not own:
+        return line
+    if not any(name in _ATTRIBUTES for name in own):
+        return f"{line}; for single rows by {', '.join(own)}"
+    fixed = [f"{name} {value}" for name, value in given.items() if value is not None and name not in own]
+    return "; ".join([f"steering: row by row, as its attributes need ({', '.join(own)})", *fixed])
+
+
 @dataclass(frozen=True)
 class RowSettings:
     """The settings of a command, and how rows change them.
