@@ -92,7 +92,8 @@ class Rerank:
         kept = [i for i, text in enumerate(completions) if mean_distinct(text) >= self.min_distinct]
         among = kept or list(range(len(completions)))
         columns = [*zip(*(scores[i].attributes for i in among), strict=True), [scores[i].fluency for i in among]]
-        shares = [weight / (sum(weights) + self.fluency or 1.0) for weight in (*weights, self.fluency)]
+        whole = sum(weights) + self.fluency or 1.0
+        shares = [weight / whole for weight in (*weights, self.fluency)]
         weighed = [
             [share * value for value in in_spreads(column)]
             for column, share in zip(columns, shares, strict=True)

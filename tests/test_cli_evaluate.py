@@ -201,6 +201,10 @@ def test_one_s_own_attributes_come_from_a_json_file_and_files_beside_it(run, tmp
     (folder / "weather.txt").write_text("rain\nsun\nhail\n")
     arguments = ["--attributes", folder / "mine.json", "--methods", "B,BC"]
     assert_one_line(run("evaluate", *arguments), r"attributes\.weather")
+    (folder / "held.txt").unlink()
+    assert_one_line(
+        run("evaluate", *arguments), "attribute 'weather': held_out: bag of words 'held.txt' is neither a file"
+    )
     (folder / "weather.txt").unlink()
     assert_one_line(run("evaluate", *arguments), "attribute 'weather': bag of words 'weather.txt' is neither a file")
 

@@ -4,6 +4,7 @@ import pytest
 
 from pplm.comparison.attributes import attribute_set
 from pplm.errors import InputError
+from pplm.models.resources import data_path
 
 
 def test_the_paper_s_attributes_have_their_words_labels_and_prompts():
@@ -28,10 +29,6 @@ def test_the_paper_s_attributes_have_their_words_labels_and_prompts():
         ('{"a": {"held_out": "x"}}', "names nothing to steer with"),
         ('{"a": {"bags": "space"}}', "has 'bags'; it may have bag, avoid_bag"),
         ('{"a": {"bag": 1}}', "bag must be a text or a list of texts"),
-        (
-            '{"a": {"bag": "space", "held_out": "lost.txt"}}',
-            "'a': held_out 'lost.txt' is not a file; give its path from",
-        ),
         ('{"a": {"bag": "space", "description": 1}}', "description must be a text"),
         ('{"a": {"bag": "space", "sentiment": "good"}}', "sentiment must be positive or negative"),
     ],
@@ -49,3 +46,12 @@ def test_prompts_are_lines_and_an_empty_file_is_refused(tmp_path):
         (tmp_path / "prompts.txt").write_bytes(content)
         with pytest.raises(InputError, match=message):
             attribute_set("space").prompts(tmp_path / "prompts.txt")
+
+
+@pytest.mark.parametrize("name", ["mixtures", "mixtures-gpt2-mini", "mixtures-smollm2"])
+def test_the_shipped_mixtures_take_their_held_out_words_from_beside_them(name):
+    chosen = attribute_set(str(data_path(f"{name}.json")))
+    assert list(chosen.specs) == ["space, praise", "space, blame"]
+    for spec in chosen.specs.values():
+        assert spec.held_out.is_file()
+        assert spec.discriminators[0].split(":")[:2] == ["sentiment", spec.sentiment]

@@ -28,7 +28,7 @@ def test_rows_set_seed_attributes_and_steering_for_themselves_as_if_they_were_al
     code, out, err = run(*ask, "--allow-files", "--use-columns", "seed,bag,strength")
     assert code == 0, err
     lines = [json.loads(line) for line in out.splitlines()]
-    assert "steering: row by row, as its attributes need (bag, strength)\n" in err
+    assert "steering: what each row's attributes take (columns bag, strength)\n" in err
     assert [line["seed"] for line in lines[::3]] == [1, 7, 1, 1]
     assert set(lines[7]["attribute_losses"]) == {"sea", "cat"}
     (tmp_path / "b.txt").write_text("x\nA star\nx\nmoon\n")
@@ -86,7 +86,7 @@ def test_a_row_s_step_size_takes_the_place_of_the_command_s_strength_and_back(ru
         ask = ["--prompts-file", tmp_path / "a.csv", "--use-columns", "strength,step_size"]
         code, out, err = run(*steered, *own, *ask)
         assert code == 1
-        assert re.search(r"^steering: .*; for single rows by strength, step_size$", err, re.M)
+        assert re.search(r"^steering: .*; rows may change strength, step_size$", err, re.M)
         assert texts(out)[:4] == wanted[0][:2] + wanted[1][2:]
         assert "strength takes the place of step_size" in json.loads(out.splitlines()[4])["error"]
 

@@ -32,31 +32,32 @@ def build_attributes(
     built = {}
     for name, spec in chosen.specs.items():
         choice = AttributeOptions(bags=spec.bags, avoid_bags=spec.avoid_bags, discriminators=spec.discriminators)
-        with _named(name):
+        with _named(f"attribute {name!r}"):
             own = load_attributes(choice, model, tokenizer, speak=False)
+            with _named("held_out"):
+                held_out = frozenset(() if spec.held_out is None else read_word_list(spec.held_out))
+            judge = None if head is None else _head_judge(head, own, model, tokenizer)
             built[name] = Attribute(
                 models=own,
                 bag_words=frozenset(word for bag, _ in own if isinstance(bag, BagOfWords) for word in bag.words),
-                held_out_words=frozenset(() if spec.held_out is None else read_word_list(spec.held_out)),
+                held_out_words=held_out,
                 sentiment=spec.sentiment,
-                head=None if head is None else _head_judge(head, own, name, model, tokenizer),
+                head=judge,
                 identity=[{**_identity(attribute), "weight": weight} for attribute, weight in own],
             )
     return built
 
 
 @contextmanager
-def _named(attribute: str) -> Iterator[None]:
-    """Say which of a file's attributes cannot be used."""
+def _named(what: str) -> Iterator[None]:
+    """Begin the message of an error with what it is about."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"attribute {attribute!r}: {error}") from error
+        raise InputError(f"{what}: {error}") from error
 
 
-def _head_judge(
-    head: Discriminator, own: Sequence[Weighted], name: str, model: Any, tokenizer: Any
-) -> HeadJudge | None:
+def _head_judge(head: Discriminator, own: Sequence[Weighted], model: Any, tokenizer: Any) -> HeadJudge | None:
     """Return a judge of the probability of the label that is steered to; None where no head steers."""
     steering = [attribute for attribute, _ in own if isinstance(attribute, Discriminator)]
     if not steering:
@@ -64,11 +65,11 @@ def _head_judge(
     label, head = steering[0].label, head.for_model(model)
     if label not in head.labels:
         raise InputError(
-            f"--held-out-head {head.name} has no label {label!r}, which {name} is steered to; its labels are "
+            f"--held-out-head {head.name} has no label {label!r}, which is steered to; its labels are "
             f"{', '.join(head.labels)}"
         )
     if any(head.weight.equal(one.weight) for one in steering):
-        raise InputError(f"--held-out-head {head.name} is the head that steers {name}; train another on other texts")
+        raise InputError(f"--held-out-head {head.name} is the head that steers; train another on other texts")
     column = head.labels.index(label)
     return HeadJudge(
         lambda texts: classify_texts(model, tokenizer, head, texts)[:, column].tolist(), f"head {head.name}", "head"

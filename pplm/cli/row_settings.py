@@ -49,9 +49,9 @@ def line_of_rows(line: str, columns: Sequence[str], given: Mapping[str, Any]) ->
     if not own:
         return line
     if not any(name in _ATTRIBUTES for name in own):
-        return f"{line}; for single rows by {', '.join(own)}"
+        return f"{line}; rows may change {', '.join(own)}"
     fixed = [f"{name} {value}" for name, value in given.items() if value is not None and name not in own]
-    return "; ".join([f"steering: row by row, as its attributes need ({', '.join(own)})", *fixed])
+    return "; ".join([f"steering: what each row's attributes take (columns {', '.join(own)})", *fixed])
 
 
 @dataclass(frozen=True)

@@ -194,17 +194,11 @@ def _spec(name: str, values: Any, path: Path) -> AttributeSpec:
     if values.get("sentiment") not in (None, *SENTIMENTS):
         raise InputError(f"{place}: sentiment must be positive or negative; got {json.dumps(values['sentiment'])}")
     held_out = values.get("held_out")
-    if held_out is not None:
-        held_out = _beside(path, held_out)
-        if not Path(held_out).is_file() and held_out not in shipped_names("bags_of_words", ".txt"):
-            raise InputError(
-                f"{place}: held_out {held_out!r} is not a file; give its path from the folder of {path.name}"
-            )
     return AttributeSpec(
         bags=lists["bag"],
         avoid_bags=lists["avoid_bag"],
         discriminators=lists["discriminator"],
-        held_out=None if held_out is None else Path(held_out),
+        held_out=None if held_out is None else Path(_beside(path, held_out)),
         description=values.get("description"),
         sentiment=values.get("sentiment"),
     )
